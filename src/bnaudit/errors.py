@@ -1,0 +1,46 @@
+"""Everything bnaudit raises on purpose: one tree, the exit code on the class, the hint on the instance."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BnauditError(Exception):
+    """A failure with a subject, a fact and a remedy.
+
+    Attributes:
+        exit_code: what the command line exits with.
+        message: one line that names the subject and the fact.
+        hint: one line that says what to do about it, or None.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BnauditError):
+    """The options contradict each other, or one has no meaning for this model."""
+
+    exit_code = 2
+
+
+class InputError(BnauditError):
+    """A model file that cannot be read, or holds something that no loader takes."""
+
+    exit_code = 2
+
+
+class DataError(BnauditError):
+    """Sample batches or labels that do not fit the model's inputs."""
+
+    exit_code = 2
+
+
+class RunError(BnauditError):
+    """The model loads, but cannot be run, differentiated or measured."""
+
+    exit_code = 4
