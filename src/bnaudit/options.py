@@ -1,0 +1,71 @@
+"""The settings of an audit, as both the command line and the Python API fill them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bnaudit.errors import UsageError
+from bnaudit.records.finding import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MODES = ("batch", "running")
+DTYPES = ("float32", "float64", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """How to audit a model.
+
+    Attributes:
+        data: files (paths), tensors or arrays (one, a tuple in input order, or a mapping by input
+            name), or an iterable of batches such as a DataLoader; None draws a synthetic batch.
+        labels: a key in the data, a path, or an array; None uses the key "labels" if there is one.
+        loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
+        batches: how many sample batches to run.
+        batch_size: rows in each.
+        input_shapes: input name -> full shape for the synthetic batch; the empty name means the
+            only input.
+        device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: precision of the run; None keeps the model's own (float16 runs as float32).
+        seed: of synthetic data, label-free targets and any randomness inside the model.
+        mode: "batch" normalises with batch statistics as in training, "running" as in inference.
+        verify_gradients: how many layers, spread over the depth, to check by finite differences;
+            -1 means all.
+        channels: keep per-channel arrays.
+        fail_on: severity from which findings fail the audit; None never.
+        allow_no_bn: a model without BatchNorm passes.
+    """
+
+    data: Any = None
+    labels: Any = None
+    loss: str | Callable[..., Any] = "auto"
+    batches: int | None = None
+    batch_size: int | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    device: str = "cpu"
+    dtype: str | None = None
+    seed: int = 0
+    mode: str = "batch"
+    verify_gradients: int = 0
+    channels: bool = False
+    fail_on: Severity | None = Severity.ERROR
+    allow_no_bn: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("mode", self.mode, MODES)
+        if self.dtype is not None:
+            _one_of("dtype", self.dtype, DTYPES)
+        for name in ("batches", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, but has to be at least 1")
+        if self.verify_gradients < -1:
+            raise UsageError("verify_gradients is a number of layers, or -1 for all")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"unknown {name} {value!r}", hint=f"one of: {', '.join(allowed)}")

@@ -1,0 +1,44 @@
+"""A finding: what a rule saw, how far from its threshold, where, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """How bad a finding is, in rising order."""
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+
+    @property
+    def label(self) -> str:
+        """The name as it is printed and stored in reports."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes:
+        rule: stable id ("BN001").
+        name: the rule's name ("no-batchnorm").
+        severity: as the rule sets it.
+        layer: the layer's label, or None for the whole model.
+        message: the fact, one sentence.
+        fix: one concrete remedy.
+        observed: the number that was compared, or None where the rule compares none.
+        threshold: what it was compared with.
+    """
+
+    rule: str
+    name: str
+    severity: Severity
+    layer: str | None
+    message: str
+    fix: str
+    observed: float | None = None
+    threshold: float | None = None

@@ -1,0 +1,36 @@
+"""The values a report is made of: a number that was measured, or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One quantity over the sample batches.
+
+    Attributes:
+        median: the middle of the per-batch values.
+        q25: their lower quartile (linear interpolation, as numpy's default).
+        q75: their upper quartile; q75 - q25 is the interquartile range.
+        n: how many batches gave a value.
+    """
+
+    median: float
+    q25: float
+    q75: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A quantity that has no number, and why.
+
+    Attributes:
+        reason: one clause for a person ("one value per channel (m = 1)").
+    """
+
+    reason: str
+
+
+Metric = Spread | Skipped
