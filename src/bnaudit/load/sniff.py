@@ -1,0 +1,157 @@
+"""Telling model files apart by their content; a wrong extension never matters."""
+
+from __future__ import annotations
+
+import zipfile
+from enum import Enum
+from typing import TYPE_CHECKING, BinaryIO
+
+from bnaudit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class FileKind(Enum):
+    """The kinds of files that users point bnaudit at."""
+
+    TORCHSCRIPT = "TorchScript"
+    EXPORTED = "torch.export (.pt2)"
+    CHECKPOINT = "PyTorch checkpoint"
+    SAFETENSORS = "safetensors"
+    ONNX = "ONNX"
+
+
+_LEGACY_CHECKPOINT = bytes.fromhex("80028a0a6cfc9c46f9206aa8")
+_GIT_LFS = b"version https://git-lfs"
+_ONNX_GRAPH_FIELD = 7
+_HEAD = 64
+
+
+def sniff(path: Path) -> FileKind:
+    """What kind of model file this is.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it cannot be read, is empty, or is no model file that bnaudit knows.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            _refuse_hopeless(path, head)
+            if head.startswith(b"PK"):
+                return _zip_kind(path)
+            for kind, test in _TESTS:
+                file.seek(0)
+                if test(file, head):
+                    return kind
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a model file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    raise InputError(
+        f"{path}: not a model file that bnaudit knows",
+        hint="bnaudit reads ONNX and TorchScript files, whatever their extension",
+    )
+
+
+def _refuse_hopeless(path: Path, head: bytes) -> None:
+    if not head:
+        raise InputError(f"{path}: the file is empty", hint="was the download or export cut off?")
+    if head.startswith(_GIT_LFS):
+        raise InputError(
+            f"{path}: a git-lfs pointer, not the model itself", hint="run `git lfs pull` first"
+        )
+    if head.lstrip()[:1] == b"<":
+        raise InputError(
+            f"{path}: an HTML or XML page, not a model",
+            hint="a download link often returns a page: fetch the raw file",
+        )
+
+
+def _zip_kind(path: Path) -> FileKind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise InputError(
+            f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
+            hint="copy or download it again and compare the size",
+        ) from error
+    inner = {name.partition("/")[2] or name for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        return FileKind.TORCHSCRIPT
+    if "archive_format" in inner or any(
+        n.startswith("models/") and n.endswith(".json") for n in inner
+    ):
+        return FileKind.EXPORTED
+    if "data.pkl" in inner:
+        return FileKind.CHECKPOINT
+    raise InputError(
+        f"{path}: a zip file, but not one that PyTorch wrote",
+        hint="point bnaudit at the model file inside it",
+    )
+
+
+def _is_legacy_checkpoint(_: BinaryIO, head: bytes) -> bool:
+    return head.startswith(_LEGACY_CHECKPOINT)
+
+
+def _is_safetensors(file: BinaryIO, head: bytes) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    file.seek(0, 2)
+    return len(head) > 8 and head[8:9] == b"{" and length <= file.tell()
+
+
+def _is_onnx(file: BinaryIO, _: bytes) -> bool:
+    """Walks the top-level protobuf fields; an ONNX ModelProto has its graph in field 7."""
+    file.seek(0, 2)
+    size = file.tell()
+    file.seek(0)
+    seen = False
+    while file.tell() < size:
+        tag = _varint(file)
+        if tag is None or not 1 <= tag >> 3 <= 100:
+            return False
+        seen = seen or tag >> 3 == _ONNX_GRAPH_FIELD
+        if not _skip(file, tag & 7, size):
+            # A cut-off file that already showed its graph is ONNX all the same: its loader
+            # knows how to say what is wrong with it.
+            return seen
+    return seen
+
+
+def _skip(file: BinaryIO, wire_type: int, size: int) -> bool:
+    if wire_type == 0:
+        return _varint(file) is not None
+    length = {1: 8, 5: 4}.get(wire_type)
+    if wire_type == 2:
+        length = _varint(file)
+    if length is None:
+        return False
+    file.seek(length, 1)
+    return file.tell() <= size
+
+
+def _varint(file: BinaryIO) -> int | None:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    return None
+
+
+_TESTS: tuple[tuple[FileKind, Callable[[BinaryIO, bytes], bool]], ...] = (
+    (FileKind.CHECKPOINT, _is_legacy_checkpoint),
+    (FileKind.SAFETENSORS, _is_safetensors),
+    (FileKind.ONNX, _is_onnx),
+)

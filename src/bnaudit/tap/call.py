@@ -1,0 +1,88 @@
+"""One intercepted call of `aten::batch_norm`, and the two ways to carry it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormCall:
+    """The arguments of one BatchNorm call, with the layer it belongs to.
+
+    Attributes:
+        name: the layer's name.
+        occurrence: 1 for the layer's first call in this forward pass, 2 for its second, ...
+        index: position among the BatchNorm calls of this forward pass, from 0.
+        x: the input, (N, C) or (N, C, ...).
+        gamma, beta: (C,) or None where the layer is not affine.
+        running_mean, running_var: (C,) or None where the layer keeps no statistics.
+        training: the flag the model passed.
+        eps: the layer's eps.
+    """
+
+    name: str
+    occurrence: int
+    index: int
+    x: Tensor
+    gamma: Tensor | None
+    beta: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    training: bool
+    eps: float
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What identifies the same call in every forward pass."""
+        return (self.name, self.occurrence)
+
+    @property
+    def m(self) -> int:
+        """Values per channel: batch size times spatial positions."""
+        return self.x.numel() // max(self.x.shape[1], 1)
+
+
+def differentiable(x: Tensor) -> Tensor:
+    """`x` itself, or a leaf in its place where nothing in front of it is differentiated.
+
+    With the parameters frozen no gradient would be formed at the first BatchNorm otherwise.
+    """
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
+def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
+    """BatchNorm of `x` with the call's parameters; nothing of the model is written.
+
+    Args:
+        call: gives gamma, beta, eps and the running statistics.
+        x: the input to normalise, usually a private alias of `call.x`.
+        mode: "batch" uses the statistics of `x` whatever the stored flag says; "running" uses the
+            stored ones, or the batch's where the layer keeps none, as the layer itself does.
+
+    `native_batch_norm` is called rather than `batch_norm`: it does not come back to the override,
+    and its autograd node is the same on every device.
+    """
+    gamma = None if call.gamma is None else call.gamma.detach()
+    beta = None if call.beta is None else call.beta.detach()
+    mean, var = call.running_mean, call.running_var
+    batch = mode == "batch" or mean is None or var is None
+    if batch:
+        mean = var = None
+    z, _, _ = torch.ops.aten.native_batch_norm.default(
+        x, gamma, beta, mean, var, batch, 0.0, call.eps
+    )
+    output: Tensor = z
+    return output
+
+
+def plain(mode: str) -> Callable[[BatchNormCall], Tensor]:
+    """A handler that only normalises: for forward passes in which nothing is recorded."""
+    return lambda call: normalise(call, call.x, mode)

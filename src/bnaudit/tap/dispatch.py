@@ -1,0 +1,161 @@
+"""The override of the dispatcher's BatchNorm for the duration of a run.
+
+One registration under `CompositeImplicitAutograd` is reached from eager modules, fx graph modules,
+exported programs and from inside the TorchScript interpreter, on every device; other keys miss
+inference mode or need one registration per device. Taking it back restores the table exactly.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.errors import RunError
+from bnaudit.tap.call import BatchNormCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from bnaudit.tap.naming import Namer
+
+_KEY = "CompositeImplicitAutograd"
+
+
+@dataclass(slots=True)
+class TapLog:
+    """What the tap saw in the forward passes since `start`.
+
+    Attributes:
+        calls: BatchNorm calls handed to the handler.
+        without_grad: labels of the calls made under no_grad or inference mode.
+        instance_norms: InstanceNorm calls (which use BatchNorm kernels, but are not BatchNorm).
+        recomputed: calls repeated during backward by activation checkpointing.
+    """
+
+    calls: int = 0
+    without_grad: list[str] = field(default_factory=list)
+    instance_norms: int = 0
+    recomputed: int = 0
+
+
+class Tap:
+    """Receives the overridden calls. Use through `tapped`."""
+
+    def __init__(
+        self,
+        namer: Namer,
+        handler: Callable[[BatchNormCall], Tensor],
+        replay: Callable[[BatchNormCall], Tensor],
+    ) -> None:
+        self.namer = namer
+        self.handler = handler
+        self.replay = replay
+        self.log = TapLog()
+        self._index = 0
+
+    def start(self) -> None:
+        """A new forward pass begins."""
+        self.namer.start()
+        self._index = 0
+        self.log = TapLog()
+
+    def batch_norm(  # noqa: PLR0913, PLR0917  # the signature is the dispatcher's
+        self,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        training: bool,
+        momentum: float,  # noqa: ARG002
+        eps: float,
+        cudnn_enabled: bool,  # noqa: ARG002
+    ) -> Tensor:
+        """Stands in for `aten::batch_norm`."""
+        name, occurrence = self.namer.name(running_mean, running_var, gamma, beta)
+        call = BatchNormCall(
+            name, occurrence, self._index, x, gamma, beta, running_mean, running_var, training, eps
+        )
+        if _in_backward():
+            # Activation checkpointing runs the forward again in the middle of backward.
+            self.log.recomputed += 1
+            return self.replay(call)
+        self._index += 1
+        self.log.calls += 1
+        if not torch.is_grad_enabled():
+            self.log.without_grad.append(name)
+        return self.handler(call)
+
+    def instance_norm(  # noqa: PLR0913, PLR0917  # the signature is the dispatcher's
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        use_input_stats: bool,
+        momentum: float,  # noqa: ARG002
+        eps: float,
+        cudnn_enabled: bool,  # noqa: ARG002
+    ) -> Tensor:
+        """Stands in for `aten::instance_norm`, whose own kernel would come back as a BatchNorm."""
+        self.log.instance_norms += 1
+        n, c = x.shape[:2]
+
+        def tile(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.repeat(n)
+
+        stats = (None, None) if use_input_stats else (tile(running_mean), tile(running_var))
+        flat = x.contiguous().view(1, n * c, *x.shape[2:])
+        out: Tensor = torch.ops.aten.native_batch_norm.default(
+            flat, tile(weight), tile(bias), *stats, use_input_stats, 0.0, eps
+        )[0]
+        return out.view(x.shape)
+
+    def bypassed(self, *_: Any) -> Any:
+        """Tripwire: somebody called BatchNorm's inner kernel around the override."""
+        raise RunError(
+            "a BatchNorm call went around the measurement (TorchScript's profiling executor)",
+            hint="the module was run before with profiling on: reload it from its file",
+        )
+
+
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+@contextmanager
+def tapped(
+    namer: Namer,
+    handler: Callable[[BatchNormCall], Tensor],
+    replay: Callable[[BatchNormCall], Tensor] | None = None,
+) -> Iterator[Tap]:
+    """Hands every BatchNorm call of this process to `handler` until the context ends.
+
+    Args:
+        namer: gives the calls their names.
+        handler: carries each call out.
+        replay: carries out the calls that activation checkpointing repeats during backward;
+            `handler` where it is None.
+    """
+    tap = Tap(namer, handler, replay or handler)
+    library = torch.library.Library("aten", "IMPL")
+    # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
+    # tensors from the second differentiated run of a scripted module on.
+    profiling = torch._C._jit_set_profiling_mode(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
+            library.impl("batch_norm", tap.batch_norm, _KEY)
+            library.impl("instance_norm", tap.instance_norm, _KEY)
+            library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
+        yield tap
+    finally:
+        library._destroy()
+        torch._C._jit_set_profiling_mode(profiling)

@@ -1,0 +1,72 @@
+"""Nothing in the model changes: flags are put back, and parameters and buffers compared."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+_BLOCK_BYTES = 32768
+
+
+def _fingerprint(tensor: Tensor) -> tuple[int, int, int]:
+    """Sums of the raw bits, plain and position-weighted: any single changed value shows.
+
+    A copy of every parameter would cost as much memory as the gradients that are saved by
+    freezing them.
+    """
+    raw = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    padded = torch.nn.functional.pad(raw, (0, -raw.numel() % _BLOCK_BYTES))
+    rows = padded.view(torch.int64).view(-1, _BLOCK_BYTES // 8).sum(1)
+    # Odd weights, wrapping arithmetic: blocks that trade places change the sum.
+    weights = 2 * torch.arange(rows.numel(), device=rows.device) + 1
+    return (raw.numel(), int(rows.sum()), int((rows * weights).sum()))
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Freezes the model for measurement and gives it back exactly as it was.
+
+    Inside, every submodule is in eval mode and no parameter requires a gradient (weight gradients
+    are not needed for gradients at activations, and cost a third of the backward). On the way out,
+    also after an exception, the training flags, the requires_grad flags, the gradients and any buffer
+    that the model itself wrote (a traced `num_batches_tracked += 1`) are restored.
+
+    Raises:
+        RunError: the model changed one of its own parameters while it ran.
+    """
+    # A frozen TorchScript module has no such flag.
+    training = [(s, s.training) for s in module.modules() if hasattr(s, "training")]
+    parameters = list(module.named_parameters())
+    requires_grad = [(p, p.requires_grad) for _, p in parameters]
+    buffers = [(name, b, b.detach().clone()) for name, b in module.named_buffers()]
+    before = {name: _fingerprint(p) for name, p in parameters}
+    try:
+        for sub, _ in training:
+            sub.training = False
+        for _, p in parameters:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for sub, flag in training:
+            sub.training = flag
+        for p, flag in requires_grad:
+            p.requires_grad_(flag)
+        with torch.no_grad():
+            for _, buffer, saved in buffers:
+                if not torch.equal(buffer, saved):
+                    buffer.copy_(saved)
+    changed = [name for name, p in parameters if _fingerprint(p) != before[name]]
+    if changed:
+        raise RunError(
+            f"the model changed its own parameter {changed[0]!r} while it ran",
+            hint="bnaudit measures models that leave their parameters alone in a forward pass",
+        )

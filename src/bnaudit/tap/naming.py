@@ -1,0 +1,93 @@
+"""Which layer a BatchNorm call belongs to: tensors lead to modules, modules to the author's names."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bnaudit.tap.scripted import anonymous_batchnorms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType
+
+    from torch import Tensor
+
+_Address = tuple[str, int, int]
+
+
+def _address(tensor: Tensor) -> _Address:
+    return (str(tensor.device), tensor.data_ptr(), tensor.numel())
+
+
+class Namer:
+    """Finds the name of the layer behind the tensors of a call.
+
+    A parameter or buffer may be registered under several modules (a BatchNorm used under two
+    names, a gamma shared by two layers), so the module prefixes of all tensors of a call are
+    intersected; of several that remain the first registered is the name.
+
+    Calls without any tensor (affine=False and no running statistics) are found by the module whose
+    `forward` is on the Python stack, and inside TorchScript, where there is none, by the order in
+    which the un-inlined graph calls such layers.
+    """
+
+    def __init__(self, module: nn.Module, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._owners: dict[_Address, list[str]] = {}
+        tensors = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
+        for path, tensor in tensors:
+            if tensor.numel():
+                prefix = path.rpartition(".")[0]
+                self._owners.setdefault(_address(tensor), []).append(prefix)
+        self._paths = {id(sub): path for path, sub in module.named_modules()}
+        self._anonymous = anonymous_batchnorms(module)
+        self._uses: Counter[str] = Counter()
+        self._unnamed = 0
+
+    def start(self) -> None:
+        """A new forward pass begins: count occurrences afresh."""
+        self._uses.clear()
+        self._unnamed = 0
+
+    def name(self, *tensors: Tensor | None) -> tuple[str, int]:
+        """Name and occurrence of the call that was given these tensors."""
+        path = self._by_tensors([t for t in tensors if t is not None])
+        if path is None:
+            path = self._by_stack()
+        if path is None:
+            path = self._by_order()
+        name = self._labels.get(path, path)
+        self._uses[name] += 1
+        return name, self._uses[name]
+
+    def _by_tensors(self, tensors: list[Tensor]) -> str | None:
+        found = [self._owners[a] for a in map(_address, tensors) if a in self._owners]
+        if not found:
+            return None
+        common = [p for p in found[0] if all(p in other for other in found)]
+        return (common or found[0])[0]
+
+    def _by_stack(self) -> str | None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            owner = frame.f_locals.get("self") if frame.f_code.co_name == "forward" else None
+            if isinstance(owner, nn.Module) and not isinstance(owner, torch.jit.ScriptModule):
+                path: str | None = self._paths.get(id(owner))
+                if path:
+                    return path
+            frame = frame.f_back
+        return None
+
+    def _by_order(self) -> str:
+        self._unnamed += 1
+        if self._unnamed <= len(self._anonymous):
+            return self._anonymous[self._unnamed - 1]
+        return f"batch_norm_{self._unnamed}"

@@ -1,0 +1,56 @@
+"""Reading the structure of TorchScript modules, whose layers cannot be told by Python class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+_MAX_DEPTH = 100
+
+
+def is_scripted_batchnorm(module: nn.Module) -> bool:
+    """Whether a submodule of a TorchScript file was a BatchNorm when it was compiled."""
+    original = str(getattr(module, "original_name", ""))
+    return original.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
+
+
+def anonymous_batchnorms(module: nn.Module) -> list[str]:
+    """Paths of the TorchScript BatchNorms without any tensor, in the order the graph calls them.
+
+    Only the calls of straight-line code have a fixed order; a layer inside a loop is listed once.
+    """
+    if not isinstance(module, torch.jit.ScriptModule):
+        return []
+    modules = dict(module.named_modules())
+    return [path for path in _called_paths(modules) if _is_anonymous(modules[path])]
+
+
+def _is_anonymous(module: nn.Module) -> bool:
+    tensors = [*module.parameters(), *module.buffers()]
+    return is_scripted_batchnorm(module) and not any(t.numel() > 1 for t in tensors)
+
+
+def _called_paths(modules: dict[str, nn.Module], path: str = "", depth: int = 0) -> list[str]:
+    """Paths of the submodules that a module's forward calls, in order, callees after callers."""
+    graph: Any = getattr(modules[path], "graph", None) if depth <= _MAX_DEPTH else None
+    if graph is None:
+        return []
+    paths: list[str] = []
+    for node in graph.findAllNodes("prim::CallMethod"):
+        relative = _attribute_path(next(iter(node.inputs())))
+        full = ".".join(p for p in (path, relative) if p)
+        if relative is not None and full in modules:
+            paths += [full, *_called_paths(modules, full, depth + 1)]
+    return paths
+
+
+def _attribute_path(value: Any) -> str | None:
+    """The dotted path of `self.a.b` given the graph value that holds it."""
+    names: list[str] = []
+    node = value.node()
+    while node.kind() == "prim::GetAttr":
+        names.append(node.s("name"))
+        node = next(iter(node.inputs())).node()
+    return ".".join(reversed(names)) or None
