@@ -1,0 +1,1 @@
+"""Sample batches and the scalar that is differentiated: files, tensors, loaders, synthetic noise."""

@@ -1,0 +1,112 @@
+"""Batches of samples, and how they are cut from the rows that are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnaudit.errors import DataError, UsageError
+from bnaudit.records.report import DataInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One sample batch: inputs in the model's order, and labels where there are any."""
+
+    inputs: tuple[Tensor, ...]
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What an audit runs on.
+
+    Attributes:
+        items: the batches, on the CPU, in the dtype they came in.
+        info: how they were made, for the report.
+        labels_from: where the labels came from, None without.
+    """
+
+    items: tuple[Batch, ...]
+    info: DataInfo
+    labels_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Rows to cut batches from.
+
+    Attributes:
+        arrays: input name -> (rows, ...), in the model's input order; rank-0 arrays are shared
+            by all batches.
+        labels: (rows, ...) or None.
+        labels_from: "batch.npz:labels", ...
+        source: "file" or "tensor".
+        paths: as the user typed them.
+    """
+
+    arrays: Mapping[str, Tensor]
+    labels: Tensor | None
+    labels_from: str | None
+    source: str
+    paths: tuple[str, ...] = ()
+
+
+def cut(
+    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int | None
+) -> Batches:
+    """Cuts batches of consecutive rows, in the order of the data.
+
+    Args:
+        samples: the rows.
+        batch_size: rows a batch; default the model's fixed size, else 32 or all there are.
+        batches: how many; default 8, or as many whole batches as there are.
+        static_batch: the size that the model cannot leave, if it has one.
+
+    Raises:
+        DataError: there are fewer rows than asked for, or the inputs disagree about how many.
+    """
+    rows = _rows(samples)
+    size = batch_size or static_batch or min(DEFAULT_BATCH_SIZE, rows)
+    if static_batch is not None and size != static_batch:
+        raise UsageError(
+            f"the model runs at batch size {static_batch} only, not {size}",
+            hint="export it with a dynamic batch axis, or leave --batch-size out",
+        )
+    count = batches or min(DEFAULT_BATCHES, rows // size)
+    if rows < size * count or count == 0:
+        wanted = f"{max(count, 1)} x {size}"
+        raise DataError(
+            f"the data has {rows} rows, fewer than {wanted}",
+            hint="give more data, or pass a smaller --batch-size or --batches",
+        )
+    items = tuple(
+        Batch(
+            tuple(a if a.dim() == 0 else a[i : i + size] for a in samples.arrays.values()),
+            None if samples.labels is None else samples.labels[i : i + size],
+        )
+        for i in range(0, size * count, size)
+    )
+    info = DataInfo(samples.source, samples.paths, count, size, rows)
+    return Batches(items, info, samples.labels_from)
+
+
+def _rows(samples: Samples) -> int:
+    counts = {name: a.shape[0] for name, a in samples.arrays.items() if a.dim()}
+    if samples.labels is not None and samples.labels.dim():
+        counts["labels"] = samples.labels.shape[0]
+    if len(set(counts.values())) > 1:
+        listing = ", ".join(f"{name} {n}" for name, n in counts.items())
+        raise DataError(
+            f"the arrays have different numbers of rows ({listing})",
+            hint="the first dimension of every array is the batch",
+        )
+    return next(iter(counts.values()), 1)

@@ -1,0 +1,160 @@
+"""Sample batches from files: `.npz` keyed by input name, `.npy`, and tensors saved by torch."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bnaudit.data.batch import Samples
+from bnaudit.data.signature import match, wanted
+from bnaudit.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from bnaudit.load.model import LoadedModel
+
+LABELS_KEY = "labels"
+"""Taken as the labels without being asked where it is not an input of the model."""
+
+
+def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -> Samples:
+    """Reads and checks the rows that `--data` and `--labels` name.
+
+    Args:
+        paths: files; several that hold the same input are joined along the rows, others add
+            inputs. `name=path` names the input that a bare array is for.
+        model: what the arrays must fit.
+        labels: a key in the data or a path of its own; None takes the key "labels" if there is one.
+
+    Raises:
+        DataError: a file cannot be read, or its arrays do not fit.
+    """
+    joined: dict[str, list[Tensor]] = {}
+    for typed in paths:
+        for name, array in _named(typed, model).items():
+            joined.setdefault(name, []).append(array)
+    source = paths[0] if len(paths) == 1 else "the data"
+    arrays = {name: _join(parts, f"{source}: {name}") for name, parts in joined.items()}
+    rows, labels_from = _labels(arrays, labels, model, source)
+    ignore = [] if labels_from is None else [labels or LABELS_KEY]
+    return Samples(
+        arrays=match(arrays, model, source=source, ignore=ignore),
+        labels=rows,
+        labels_from=labels_from,
+        source="file",
+        paths=tuple(paths),
+    )
+
+
+def _join(parts: list[Tensor], subject: str) -> Tensor:
+    try:
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{subject}: the arrays of several files do not join along the rows"
+        ) from error
+
+
+def _labels(
+    arrays: Mapping[str, Tensor], labels: str | None, model: LoadedModel, source: str
+) -> tuple[Tensor | None, str | None]:
+    inputs = [s.name for s in model.inputs]
+    if labels is None:
+        if LABELS_KEY in arrays and LABELS_KEY not in inputs:
+            return arrays[LABELS_KEY], f"{source}:{LABELS_KEY}"
+        return None, None
+    if labels in arrays:
+        return arrays[labels], f"{source}:{labels}"
+    if not Path(labels).is_file():
+        raise DataError(
+            f"--labels {labels}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
+        )
+    content = _read(Path(labels))
+    if isinstance(content, dict):
+        if len(content) != 1 and LABELS_KEY not in content:
+            raise DataError(f"{labels}: holds several arrays and none is called {LABELS_KEY!r}")
+        content = content.get(LABELS_KEY, next(iter(content.values())))
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{labels}: holds no single array")
+    return content, labels
+
+
+def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
+    """The arrays of one file by input name."""
+    name, _, rest = typed.partition("=")
+    names = [s.name for s in model.inputs]
+    if rest and name in names and not Path(typed).exists():
+        content = _read(Path(rest))
+        if not isinstance(content, torch.Tensor):
+            raise DataError(
+                f"{rest}: holds several arrays, but is given for the input {name!r} alone"
+            )
+        return {name: content}
+    content = _read(Path(typed))
+    if isinstance(content, dict):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    if len(parts) != len(names):
+        raise DataError(
+            f"{typed}: holds {len(parts)} array(s) without names, but the model has {len(names)} inputs",
+            hint=f"{wanted(model.inputs)}; use an .npz keyed by input name, or --data NAME=PATH",
+        )
+    return dict(zip(names, parts, strict=True))
+
+
+def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
+    """One array, several without names, or several by name, told apart by content."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+        if magic == b"\x93NUMPY":
+            return _tensor(np.load(path, allow_pickle=False), str(path))
+        if magic[:2] == b"PK" and _is_npz(path):
+            with np.load(path, allow_pickle=False) as archive:
+                return {k: _tensor(archive[k], f"{path}: {k}") for k in archive.files}
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        raise DataError(
+            f"{path}: cannot be read as .npz, .npy or .pt tensors",
+            hint="write it with numpy.savez(path, name=array) or torch.save of tensors; pickled "
+            "objects are not read",
+        ) from error
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: a damaged or cut-off .npz file") from error
+    return all(name.endswith(".npy") for name in names)
+
+
+def _tensor(array: Any, subject: str) -> Tensor:
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{subject}: holds {array.dtype}, not numbers")
+    if array.dtype.byteorder not in "=|<":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _tensors(content: Any, path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
+    if isinstance(content, torch.Tensor):
+        return content.detach()
+    if isinstance(content, dict) and all(isinstance(v, torch.Tensor) for v in content.values()):
+        return {str(k): v.detach() for k, v in content.items()}
+    if isinstance(content, (list, tuple)) and all(isinstance(v, torch.Tensor) for v in content):
+        return [v.detach() for v in content]
+    raise DataError(f"{path}: holds no tensors (a tensor, a list or a dict of tensors is read)")

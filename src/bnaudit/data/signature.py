@@ -1,0 +1,106 @@
+"""Matching arrays to the model's inputs, strictly: a silent mismatch is a wrong number later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from bnaudit.load.model import InputSpec, LoadedModel
+
+
+def describe(spec: InputSpec) -> str:
+    """`input float32 [N, 3, 224, 224]`, with ? for what the file does not say."""
+    if spec.shape is None:
+        return f"{spec.name} ({spec.dtype})" if spec.dtype else spec.name
+    dims = ", ".join("?" if d is None else str(d) for d in spec.shape)
+    return f"{spec.name} {spec.dtype or '?'} [{dims}]"
+
+
+def wanted(specs: Sequence[InputSpec]) -> str:
+    """The hint of every data error: all that the model takes."""
+    return "the model takes: " + "; ".join(describe(s) for s in specs)
+
+
+def match(
+    arrays: Mapping[str, Tensor], model: LoadedModel, *, source: str, ignore: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """The arrays in input order, checked for name, rank, dtype and static dimensions.
+
+    Args:
+        arrays: name -> array.
+        model: gives the inputs, and whether its exported batch size binds.
+        source: named in errors.
+        ignore: names that may stand beside the inputs (the labels).
+
+    Raises:
+        DataError: names the first mismatch; the hint lists what the model takes.
+    """
+    specs = model.inputs
+    hint = wanted(specs)
+    names = [s.name for s in specs]
+    missing = [n for n in names if n not in arrays]
+    if missing:
+        has = ", ".join(arrays) or "nothing"
+        raise DataError(f"{source}: no array {missing[0]!r} (it has: {has})", hint=hint)
+    unknown = [n for n in arrays if n not in names and n not in ignore]
+    if unknown:
+        raise DataError(f"{source}: array {unknown[0]!r} is not an input of the model", hint=hint)
+    return {s.name: _checked(arrays[s.name], s, model, f"{source}: {s.name}") for s in specs}
+
+
+def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -> Tensor:
+    hint = wanted(model.inputs)
+    if spec.dtype is not None:
+        array = _cast(array, spec.dtype, subject, hint)
+    if spec.shape is not None:
+        _check_shape(array, spec, model, subject)
+    if array.is_floating_point() and not bool(torch.isfinite(array).all()):
+        raise DataError(
+            f"{subject}: holds NaN or infinite values",
+            hint="clean the samples: gradients need finite inputs",
+        )
+    return array
+
+
+def _cast(array: Tensor, dtype: str, subject: str, hint: str) -> Tensor:
+    target: torch.dtype = getattr(torch, dtype)
+    if _family(array.dtype) == _family(target):
+        # Floating arrays keep their precision: the run casts them to its own dtype.
+        return array if target.is_floating_point else array.to(target)
+    have = str(array.dtype).removeprefix("torch.")
+    if target.is_floating_point and _family(array.dtype) == "integer":
+        hint = f"convert it as in training (scale, normalise); {hint}"
+    raise DataError(f"{subject}: is {have}, but the model takes {dtype}", hint=hint)
+
+
+def _family(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "bool"
+    if dtype.is_complex:
+        return "complex"
+    return "floating" if dtype.is_floating_point else "integer"
+
+
+def _check_shape(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -> None:
+    shape = spec.shape or ()
+    have = list(array.shape)
+    if array.dim() != len(shape):
+        raise DataError(
+            f"{subject}: has {array.dim()} dimensions {have}, but the model takes {len(shape)}",
+            hint=wanted(model.inputs),
+        )
+    for axis, (size, declared) in enumerate(zip(array.shape, shape, strict=True)):
+        # The rows are cut to the batch size later.
+        if axis > 0 and isinstance(declared, int) and size != declared:
+            raise DataError(
+                f"{subject}: dimension {axis} is {size} in {have}, but the model takes {declared}",
+                hint=wanted(model.inputs),
+            )

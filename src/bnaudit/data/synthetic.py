@@ -1,0 +1,145 @@
+"""Seeded batches from the model's own input signature, for when no data is given.
+
+They show how the layers treat gradients at all; they are not what the model was trained on, so the
+report labels them, and nothing that compares with training data is judged on them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.data.batch import Batch, Batches
+from bnaudit.data.signature import describe
+from bnaudit.errors import UsageError
+from bnaudit.records.report import DataInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from bnaudit.load.model import InputSpec, LoadedModel
+
+BATCH_SIZE = 8
+BATCHES = 4
+_IMAGE_SIDE = 224
+DISTRIBUTION = "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)"
+
+
+def synthetic_batches(
+    model: LoadedModel,
+    shapes: Mapping[str, tuple[int, ...]],
+    batch_size: int | None,
+    batches: int | None,
+    seed: int,
+    static_batch: int | None,
+) -> tuple[Batches, tuple[str, ...]]:
+    """Draws the batches on the CPU in float64, so that every format and dtype sees the same values.
+
+    Args:
+        model: gives the input signature.
+        shapes: full shapes by input name, batch included; they come before the signature.
+        batch_size: rows a batch; default that of `shapes`, the model's fixed one, or 8.
+        batches: how many; default 4.
+        seed: of the generator.
+        static_batch: the size that the model cannot leave, if it has one.
+
+    Returns:
+        The batches, and one note for each dimension that had to be assumed.
+
+    Raises:
+        UsageError: a shape is not known, or contradicts the batch size.
+    """
+    size = _batch_size(shapes, batch_size, static_batch)
+    notes: list[str] = []
+    full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in model.inputs]
+    generator = torch.Generator().manual_seed(seed)
+    count = batches or BATCHES
+    items = tuple(
+        Batch(tuple(_draw(s, f, generator) for s, f in zip(model.inputs, full, strict=True)))
+        for _ in range(count)
+    )
+    info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
+    return Batches(items, info), tuple(notes)
+
+
+def _batch_size(
+    shapes: Mapping[str, tuple[int, ...]], asked: int | None, static_batch: int | None
+) -> int:
+    firsts = {shape[0] for shape in shapes.values() if shape}
+    if len(firsts) > 1 or (asked is not None and firsts - {asked}):
+        raise UsageError(
+            f"--input-shape asks for batches of {', '.join(map(str, sorted(firsts)))}"
+            + (f", --batch-size for {asked}" if asked else ""),
+            hint="the first number of an --input-shape is the batch size",
+        )
+    size = asked or next(iter(firsts), None) or static_batch or BATCH_SIZE
+    if static_batch is not None and size != static_batch:
+        raise UsageError(
+            f"the model runs at batch size {static_batch} only, not {size}",
+            hint="export it with a dynamic batch axis, or leave the batch size out",
+        )
+    return size
+
+
+def _shape(
+    spec: InputSpec,
+    given: tuple[int, ...] | None,
+    size: int,
+    model: LoadedModel,
+    notes: list[str],
+) -> tuple[int, ...]:
+    if given is not None:
+        _check_given(spec, given)
+        return given
+    if spec.shape is None:
+        raise UsageError(
+            f"the shape of input {spec.name!r} is not in the model, so no batch can be made",
+            hint=_shape_hint(spec, model),
+        )
+    dims: list[int] = []
+    for axis, declared in enumerate(spec.shape):
+        if axis == 0:
+            dims.append(size)
+        elif isinstance(declared, int):
+            dims.append(declared)
+        elif len(spec.shape) == 4 and axis >= 2:
+            notes.append(f"input {spec.name!r}: dimension {axis} is free, {_IMAGE_SIDE} assumed")
+            dims.append(_IMAGE_SIDE)
+        else:
+            raise UsageError(
+                f"dimension {axis} of the input {describe(spec)} is free, so no batch can be made",
+                hint=f"pass --data, or --input-shape {spec.name}:{size}x...",
+            )
+    return tuple(dims)
+
+
+def _check_given(spec: InputSpec, given: tuple[int, ...]) -> None:
+    if spec.shape is None:
+        return
+    fits = len(given) == len(spec.shape) and all(
+        not isinstance(d, int) or d == g for d, g in zip(spec.shape[1:], given[1:], strict=False)
+    )
+    if not fits:
+        raise UsageError(
+            f"--input-shape {'x'.join(map(str, given))} does not fit the input {describe(spec)}"
+        )
+
+
+def _shape_hint(spec: InputSpec, model: LoadedModel) -> str:
+    """A guess from the first weight: it knows the channels, but not the spatial size."""
+    weight = next((p for p in model.module.parameters() if p.dim() >= 2), None)
+    example = "8x3x224x224"
+    if weight is not None:
+        rest = {2: "", 3: "x128", 4: "x224x224", 5: "x16x64x64"}.get(weight.dim(), "")
+        example = f"8x{weight.shape[1]}{rest}"
+    return f"pass --data, or the shape, for example --input-shape {spec.name}:{example}"
+
+
+def _draw(spec: InputSpec, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    dtype: torch.dtype = getattr(torch, spec.dtype or "float32")
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)

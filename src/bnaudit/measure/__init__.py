@@ -1,0 +1,1 @@
+"""What the theorems say, measured: one file per idea; tensors stop here, records go on."""

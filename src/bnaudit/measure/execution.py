@@ -1,0 +1,150 @@
+"""Running the model on a batch: device, dtype, seeding, and errors that say what went wrong."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.errors import BnauditError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from bnaudit.data.batch import Batch
+    from bnaudit.data.loss import Loss
+    from bnaudit.load.model import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A model placed on a device, ready to be run on batches.
+
+    Attributes:
+        module: the model.
+        loss: the scalar to differentiate.
+        device: where the batches go.
+        dtype: what floating-point inputs are cast to.
+        seed: of randomness inside the model (dropout baked into a file), the same for each run.
+    """
+
+    module: nn.Module
+    loss: Loss
+    device: torch.device
+    dtype: torch.dtype
+    seed: int
+
+    def value(self, batch: Batch, index: int) -> Tensor:
+        """The loss of one batch; differentiable where autograd is on.
+
+        Raises:
+            RunError: the model cannot be run on it.
+        """
+        labels = None if batch.labels is None else batch.labels.to(self.device)
+        with self._seeded(index):
+            return self.loss.compute(self.outputs(batch), labels, index)
+
+    def outputs(self, batch: Batch) -> Any:
+        """What the model returns for one batch."""
+        inputs = [self._place(t) for t in batch.inputs]
+        try:
+            return self.module(*inputs)
+        except BnauditError:
+            raise
+        except Exception as error:  # whatever the user's model raises
+            raise explain(error, [list(t.shape) for t in inputs]) from error
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    @contextmanager
+    def _seeded(self, index: int) -> Iterator[None]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.seed + index)
+            yield
+
+
+def explain(error: Exception, shapes: list[list[int]]) -> RunError:
+    """The one line of an exception that a user can act on."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return RunError("the device ran out of memory", hint="pass a smaller --batch-size")
+    if isinstance(error.__cause__, BnauditError):
+        return RunError(error.__cause__.message, hint=error.__cause__.hint)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # TorchScript appends the message of the failing operator behind its own stack of source lines.
+    text = next((ln for ln in reversed(lines) if ln.startswith("RuntimeError:")), None)
+    text = text or next(iter(lines), type(error).__name__)
+    given = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
+    return RunError(
+        f"the model cannot be run on inputs of shape {given}: {text[:240]}",
+        hint="check --data or --input-shape against what the model was built for",
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of this name, if this machine has it.
+
+    Raises:
+        UsageError: it is unknown, or not there.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}", hint="cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UsageError(f"no device {name!r} here ({count} CUDA devices)", hint="use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("no device 'mps' here", hint="use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"device {name!r} is not supported", hint="cpu, cuda, cuda:N or mps")
+    return device
+
+
+def native_dtype(module: nn.Module) -> torch.dtype:
+    """The floating dtype most of the model's parameters have; float32 for a model without any."""
+    counts: dict[torch.dtype, int] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel()
+    return max(counts, key=lambda d: counts[d], default=torch.float32)
+
+
+def place(model: LoadedModel, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """The model's module on a device, in a dtype; a live module that has to change is copied.
+
+    Args:
+        model: the loaded model.
+        device: where to.
+        dtype: of all floating-point tensors, None to leave them.
+    """
+    module = model.module
+    tensors = [*module.parameters(), *module.buffers()]
+    moves = any(t.device.type != device.type for t in tensors)
+    casts = dtype is not None and any(t.is_floating_point() and t.dtype != dtype for t in tensors)
+    if not (moves or casts):
+        return module
+    return private_copy(model).to(device=device, dtype=dtype if casts else None)
+
+
+def private_copy(model: LoadedModel) -> nn.Module:
+    """A copy of the module that may be changed.
+
+    Raises:
+        RunError: a live module that cannot be copied.
+    """
+    if model.reload is not None:
+        return model.reload().module
+    try:
+        return copy.deepcopy(model.module)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            "the module cannot be copied to another dtype or device",
+            hint="move it there yourself before the audit",
+        ) from error

@@ -1,0 +1,118 @@
+"""A model with its batches, placed and ready: what every measurement starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.data.loss import choose_loss
+from bnaudit.data.prepare import prepare
+from bnaudit.data.row_check import rows_independent
+from bnaudit.errors import UsageError
+from bnaudit.measure.execution import Execution, native_dtype, place, private_copy, resolve_device
+from bnaudit.tap.naming import Namer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bnaudit.data.batch import Batches
+    from bnaudit.load.model import LoadedModel
+    from bnaudit.options import AuditOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A module on its device, in its dtype, with the names of its layers."""
+
+    loaded: LoadedModel
+    module: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    namer: Namer
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A placed model with batches and a loss.
+
+    Attributes:
+        placed: the model.
+        execution: runs it on a batch.
+        batches: what it is run on.
+        notes: what had to be assumed, for the report.
+    """
+
+    placed: Placed
+    execution: Execution
+    batches: Batches
+    notes: tuple[str, ...]
+
+
+def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
+    """Puts the model where the options want it; float16 models run as float32 by default.
+
+    Raises:
+        UsageError: the device is not there, or cannot compute in this dtype.
+    """
+    device = resolve_device(options.device)
+    native = native_dtype(loaded.module)
+    if options.dtype is not None:
+        wanted: torch.dtype | None = getattr(torch, options.dtype)
+    else:
+        wanted = torch.float32 if native == torch.float16 else None
+    if device.type == "mps" and (wanted or native) == torch.float64:
+        raise UsageError("mps has no float64", hint="use --dtype float32, or --device cpu")
+    module = place(loaded, device, wanted)
+    return Placed(loaded, module, device, wanted or native, Namer(module, loaded.labels))
+
+
+def open_session(placed: Placed, options: AuditOptions) -> Session:
+    """Prepares batches and loss. The row check runs the model: call inside `untouched`.
+
+    Raises:
+        UsageError, DataError: options or data do not fit the model.
+        RunError: the model cannot be run at its exported batch size.
+    """
+    loaded = placed.loaded
+    bound = None if loaded.lifted else loaded.static_batch
+    batches, notes = prepare(options, loaded, bound)
+    loss = choose_loss(options.loss, batches.items[0].labels, options.seed)
+    execution = Execution(placed.module, loss, placed.device, placed.dtype, options.seed)
+    session = Session(placed, execution, batches, notes)
+    exported = loaded.static_batch
+    if not loaded.lifted or exported is None or batches.info.batch_size == exported:
+        return session
+    return _lifted(session, options, exported)
+
+
+def _lifted(session: Session, options: AuditOptions, exported: int) -> Session:
+    """The session at a batch size that the file was not exported at, if its rows are independent."""
+    size = session.batches.info.batch_size
+    execution, namer = session.execution, session.placed.namer
+    if size >= 2 * exported and rows_independent(
+        execution, namer, session.batches.items[0], exported
+    ):
+        note = f"exported at batch size {exported}, run at {size} (rows proved independent)"
+        return replace(session, notes=(*session.notes, note))
+    if options.batch_size is not None or options.input_shapes:
+        raise UsageError(
+            f"the model was exported at batch size {exported} and cannot be run at {size}: "
+            "its rows are not independent of the batch size",
+            hint="export it with a dynamic batch axis, or leave the batch size out",
+        )
+    batches, notes = prepare(options, session.placed.loaded, exported)
+    note = f"audited at the exported batch size {exported}: the model's rows depend on it"
+    return replace(session, batches=batches, notes=(*notes, note))
+
+
+def in_float64(session: Session) -> tuple[Execution, Namer]:
+    """The session's model in float64: itself, or a private copy (on the CPU where mps lacks it)."""
+    placed = session.placed
+    if placed.dtype == torch.float64:
+        return session.execution, placed.namer
+    device = torch.device("cpu") if placed.device.type == "mps" else placed.device
+    module = private_copy(placed.loaded).to(device=device, dtype=torch.float64)
+    execution = replace(session.execution, module=module, device=device, dtype=torch.float64)
+    return execution, Namer(module, placed.loaded.labels)
