@@ -1,0 +1,167 @@
+"""The document as a whole: tool, model, run, layers, findings, summary, failure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bnaudit._version import __version__
+from bnaudit.render.json_v1.layer import layer_entry
+from bnaudit.render.json_v1.values import Json, Skips, finite, metric
+from bnaudit.render.summary import Difference, Residual, summarize
+
+if TYPE_CHECKING:
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.report import DataInfo, Failure, LossInfo, ModelInfo, Report, RunInfo
+
+SCHEMA = "bnaudit.report/1"
+
+
+def report_to_json(report: Report, *, channels: bool = False) -> str:
+    """The report as one strict JSON document that validates against `bnaudit.render.schema`.
+
+    The document is pure ASCII: it survives any pipe encoding, and a hostile layer name cannot
+    reach a terminal as an escape sequence.
+
+    Args:
+        report: what to write.
+        channels: include the per-channel arrays.
+    """
+    document: Json = {
+        "schema": SCHEMA,
+        "tool": {"name": "bnaudit", "version": __version__},
+        "model": _model(report.model),
+        "run": None if report.run is None else _run(report.run),
+        "layers": [layer_entry(layer, channels=channels) for layer in report.layers],
+        "findings": [_finding(finding) for finding in report.findings],
+        "summary": _summary(report),
+        "failure": None if report.failure is None else _failure(report.failure),
+    }
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True) + "\n"
+
+
+def _model(model: ModelInfo) -> Json:
+    return {
+        "path": model.path,
+        "format": model.format,
+        "producer": model.producer,
+        "facts": dict(model.facts),
+        "inputs": [
+            {
+                "name": tensor.name,
+                "shape": None if tensor.shape is None else list(tensor.shape),
+                "dtype": tensor.dtype,
+            }
+            for tensor in model.inputs
+        ],
+        "outputs": list(model.outputs),
+        "parameters": model.parameters,
+        "defined": list(model.defined),
+        "not_executed": list(model.not_executed),
+        "instance_norms": model.instance_norms,
+        "notes": list(model.notes),
+    }
+
+
+def _run(run: RunInfo) -> Json:
+    skips = Skips()
+    return {
+        "mode": run.mode,
+        "device": run.device,
+        "dtype": run.dtype,
+        "seed": run.seed,
+        "metrics": list(run.metrics),
+        "data": _data(run.data),
+        "loss": _loss(run.loss, skips),
+        "verify_gradients": run.verify_gradients,
+        "versions": dict(run.versions),
+        "notes": list(run.notes),
+        "seconds": {stage: finite(seconds) for stage, seconds in run.seconds.items()},
+        "skipped": skips.entries,
+    }
+
+
+def _data(data: DataInfo) -> Json:
+    return {
+        "source": data.source,
+        "paths": list(data.paths),
+        "batches": data.batches,
+        "batch_size": data.batch_size,
+        "available": data.available,
+        "distribution": data.distribution,
+    }
+
+
+def _loss(loss: LossInfo, skips: Skips) -> Json:
+    return {
+        "name": loss.name,
+        "label_free": loss.label_free,
+        "labels": loss.labels,
+        "why": loss.why,
+        "value": metric(loss.value, "loss.value", skips),
+    }
+
+
+def _finding(finding: Finding) -> Json:
+    return {
+        "rule": finding.rule,
+        "name": finding.name,
+        "severity": finding.severity.label,
+        "layer": finding.layer,
+        "message": finding.message,
+        "fix": finding.fix,
+        "observed": finite(finding.observed),
+        "threshold": finite(finding.threshold),
+    }
+
+
+def _summary(report: Report) -> Json:
+    summary = summarize(report)
+    return {
+        "layers": summary.layers,
+        "measured": summary.measured,
+        "integrity_failed": summary.integrity_failed,
+        "defined": summary.defined,
+        "not_executed": summary.not_executed,
+        "findings": {
+            "error": summary.errors,
+            "warning": summary.warnings,
+            "info": summary.infos,
+        },
+        "median": {
+            "statistics": summary.statistics,
+            "gain": summary.gain,
+            "reduction": summary.reduction,
+        },
+        "worst_residual": _worst(summary.worst),
+        "worst_finite_difference": _worst_difference(summary.worst_difference),
+        "fail_on": None if report.fail_on is None else report.fail_on.label,
+        "allow_no_bn": report.allow_no_bn,
+        "verdict": summary.verdict,
+        "exit_code": summary.exit_code,
+    }
+
+
+def _worst(worst: Residual | None) -> Json:
+    if worst is None:
+        return dict.fromkeys(("layer", "residual", "tolerance", "fraction"))
+    return {
+        "layer": worst.layer,
+        "residual": finite(worst.value),
+        "tolerance": finite(worst.tolerance),
+        "fraction": finite(worst.fraction),
+    }
+
+
+def _worst_difference(worst: Difference | None) -> Json:
+    if worst is None:
+        return dict.fromkeys(("layer", "relative_error"))
+    return {"layer": worst.layer, "relative_error": finite(worst.relative_error)}
+
+
+def _failure(failure: Failure) -> Json:
+    return {
+        "message": failure.message,
+        "hint": failure.hint,
+        "exit_code": failure.exit_code,
+    }

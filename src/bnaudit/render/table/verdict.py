@@ -1,0 +1,102 @@
+"""The last line: PASS or FAIL, what was measured, and whether theory and autograd agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.render.summary import summarize
+from bnaudit.render.table.numbers import error_size
+from bnaudit.render.table.text import plural
+
+if TYPE_CHECKING:
+    from bnaudit.records.report import Report
+    from bnaudit.render.summary import Summary
+
+_GOOD, _CAREFUL, _BAD = "bold green", "bold yellow", "bold red"
+
+
+def verdict_line(report: Report) -> tuple[str, str, str]:
+    """(word, style of the word, sentence). The word leads: eyes and `grep ^FAIL` look there."""
+    summary = summarize(report)
+    word, style = _word(report, summary)
+    if summary.verdict == "failed":
+        parts = ["the audit did not finish", _before_it_stopped(summary)]
+    elif summary.verdict == "nothing-to-audit":
+        parts = [_why_nothing(report), _counts(summary)]
+    else:
+        parts = [_layers(summary), _agreement(summary), _differences(summary), _counts(summary)]
+    return word, style, "; ".join(part for part in parts if part)
+
+
+def nothing_to_audit(report: Report) -> str:
+    """The sentence that stands where the table would."""
+    fact = f"No BatchNorm to audit: {_why_nothing(report)}."
+    if report.model.defined or report.findings:
+        return fact
+    return f"{fact} An inference export folds BatchNorm into convolutions: audit the model before."
+
+
+def _why_nothing(report: Report) -> str:
+    defined = len(report.model.defined)
+    if defined == 0:
+        return "the model defines no BatchNorm layer"
+    return f"no batch went through any of the {plural(defined, 'BatchNorm layer')}"
+
+
+def _word(report: Report, summary: Summary) -> tuple[str, str]:
+    if summary.verdict == "failed":
+        return f"FAILED (exit {summary.exit_code})", _BAD
+    if summary.exit_code == 3:
+        return "NOTHING TO AUDIT (exit 3)", _BAD
+    if summary.exit_code == 4:
+        return "NOTHING MEASURED (exit 4)", _BAD
+    if summary.exit_code != 0:
+        return "FAIL", _BAD
+    return _passing_word(report, summary)
+
+
+def _passing_word(report: Report, summary: Summary) -> tuple[str, str]:
+    """A pass that rests on an option says so: it is not a clean bill."""
+    if summary.layers == 0:
+        return "PASS (--allow-no-bn)", _CAREFUL
+    if summary.errors and report.fail_on is None:
+        return "PASS (--fail-on never)", _CAREFUL
+    return "PASS", _GOOD
+
+
+def _before_it_stopped(summary: Summary) -> str:
+    if summary.measured == 0:
+        return "nothing was measured"
+    return f"{plural(summary.measured, 'layer')} measured before it stopped"
+
+
+def _layers(summary: Summary) -> str:
+    if summary.measured == summary.layers:
+        return f"{plural(summary.layers, 'layer')} measured"
+    return f"{summary.measured} of {plural(summary.layers, 'layer')} measured"
+
+
+def _agreement(summary: Summary) -> str:
+    worst = summary.worst
+    if worst is None:
+        return ""
+    numbers = f"residual {error_size(worst.value)}, tolerance {error_size(worst.tolerance)}"
+    if summary.integrity_failed:
+        return f"theory and autograd disagree in {summary.integrity_failed} (worst {numbers})"
+    return f"theory and autograd agree ({numbers})"
+
+
+def _differences(summary: Summary) -> str:
+    worst = summary.worst_difference
+    if worst is None:
+        return ""
+    return f"finite differences off by at most {error_size(worst.relative_error)}"
+
+
+def _counts(summary: Summary) -> str:
+    if not summary.errors + summary.warnings + summary.infos:
+        return "no findings"
+    counts = [plural(summary.errors, "error"), plural(summary.warnings, "warning")]
+    if summary.infos:
+        counts.append(f"{summary.infos} info")
+    return ", ".join(counts)
