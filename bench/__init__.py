@@ -1,0 +1,1 @@
+"""Benches: run as modules from the repository root."""

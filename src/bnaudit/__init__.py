@@ -1,0 +1,40 @@
+"""Audit what BatchNorm does to the gradients of a trained model, layer by layer.
+
+>>> import bnaudit
+>>> report = bnaudit.audit(model, data=x, labels=y)   # doctest: +SKIP
+>>> print(report.to_table())                          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnaudit._version import __version__
+
+if TYPE_CHECKING:
+    from bnaudit.errors import BnauditError
+    from bnaudit.options import AuditOptions
+    from bnaudit.pipeline import audit
+    from bnaudit.records.report import Report
+
+__all__ = ["AuditOptions", "BnauditError", "Report", "__version__", "audit"]
+
+_HOMES = {
+    "AuditOptions": "bnaudit.options",
+    "BnauditError": "bnaudit.errors",
+    "Report": "bnaudit.records.report",
+    "audit": "bnaudit.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: `import bnaudit` and `bnaudit --help` do not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bnaudit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,104 @@
+"""The report of an audit, put together from what was loaded and measured."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.measure.assemble import assemble_layers
+from bnaudit.measure.spread import metric
+from bnaudit.records.report import LossInfo, ModelInfo, Report, RunInfo, TensorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnaudit.load.model import LoadedModel
+    from bnaudit.measure.collect import Collected
+    from bnaudit.measure.session import Session
+    from bnaudit.measure.verify import Key
+    from bnaudit.options import AuditOptions
+    from bnaudit.records.layer import FiniteDifference, LayerReport
+    from bnaudit.records.values import Skipped
+
+
+def model_info(
+    loaded: LoadedModel, label: str, layers: tuple[LayerReport, ...] = (), instance_norms: int = 0
+) -> ModelInfo:
+    """What the report says of the model.
+
+    Args:
+        loaded: the model.
+        label: what the report calls it.
+        layers: those that were executed.
+        instance_norms: calls seen.
+    """
+    executed = {layer.name for layer in layers}
+    defined = [d.name for d in loaded.batchnorms]
+    # Functional calls are found when they run: they count as defined by the code that called them.
+    defined += [n for n in dict.fromkeys(layer.name for layer in layers) if n not in set(defined)]
+    return ModelInfo(
+        path=label,
+        format=loaded.format,
+        producer=loaded.producer,
+        facts=dict(loaded.facts),
+        inputs=tuple(TensorInfo(s.name, s.shape, s.dtype) for s in loaded.inputs),
+        outputs=loaded.outputs,
+        parameters=sum(p.numel() for p in loaded.module.parameters()),
+        defined=tuple(defined),
+        not_executed=tuple(n for n in defined if n not in executed),
+        instance_norms=instance_norms,
+        notes=loaded.notes,
+    )
+
+
+def full_report(
+    session: Session,
+    collected: Collected,
+    differences: Mapping[Key, FiniteDifference | Skipped],
+    label: str,
+    options: AuditOptions,
+    seconds: Mapping[str, float],
+) -> Report:
+    """The report without findings."""
+    loaded = session.placed.loaded
+    origins = {d.name: d.origin for d in loaded.batchnorms}
+    layers = assemble_layers(
+        collected.batches, options.mode, origins, differences, channels=options.channels
+    )
+    return Report(
+        model=model_info(loaded, label, layers, collected.instance_norms),
+        run=_run_info(session, collected, options, seconds),
+        layers=layers,
+        findings=(),
+        fail_on=options.fail_on,
+        allow_no_bn=options.allow_no_bn,
+    )
+
+
+def _run_info(
+    session: Session, collected: Collected, options: AuditOptions, seconds: Mapping[str, float]
+) -> RunInfo:
+    loss = session.execution.loss
+    values = torch.tensor(collected.losses, dtype=torch.float64)
+    verify = {0: None, -1: "all"}.get(options.verify_gradients, str(options.verify_gradients))
+    return RunInfo(
+        mode=options.mode,
+        device=str(session.placed.device),
+        dtype=str(session.placed.dtype).removeprefix("torch."),
+        seed=options.seed,
+        metrics=("first_order",),
+        data=session.batches.info,
+        loss=LossInfo(
+            name=loss.name,
+            label_free=loss.label_free,
+            labels=session.batches.labels_from,
+            why=loss.why,
+            value=metric(values, "the model was not differentiated"),
+        ),
+        verify_gradients=verify,
+        versions={"python": platform.python_version(), "torch": torch.__version__},
+        notes=session.notes,
+        seconds=dict(seconds),
+    )

@@ -1,0 +1,115 @@
+"""The command line. It parses and reports errors; what it runs is in `bnaudit.pipeline`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bnaudit._version import __version__
+from bnaudit.errors import BnauditError
+
+# Name -> (module, one line for --help). A command is imported when it is called, so that --help
+# waits neither for torch nor for the other commands.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
+    "schema": ("bnaudit.cli.schema", "Print the JSON Schema of the report."),
+}
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+_EPILOG = (
+    "Exit codes: 0 clean; 1 findings at or above --fail-on; 2 usage or unreadable input; "
+    "3 no BatchNorm in the model; 4 the model cannot be run or measured; 70 a bug in bnaudit."
+)
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """`bnaudit model.onnx` is a forgotten `check`: say so rather than "no such command"."""
+        if args[0] not in COMMANDS and ("." in args[0] or "/" in args[0]):
+            raise click.UsageError(
+                f"no command {args[0]!r}; did you mean `bnaudit check {args[0]}`?"
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="bnaudit")
+def cli() -> None:
+    """Audit what BatchNorm does to the gradients of a trained model, layer by layer.
+
+    `bnaudit check model.onnx --data batch.npz` runs sample batches forward and backward and compares
+    the measured gradient-norm reduction of every BatchNorm layer with theory.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line and exits with its code; never shows a traceback unless -vv asks."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: list[str]) -> int:
+    """Runs the command line and returns its exit code."""
+    try:
+        outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
+    except BnauditError as error:
+        _say(error.message, error.hint)
+        _trace(args)
+        return error.exit_code
+    except click.ClickException as error:
+        return _usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except Exception as error:  # the outermost boundary: whatever is left is a bug
+        _say(
+            f"bug in bnaudit: {type(error).__name__}: {error}",
+            "please report it with the output of the same command under -vv",
+        )
+        _trace(args)
+        return EXIT_BUG
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return 2
+    ctx = getattr(error, "ctx", None)
+    _say(error.format_message(), f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
+    return 2
+
+
+def _say(message: str, hint: str | None) -> None:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    if hint:
+        click.echo(f"hint: {' '.join(hint.split())}", err=True)
+
+
+def _trace(args: list[str]) -> None:
+    if any(a == "-vv" or a.startswith("-vv") for a in args) or args.count("-v") > 1:
+        traceback.print_exc()

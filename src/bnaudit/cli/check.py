@@ -1,0 +1,159 @@
+"""`bnaudit check`: options in, exit code out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnaudit.cli.params import INPUT_SHAPE, LAYER_COUNT, OUTPUT, Output
+from bnaudit.options import DTYPES, MODES, AuditOptions
+from bnaudit.records.finding import Severity
+from bnaudit.render.formats import FORMATS
+
+_FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
+
+
+@click.command("check", short_help="Audit a model.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "-d",
+    multiple=True,
+    metavar="PATH",
+    help="Sample batch: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
+    "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: a synthetic batch.",
+)
+@click.option(
+    "--labels",
+    metavar="KEY|PATH",
+    help="Labels: a key in --data, or a file. [default: the key 'labels', if there]",
+)
+@click.option(
+    "--loss",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), auto (by the "
+    "labels there are), or file.py:function(output, labels).",
+)
+@click.option(
+    "--batches",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Batches to run. [default: up to 8; synthetic: 4]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Rows in each. [default: up to 32; synthetic: 8]",
+)
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    type=INPUT_SHAPE,
+    multiple=True,
+    help="Shape of a synthetic input, batch first. Repeat for several inputs.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), help="Precision of the run. [default: the model's own]"
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same report."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="batch",
+    show_default=True,
+    help="Normalise with batch statistics, as in training, or with the running ones.",
+)
+@click.option(
+    "--verify-gradients",
+    type=LAYER_COUNT,
+    default=0,
+    help="Measure the reduction at N layers (or all) again by central finite differences in float64: "
+    "four forward passes a layer, no BatchNorm backward.",
+)
+@click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
+@click.option(
+    "--format",
+    "stdout_format",
+    type=click.Choice([*FORMATS, "none"]),
+    default="table",
+    show_default=True,
+    help="What goes to stdout.",
+)
+@click.option(
+    "--output",
+    "-o",
+    "outputs",
+    type=OUTPUT,
+    multiple=True,
+    help="Also write the report to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice([*_FAIL_ON, "never"]),
+    default="error",
+    show_default=True,
+    help="Exit with 1 for findings of this severity or worse.",
+)
+@click.option(
+    "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a model without BatchNorm."
+)
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
+@click.option(
+    "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
+)
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@click.option(
+    "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
+)
+def command(model: Path, **given: Any) -> int:
+    r"""Audit the BatchNorm layers of MODEL, an ONNX or TorchScript file (told apart by content).
+
+    \b
+      bnaudit check model.onnx --data batch.npz
+      bnaudit check model.pt --input-shape 8x3x224x224 --verify-gradients 5
+      bnaudit check model.onnx --data batch.npz --format json | jq .summary
+    """
+    from bnaudit.cli.execute import Presentation, execute
+
+    outputs: tuple[Output, ...] = given["outputs"]
+    presentation = Presentation(
+        stdout_format=given["stdout_format"],
+        outputs=outputs,
+        color=given["color"],
+        progress=given["progress"] and not given["quiet"],
+        verbose=given["verbose"],
+    )
+    return execute(model, _options(given), presentation)
+
+
+def _options(given: dict[str, Any]) -> AuditOptions:
+    from bnaudit.cli.user_code import user_object
+
+    functions = [user_object(path) for path in given["data"]]
+    data = [f() if f else path for f, path in zip(functions, given["data"], strict=True)]
+    return AuditOptions(
+        data=data[0] if len(data) == 1 else (data or None),
+        labels=given["labels"],
+        loss=user_object(given["loss"]) or given["loss"],
+        batches=given["batches"],
+        batch_size=given["batch_size"],
+        input_shapes=dict(given["input_shapes"]),
+        device=given["device"],
+        dtype=given["dtype"],
+        seed=given["seed"],
+        mode=given["mode"],
+        verify_gradients=given["verify_gradients"],
+        channels=given["channels"],
+        fail_on=_FAIL_ON.get(given["fail_on"]),
+        allow_no_bn=given["allow_no_bn"],
+    )

@@ -1,0 +1,131 @@
+"""Running an audit for the command line: libraries kept quiet, the report on stdout alone."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from bnaudit.cli.streams import (
+    color_wanted,
+    stdout_reserved,
+    table_width,
+    unicode_stdout,
+    write_stdout,
+)
+from bnaudit.errors import BnauditError, UsageError
+from bnaudit.render.formats import FORMATS, Style
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bnaudit.cli.params import Output
+    from bnaudit.options import AuditOptions
+    from bnaudit.progress import Progress
+    from bnaudit.records.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What to show where.
+
+    Attributes:
+        stdout_format: "table", "json" or "none".
+        outputs: files to write as well.
+        color: "auto", "always" or "never".
+        progress: whether to show progress on stderr.
+        verbose: 0, 1 (timings) or 2 (library warnings and tracebacks).
+    """
+
+    stdout_format: str
+    outputs: tuple[Output, ...]
+    color: str
+    progress: bool
+    verbose: int
+
+
+def execute(model: Path, options: AuditOptions, presentation: Presentation) -> int:
+    """Audits, renders, and returns the exit code.
+
+    Raises:
+        BnauditError: nothing could be loaded. A failure after loading is reported and then
+            raised, so that a consumer of JSON gets a document in either case.
+    """
+    start = time.perf_counter()
+    with stdout_reserved(), _quiet_libraries(presentation.verbose):
+        report, error = _audited(model, options, presentation)
+    _present(report, presentation, options)
+    if presentation.verbose:
+        spent = {**(report.run.seconds if report.run else {}), "total": time.perf_counter() - start}
+        click.echo("; ".join(f"{k} {v:.2f} s" for k, v in spent.items()), err=True)
+    if error is not None:
+        raise error
+    return report.exit_code
+
+
+def _audited(
+    model: Path, options: AuditOptions, presentation: Presentation
+) -> tuple[Report, BnauditError | None]:
+    from bnaudit.cli.progress import shown
+
+    with shown(presentation.progress) as progress:
+        progress.stage("loading")
+        return _load_and_audit(model, options, progress)
+
+
+def _load_and_audit(
+    model: Path, options: AuditOptions, progress: Progress
+) -> tuple[Report, BnauditError | None]:
+    from bnaudit.load.sniff import sniff
+
+    sniff(model)  # a wrong file is told in milliseconds, not after the import of torch
+    from bnaudit.load import load
+    from bnaudit.pipeline import audit_loaded, failed_report
+
+    start = time.perf_counter()
+    loaded = load(model)
+    loading = time.perf_counter() - start
+    try:
+        report = audit_loaded(loaded, str(model), options, progress)
+    except BnauditError as error:
+        return failed_report(loaded, str(model), error, options), error
+    if report.run is None:
+        return report, None
+    seconds = {"load": loading, **report.run.seconds}
+    return replace(report, run=replace(report.run, seconds=seconds)), None
+
+
+def _present(report: Report, presentation: Presentation, options: AuditOptions) -> None:
+    for output in presentation.outputs:
+        text = FORMATS[output.format].render(report, Style(channels=options.channels))
+        try:
+            output.path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{output.path}: cannot be written ({error.strerror})") from error
+    wanted = presentation.stdout_format
+    # Of a failure people read the error line; a consumer of a machine format gets its document.
+    if wanted == "none" or (wanted == "table" and report.failure is not None):
+        return
+    style = Style(
+        width=table_width(),
+        color=color_wanted(presentation.color),
+        unicode=unicode_stdout(),
+        channels=options.channels,
+    )
+    write_stdout(FORMATS[wanted].render(report, style))
+
+
+@contextmanager
+def _quiet_libraries(verbose: int) -> Iterator[None]:
+    """No warning of a library reaches the terminal, unless -vv asks for them."""
+    with warnings.catch_warnings():
+        if verbose < 2:
+            warnings.simplefilter("ignore")
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        yield

@@ -1,0 +1,68 @@
+"""Option values that click has no type for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnaudit.render.formats import FORMATS
+
+_FORMAT_BY_SUFFIX = {f.suffix: name for name, f in FORMATS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file to write a report to, and the format it is written in."""
+
+    path: Path
+    format: str
+
+
+class _OutputType(click.ParamType[Output]):
+    name = "FILE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Output:
+        """`report.json` -> JSON; the folder is checked now, not after minutes of measuring."""
+        path = Path(value)
+        if path.suffix.lower() not in _FORMAT_BY_SUFFIX:
+            known = ", ".join(_FORMAT_BY_SUFFIX)
+            self.fail(f"{value}: the suffix says no format (known: {known})", param, ctx)
+        if not path.parent.is_dir() or path.is_dir():
+            self.fail(f"{value}: cannot be written: no such folder, or a folder itself", param, ctx)
+        return Output(path, _FORMAT_BY_SUFFIX[path.suffix.lower()])
+
+
+class _InputShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):
+    name = "[NAME:]NxCx..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """`x:8x3x224x224` -> ("x", (8, 3, 224, 224)); no name is the empty name."""
+        name, _, text = str(value).rpartition(":")
+        parts = text.lower().replace(",", "x").split("x")
+        if not all(p.isdigit() and int(p) > 0 for p in parts):
+            self.fail(f"{value!r} is no shape; write it like x:8x3x224x224", param, ctx)
+        return name, tuple(int(p) for p in parts)
+
+
+class _LayerCountType(click.ParamType[int]):
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A number of layers; "all" is -1."""
+        if value == "all":
+            return -1
+        if not str(value).isdigit():
+            self.fail(f"{value!r} is neither a number of layers nor 'all'", param, ctx)
+        return int(value)
+
+
+OUTPUT = _OutputType()
+INPUT_SHAPE = _InputShapeType()
+LAYER_COUNT = _LayerCountType()

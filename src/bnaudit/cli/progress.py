@@ -1,0 +1,101 @@
+"""Progress on stderr, for whatever takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bnaudit.progress import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnaudit.progress import Progress
+
+DELAY = 1.0
+"""Seconds before anything is shown."""
+
+
+@contextmanager
+def shown(wanted: bool) -> Iterator[Progress]:
+    """A bar with the time left on a terminal, a line a stage elsewhere, nothing if not wanted."""
+    if not wanted:
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _Bar() as bar:
+            yield bar
+    else:
+        yield _Lines()
+
+
+class _Lines:
+    """One plain line per stage, for logs."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """See `Progress.stage`."""
+        if time.perf_counter() - self._start > DELAY:
+            steps = "" if total is None else f" ({total} steps)"
+            sys.stderr.write(f"{name}{steps} ...\n")
+
+    def advance(self) -> None:
+        """See `Progress.advance`."""
+
+
+class _Bar:
+    """A rich bar that appears after `DELAY`; rich is imported then, by the timer's thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state: tuple[str, int | None, int] = ("", None, 0)
+        self._bar: Any = None
+        self._task: Any = None
+        self._timer = threading.Timer(DELAY, self._appear)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Bar:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+            self._state = ("", None, -1)
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """See `Progress.stage`."""
+        with self._lock:
+            self._state = (name, total, 0)
+            if self._bar is not None:
+                self._bar.reset(self._task, description=name, total=total)
+
+    def advance(self) -> None:
+        """See `Progress.advance`."""
+        with self._lock:
+            name, total, done = self._state
+            self._state = (name, total, done + 1)
+            if self._bar is not None:
+                self._bar.advance(self._task)
+
+    def _appear(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        with self._lock:
+            name, total, done = self._state
+            if done < 0:
+                return
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = RichProgress(
+                *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+            )
+            self._task = self._bar.add_task(name, total=total, completed=done)
+            self._bar.start()

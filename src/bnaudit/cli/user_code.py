@@ -1,0 +1,43 @@
+"""Functions from the user's own files: `file.py:function`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def user_object(text: str) -> Callable[..., Any] | None:
+    """The function that `file.py:function` names, or None for any other text.
+
+    The file is executed: it is the user's own, named on the command line.
+
+    Raises:
+        UsageError: the file or the function is not there, or the file fails to import.
+    """
+    file, separator, name = text.rpartition(":")
+    if not separator or not file.endswith(".py"):
+        return None
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"{file}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{file}: fails to import ({type(error).__name__}: {error})") from error
+    function: Any = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"{file}: has no function {name!r}")
+    result: Callable[..., Any] = function
+    return result

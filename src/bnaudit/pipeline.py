@@ -1,0 +1,134 @@
+"""The flow of an audit: load -> tap -> measure -> judge. Rendering is the caller's."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from bnaudit.assembly import full_report, model_info
+from bnaudit.errors import RunError
+from bnaudit.judge import judge
+from bnaudit.load import load
+from bnaudit.measure.collect import collect
+from bnaudit.measure.session import open_session, place_model
+from bnaudit.measure.verify import verify_gradients
+from bnaudit.options import AuditOptions
+from bnaudit.progress import Silent
+from bnaudit.records.report import Failure, Report
+from bnaudit.tap.guard import untouched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import nn
+
+    from bnaudit.errors import BnauditError
+    from bnaudit.load.model import LoadedModel
+    from bnaudit.progress import Progress
+
+
+@dataclass(slots=True)
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def audit(model: str | Path | nn.Module, **options: Any) -> Report:
+    """Audits the BatchNorm layers of a model.
+
+    Args:
+        model: path of an ONNX or TorchScript file, or a live `torch.nn.Module`, which comes back
+            unchanged.
+        **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
+            input_shapes, device, dtype, seed, mode, verify_gradients, channels, fail_on,
+            allow_no_bn.
+
+    Returns:
+        The report; `to_table()` and `to_json()` render it.
+
+    Raises:
+        BnauditError: with the message, hint and exit code that the command line would show.
+    """
+    settings = AuditOptions(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
+        loaded = load(model)
+        label = type(model).__name__ if loaded.format == "module" else str(model)
+        return audit_loaded(loaded, label, settings, Silent())
+
+
+def audit_loaded(
+    loaded: LoadedModel, label: str, options: AuditOptions, progress: Progress
+) -> Report:
+    """Measures and judges a loaded model.
+
+    Args:
+        loaded: the model.
+        label: what the report calls it.
+        options: how.
+        progress: told of stages and steps.
+
+    Raises:
+        UsageError, DataError: options or data do not fit the model.
+        RunError: the model cannot be run or measured.
+    """
+    if not loaded.batchnorms and loaded.format != "module":
+        return _judged(_empty_report(loaded, label, options))
+    clock = _Clock()
+    placed = place_model(loaded, options)
+    with untouched(placed.module):
+        session = open_session(placed, options)
+        with clock.stage("measure"):
+            collected = collect(
+                session.execution, placed.namer, session.batches.items, options.mode, progress
+            )
+    if not collected.batches:
+        if loaded.batchnorms:
+            raise RunError(
+                f"none of the {len(loaded.batchnorms)} BatchNorm layers was executed "
+                f"(first: {loaded.batchnorms[0].name})",
+                hint="give data that reaches them; compiled or vmapped models have to be audited as "
+                "plain modules",
+            )
+        return _judged(_empty_report(loaded, label, options, collected.instance_norms))
+    with clock.stage("verify"):
+        differences = verify_gradients(
+            session, collected, options.mode, options.verify_gradients, progress
+        )
+    return _judged(full_report(session, collected, differences, label, options, clock.seconds))
+
+
+def failed_report(
+    loaded: LoadedModel, label: str, error: BnauditError, options: AuditOptions
+) -> Report:
+    """The document of an audit that stopped after the model was loaded."""
+    failure = Failure(error.message, error.hint, error.exit_code)
+    return replace(_empty_report(loaded, label, options), failure=failure)
+
+
+def _empty_report(
+    loaded: LoadedModel, label: str, options: AuditOptions, instance_norms: int = 0
+) -> Report:
+    return Report(
+        model=model_info(loaded, label, instance_norms=instance_norms),
+        run=None,
+        layers=(),
+        findings=(),
+        fail_on=options.fail_on,
+        allow_no_bn=options.allow_no_bn,
+    )
+
+
+def _judged(report: Report) -> Report:
+    return replace(report, findings=judge(report))
