@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnaudit.measure.moments import Moments, channel_moments
+from bnaudit.measure.moments import Moments, channel_moments, stable_moments
 from bnaudit.measure.theory import FirstOrderChannels, first_order
 from tests import reference
 
@@ -146,3 +146,31 @@ def test_a_wrong_capture_shows_as_a_residual() -> None:
     (g,) = torch.autograd.grad(z + 0.5 * own, own, big_g)
     found = first_order(channel_moments(x, big_g, g), gamma, EPS, 9)
     assert float(found.residual.max()) > 1e-2
+
+
+@given(problems(), st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=60, deadline=None)
+def test_the_fast_sums_agree_with_the_stable_form(
+    problem: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
+) -> None:
+    """One pass of sums, exact where it is trusted; the doubtful channels come from the stable form."""
+    x, _, big_g = (t.to(dtype) for t in problem)
+    fast, exact = channel_moments(x, big_g, big_g), stable_moments(x, big_g, big_g)
+    for name in ("mean", "var", "grad_mean", "grad_along", "grad_out_sq", "grad_in_sq"):
+        a, b = getattr(fast, name), getattr(exact, name)
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5 * float(b.abs().max()))
+    size = exact.grad_out_sq
+    assert float(((fast.grad_rest_sq - exact.grad_rest_sq).abs() / size).max()) < 1e-6
+
+
+def test_channels_that_cancel_are_taken_from_the_stable_form() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(64, 4, 6, generator=generator)
+    x[:, 1] += 1e4  # far from zero
+    x[:, 2] = 0.1  # constant
+    big_g = torch.randn(64, 4, 6, generator=generator)
+    big_g[:, 3] = 1 + 1e-5 * big_g[:, 3]  # almost all along 1
+    found, exact = channel_moments(x, big_g, big_g), stable_moments(x, big_g, big_g)
+    for field in ("mean", "var", "grad_rest_sq"):
+        assert getattr(found, field)[1:].tolist() == getattr(exact, field)[1:].tolist()
+        assert getattr(found, field)[0] == pytest.approx(float(getattr(exact, field)[0]), rel=1e-6)

@@ -10,7 +10,7 @@ import torch
 from bnaudit.measure.spread import metric, spread
 from bnaudit.measure.theory import TOLERANCE, FirstOrderChannels, first_order
 from bnaudit.records.layer import ChannelValues, Extent, FirstOrder, Gain, LayerReport
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 
 _ONE_VALUE = "one value per channel (m = 1): BatchNorm cannot be evaluated"
-_NOT_ASKED = Skipped("not asked for (--verify-gradients)")
 
 
 def assemble_layers(
@@ -48,7 +47,7 @@ def assemble_layers(
         for record in records:
             calls.setdefault(record.key, []).append(record)
     return tuple(
-        _layer(records, mode, origins, differences.get(key, _NOT_ASKED), channels=channels)
+        _layer(records, mode, origins, differences.get(key, NOT_REQUESTED), channels=channels)
         for key, records in calls.items()
     )
 

@@ -34,3 +34,6 @@ class Skipped:
 
 
 Metric = Spread | Skipped
+
+NOT_REQUESTED = Skipped("not requested")
+"""Nobody asked for the quantity: nothing is wrong, and there is nothing to explain."""

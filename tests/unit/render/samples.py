@@ -23,9 +23,8 @@ from bnaudit.records.report import (
     RunInfo,
     TensorInfo,
 )
-from bnaudit.records.values import Skipped, Spread
+from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 
-NOT_ASKED = Skipped("not asked for (--verify-gradients)")
 
 
 def spread(median: float, wobble: float = 0.02, n: int = 4) -> Spread:
@@ -42,7 +41,7 @@ def first_order(
     mean: float = 2e-4,
     xhat: float = 1.5e-3,
     residual: float = 3e-8,
-    finite: FiniteDifference | Skipped = NOT_ASKED,
+    finite: FiniteDifference | Skipped = NOT_REQUESTED,
 ) -> FirstOrder:
     survives = 1 - mean - xhat
     return FirstOrder(

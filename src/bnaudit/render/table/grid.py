@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from bnaudit.records.finding import Severity
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import gain_of, gain_statistics, residual_of
 from bnaudit.render.table.bars import axis_for, box
 from bnaudit.render.table.columns import columns_for
@@ -99,7 +99,10 @@ class _Table:
     def _strings(self, key: str, cells: Sequence[Cell]) -> list[str]:
         dash = self.charset.clean("–")
         strings = [
-            dash if isinstance(cell, Skipped) else self.charset.clean(cell) for cell in cells
+            ("" if cell == NOT_REQUESTED else dash)
+            if isinstance(cell, Skipped)
+            else self.charset.clean(cell)
+            for cell in cells
         ]
         return align_decimal(strings) if key in _ALIGNED else strings
 
@@ -164,7 +167,7 @@ class _Table:
         self, column: Column, row: int, layer: LayerReport, notes: dict[tuple[str, str], list[str]]
     ) -> None:
         cell = self.raw[column.key][row]
-        if not isinstance(cell, Skipped) or column.key in _UNEXPLAINED:
+        if not isinstance(cell, Skipped) or cell == NOT_REQUESTED or column.key in _UNEXPLAINED:
             return
         whole = column.needs == "gain" and isinstance(gain_of(layer, self.statistics), Skipped)
         labels = notes.setdefault(("|γ|/σ" if whole else column.about, cell.reason), [])

@@ -15,6 +15,7 @@ Entry = tuple[str, str, str]
 """Label, text, style."""
 
 _NAMES_SHOWN = 6
+_FACTS_SHOWN = ("opset",)  # the JSON has all
 
 
 def header_entries(report: Report) -> list[Entry]:
@@ -35,7 +36,8 @@ def header_entries(report: Report) -> list[Entry]:
 
 
 def _model(model: ModelInfo) -> str:
-    facts = [model.format, model.producer, *(f"{key} {fact}" for key, fact in model.facts.items())]
+    shown = (f"{key} {model.facts[key]}" for key in _FACTS_SHOWN if key in model.facts)
+    facts = [model.format, model.producer, *shown]
     parameters = f"{count(model.parameters)} parameters"
     return f"{model.path} ({', '.join(fact for fact in (*facts, parameters) if fact)})"
 
