@@ -1,0 +1,96 @@
+"""The same trained net as ONNX, scripted, traced and live module: every per-layer number equal."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bnaudit
+from fixtures.nets import load_net
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+NETS = ["digits_resnet", "tabular_mlp"]
+FILES = ["model.onnx", "dynamo.onnx", "static.onnx", "scripted.pt", "traced.pt"]
+MODES = ["batch", "running"]
+
+
+@cache
+def layers(net: str, file: str, mode: str) -> dict[str, dict[str, Any]]:
+    """Layer name -> its part of the JSON, in float64 with per-channel arrays."""
+    folder = FIXTURES / net
+    model = load_net(net, folder / "state_dict.pt") if file == "live" else folder / file
+    report = bnaudit.audit(
+        model, data=str(folder / "batch.npz"), dtype="float64", mode=mode, channels=True
+    )
+    return {x["name"]: x for x in json.loads(report.to_json(channels=True))["layers"]}
+
+
+def numbers(value: Any, path: str = "") -> dict[str, float]:
+    """Every number below a JSON value, by its path."""
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in numbers(part, f"{path}.{name}").items()}
+    if isinstance(value, list):
+        return {k: v for i, part in enumerate(value) for k, v in numbers(part, f"{path}[{i}]").items()}
+    return {path: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("net", NETS)
+def test_every_number_is_equal_in_every_format(net: str, file: str, mode: str) -> None:
+    live, other = layers(net, "live", mode), layers(net, file, mode)
+    assert set(live) == set(other)
+    for name, layer in live.items():
+        expected, found = numbers(layer), numbers(other[name])
+        # Residuals are rounding noise, and the order of branches may differ between formats.
+        for noise in (".first_order.residual",):
+            expected.pop(noise, None)
+            found.pop(noise, None)
+        assert expected.keys() == found.keys()
+        assert len(expected) > 100
+        for path, number in expected.items():
+            assert found[path] == pytest.approx(number, rel=1e-9, abs=1e-12), (name, path)
+
+
+@pytest.mark.parametrize("file", ["live", *FILES])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_residuals_are_rounding(net: str, file: str, dtype: str, limit: float) -> None:
+    folder = FIXTURES / net
+    model = load_net(net, folder / "state_dict.pt") if file == "live" else folder / file
+    report = bnaudit.audit(model, data=str(folder / "batch.npz"), dtype=dtype)
+    assert len(report.layers) == {"digits_resnet": 10, "tabular_mlp": 3}[net]
+    for layer in json.loads(report.to_json())["layers"]:
+        assert 0 <= layer["first_order"]["residual"] <= limit
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("mode", MODES)
+def test_prediction_against_finite_differences(net: str, mode: str) -> None:
+    folder = FIXTURES / net
+    report = bnaudit.audit(
+        folder / "model.onnx", data=str(folder / "batch.npz"), verify_gradients=-1, mode=mode
+    )
+    errors = [
+        layer["first_order"]["finite_difference"]["relative_error"]
+        for layer in json.loads(report.to_json())["layers"]
+    ]
+    assert len(errors) == len(report.layers)
+    assert np.median(errors) <= 1e-6
+    assert max(errors) <= 2e-3
+
+
+def test_running_statistics_are_those_of_the_file() -> None:
+    net = load_net("digits_resnet", FIXTURES / "digits_resnet" / "state_dict.pt")
+    bn = net.get_submodule("layer1.0.bn1")
+    assert isinstance(bn, torch.nn.BatchNorm2d)
+    assert bn.running_var is not None
+    gain = bn.weight.detach().double().abs() / (bn.running_var.double() + bn.eps).sqrt()
+    found = layers("digits_resnet", "model.onnx", "batch")["layer1.0.bn1"]
+    assert found["channel_values"]["gain_running"] == pytest.approx(gain.tolist(), rel=1e-9)
