@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
+from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class AuditOptions:
         mode: "batch" normalises with batch statistics as in training, "running" as in inference.
         verify_gradients: how many layers, spread over the depth, to check by finite differences;
             -1 means all.
+        metrics: names of `bnaudit.metrics.METRICS`; first_order is always measured.
+        layers: shell-style pattern of layer names to report; others are run, but not measured.
+        twins: label of a layer for which twins are measured besides those of all layers.
         channels: keep per-channel arrays.
         fail_on: severity from which findings fail the audit; None never.
         allow_no_bn: a model without BatchNorm passes.
@@ -50,6 +54,9 @@ class AuditOptions:
     seed: int = 0
     mode: str = "batch"
     verify_gradients: int = 0
+    metrics: tuple[str, ...] = DEFAULT
+    layers: str | None = None
+    twins: str | None = None
     channels: bool = False
     fail_on: Severity | None = Severity.ERROR
     allow_no_bn: bool = False
@@ -58,6 +65,8 @@ class AuditOptions:
         _one_of("mode", self.mode, MODES)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
+        for name in self.metrics:
+            _one_of("metric", name, tuple(METRICS))
         for name in ("batches", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

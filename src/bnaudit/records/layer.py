@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bnaudit.records.values import Metric, Skipped, Spread
+from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped, Spread
+
+if TYPE_CHECKING:
+    from bnaudit.records.curvature import SecondOrder
+    from bnaudit.records.drift import Channels
+    from bnaudit.records.weights import WeightSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,9 @@ class LayerReport:
         sigma, leak: over channels, from the batch; leak = eps / sigma^2.
         first_order: the first-order theorem, or why it was not measured.
         channel_values: per-channel arrays where they were asked for.
+        second_order: the second-order theorem, or why it was not measured.
+        weight_space: the minimax bound on the weights that feed the layer, or why not.
+        statistics: conspicuous channels and drift, or why not.
     """
 
     name: str
@@ -134,6 +143,9 @@ class LayerReport:
     leak: Extent | Skipped
     first_order: FirstOrder | Skipped
     channel_values: ChannelValues | None = None
+    second_order: SecondOrder | Skipped = NOT_REQUESTED
+    weight_space: WeightSpace | Skipped = NOT_REQUESTED
+    statistics: Channels | Skipped = NOT_REQUESTED
 
     @property
     def integrity_failed(self) -> bool:

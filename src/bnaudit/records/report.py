@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bnaudit.records.values import NOT_REQUESTED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnaudit.records.finding import Finding, Severity
     from bnaudit.records.layer import LayerReport
-    from bnaudit.records.values import Metric
+    from bnaudit.records.twins import Twin
+    from bnaudit.records.values import Metric, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Report:
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a model without BatchNorm passes.
         failure: why the audit is incomplete, or None.
+        twins: the model against itself with BatchNorm's backward replaced, where asked for.
+        gradient_scale: |dL/dz| at the first measured layer over that at the last.
     """
 
     model: ModelInfo
@@ -140,6 +145,8 @@ class Report:
     fail_on: Severity | None
     allow_no_bn: bool = False
     failure: Failure | None = None
+    twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
+    gradient_scale: Metric = NOT_REQUESTED
 
     @property
     def exit_code(self) -> int:

@@ -1,0 +1,49 @@
+"""The metrics of an audit by name, and what each costs. A new one is one line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a metric is for the user who selects it.
+
+    Attributes:
+        summary: what it measures.
+        cost: in forward passes of the model (F), for L BatchNorm layers and B batches.
+        default: whether it is measured without being asked for.
+    """
+
+    summary: str
+    cost: str
+    default: bool
+
+
+METRICS: dict[str, MetricInfo] = {
+    "first_order": MetricInfo(
+        "gradient-norm reduction, theory against autograd", "about 2 F a batch", True
+    ),
+    "second_order": MetricInfo(
+        "curvature along the gradient, theory against double backward, first batch only",
+        "about 3 F a layer plus 6 F",
+        True,
+    ),
+    "statistics": MetricInfo(
+        "drift against the running statistics, dead and outlying channels",
+        "free with first_order",
+        True,
+    ),
+    "weight_space": MetricInfo(
+        "gradient of the weights that feed each layer, minimax bound, first batch only",
+        "about 4 F plus 10 to 60 passes of each feeding layer alone",
+        False,
+    ),
+    "twins": MetricInfo(
+        "effect of BatchNorm on all upstream weight gradients, first batch only",
+        "about 9 F",
+        False,
+    ),
+}
+
+DEFAULT = tuple(name for name, info in METRICS.items() if info.default)

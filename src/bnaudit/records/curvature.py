@@ -1,0 +1,52 @@
+"""What BatchNorm does to the curvature along the gradient at one layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnaudit.records.values import Metric, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class SecondOrder:
+    """Theorem 4.2 of Santurkar et al. (2018), as an equality with exact eps, and as it is stated.
+
+    With g = dL/dx, G = dL/dz, J = dz/dx, D = gamma/sigma and the Hessians Hx, Hz of the loss at the
+    layer's input and output.
+
+    Attributes:
+        measured: g'Hx g by double backward.
+        predicted: (Jg)'Hz(Jg) + T.
+        residual: |measured - predicted| / (|(Jg)'Hz(Jg)| + |T|), the largest over the batches. Above
+            `tolerance` every other number of this record is Skipped.
+        tolerance: what `residual` must stay below, given by the precision of the activations.
+        transported: (Jg)'Hz(Jg), the output's curvature along the transported gradient.
+        correction: T, the term of BatchNorm's own curvature.
+        correction_share: |T| / (|(Jg)'Hz(Jg)| + |T|).
+        rayleigh: rho = g'Hx g / |g|^2.
+        rayleigh_scaled: S G'HzG / |G|^2, what rho would be if BatchNorm only scaled.
+        bound: sum_j D_j^2 G_j'(Hz G)_j + T, the right side of the theorem as it is usually stated;
+            it assumes that Hz preserves the relative norms of g and G.
+        bound_slack: (bound - measured) / (|bound| + |measured|); negative where the bound fails.
+        bound_holds: share of channels in which the row-wise bound holds.
+        rows: per channel (measured, predicted, bound) of the first batch, where asked for.
+    """
+
+    measured: Metric
+    predicted: Metric
+    residual: float | Skipped
+    tolerance: float
+    transported: Metric
+    correction: Metric
+    correction_share: Metric
+    rayleigh: Metric
+    rayleigh_scaled: Metric
+    bound: Metric
+    bound_slack: Metric
+    bound_holds: Metric
+    rows: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def integrity_failed(self) -> bool:
+        """Whether double backward and the closed form disagree beyond rounding."""
+        return not isinstance(self.residual, Skipped) and not self.residual <= self.tolerance

@@ -1,0 +1,45 @@
+"""BatchNorm against its twins: same forward values, other gradients, everything upstream measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterEffect:
+    """One parameter in front of the replaced layers.
+
+    Attributes:
+        name: the parameter's name.
+        grad_norm: |dL/dtheta| of the model as it is (batch statistics).
+        twin_grad_norm: of the twin.
+    """
+
+    name: str
+    grad_norm: float
+    twin_grad_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """One replacement, on the first batch.
+
+    "frozen" keeps z and sends D G back (BatchNorm's scaling without its projection); "identity"
+    keeps z and sends G back. The end-to-end effect of BatchNorm is `twin_grad_norm / grad_norm`; it
+    is measured, never a product of ratios over depth.
+
+    Attributes:
+        kind: "frozen" or "identity".
+        layer: label of the replaced layer, or None for all at once.
+        loss_difference: |loss - loss of the twin|, zero but for rounding.
+        grad_norm: over all parameters upstream of a replaced layer.
+        twin_grad_norm: the same for the twin.
+        parameters: one by one, in the model's order.
+    """
+
+    kind: str
+    layer: str | None
+    loss_difference: float
+    grad_norm: float
+    twin_grad_norm: float
+    parameters: tuple[ParameterEffect, ...]

@@ -1,0 +1,48 @@
+"""What BatchNorm does to the gradient of the weights that feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bnaudit.records.values import Metric, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSpace:
+    """Theorem 4.4 of Santurkar et al. (2018), the minimax bound, at the layer that feeds a BatchNorm.
+
+    With x_j = U w_j (U the unfolded input of a Linear or convolution), dL/dw_j = U'g_j.
+
+    Attributes:
+        feeder: the operator and the parameter it multiplies with ("Conv2d conv1.weight").
+        spectral_norm: lambda = |U|_2, the largest over the groups.
+        spectral_norm_centred: lambda_c = |(I - 11'/m) U|_2; since 1'g_j = 0 it bounds as well.
+        grad_norm: |dL/dW| measured, over all output channels.
+        bound: sqrt(sum_j lambda^2 |g_j|^2), what the theorem allows with BatchNorm.
+        bound_centred: the same with lambda_c.
+        bound_without: sqrt(sum_j lambda^2 |G_j|^2), what it allows without.
+        tightness: largest over output channels of |dL/dw_j| / (lambda |g_j|).
+        weight_ratio: |U'g| / |U'G|: how much BatchNorm reduces the gradient of the weights. The
+            theorem does not fix it: this is the falsifiable number.
+        projection: Pi_w = |U'g|^2 / |U'(D G)|^2, what the projection alone leaves.
+        violations: output channels and batches with |dL/dw_j| > lambda |g_j|; the theorem says 0.
+        residual: |dL/dW - U'g| / |U'g|, largest over the batches: autograd against the adjoint.
+            Above `tolerance` every other number of this record is Skipped.
+        tolerance: what `residual` must stay below.
+    """
+
+    feeder: str
+    spectral_norm: Metric
+    spectral_norm_centred: Metric
+    grad_norm: Metric
+    bound: Metric
+    bound_centred: Metric
+    bound_without: Metric
+    tightness: Metric
+    weight_ratio: Metric
+    projection: Metric
+    violations: int
+    residual: float | Skipped
+    tolerance: float
