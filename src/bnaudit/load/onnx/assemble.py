@@ -1,0 +1,128 @@
+"""The normalised graph into one torch module, node by node."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from torch import fx, nn
+
+from bnaudit.errors import InputError
+from bnaudit.load.onnx.converters.base import tensor
+from bnaudit.load.onnx.converters.lookup import convert_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import NodeProto
+
+    from bnaudit.load.onnx.converters.base import Converted
+    from bnaudit.load.onnx.draft import Draft
+    from bnaudit.load.onnx.prepare import Origin
+
+_OPTIONAL_OUTPUTS = frozenset({"MaxPool", "LayerNormalization", "BatchNormalization"})
+"""Their modules return the first output alone; the others must be unused."""
+
+
+def assemble(draft: Draft, origins: Mapping[str, Origin]) -> tuple[nn.Module, dict[str, str]]:
+    """A module that takes the draft's inputs in order and returns its outputs in order.
+
+    Returns:
+        The module in eval mode, and node key -> path of its submodule.
+
+    Raises:
+        InputError: a node has no translation; it is named.
+    """
+    builder = _Builder(draft, origins)
+    for node in draft.nodes:
+        builder.add(node)
+    return builder.finish()
+
+
+class _Builder:
+    """An fx graph in the making: value names of the file -> nodes of the graph."""
+
+    def __init__(self, draft: Draft, origins: Mapping[str, Origin]) -> None:
+        self.draft = draft
+        self.origins = origins
+        self.readers = draft.consumers()
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self.paths: dict[str, str] = {}
+        self.values: dict[str, fx.Node] = {
+            value.name: self.graph.placeholder(f"input_{index}")
+            for index, value in enumerate(draft.inputs)
+        }
+
+    def add(self, node: NodeProto) -> None:
+        module, inputs, is_tuple = self._convert(node)
+        path = f"{node.op_type}_{len(self.paths)}"
+        self.paths[node.name or path] = path
+        self.root.add_module(path, module)
+        arguments = tuple(self._value(name) if name else None for name in inputs)
+        called = self.graph.call_module(path, arguments)
+        names = list(node.output)
+        if node.op_type in _OPTIONAL_OUTPUTS:
+            names = names[:1]
+        if len(names) == 1 and not is_tuple:
+            self.values[names[0]] = called
+            return
+        for index, name in enumerate(names):
+            if name and (name in self.readers or name in self.draft.output_names()):
+                self.values[name] = self.graph.call_function(_item, (called, index))
+
+    def finish(self) -> tuple[nn.Module, dict[str, str]]:
+        results = tuple(self._value(value.name) for value in self.draft.outputs)
+        self.graph.output(results if len(results) > 1 else results[0])
+        module = fx.GraphModule(self.root, self.graph, class_name="OnnxModel")
+        return module.eval(), self.paths
+
+    def _convert(self, node: NodeProto) -> Converted:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return convert_node(node, self.draft)
+        except InputError:
+            raise
+        except Exception as error:
+            raise self._refusal(node, error) from error
+
+    def _refusal(self, node: NodeProto, error: Exception) -> InputError:
+        origin = self.origins.get(node.name)
+        name = f" (node {origin.name!r})" if origin is not None and origin.name else ""
+        domain = node.domain or "ai.onnx"
+        version = self.draft.domains.get(node.domain, self.draft.file_opset)
+        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        return InputError(
+            f"{self.draft.path}: operator {node.op_type}{name} of {domain} {version} cannot be "
+            f"converted: {reason}",
+            hint="export the network as TorchScript (torch.jit.trace) instead, or without this "
+            "operator, for example without its post-processing",
+        )
+
+    def _value(self, name: str) -> fx.Node:
+        if name not in self.values:
+            if name not in self.draft.constants:
+                raise InputError(
+                    f"{self.draft.path}: value {name!r} is read but nothing computes it",
+                    hint="the file is damaged, or was edited by hand: export it again",
+                )
+            self.values[name] = self._constant(name)
+        return self.values[name]
+
+    def _constant(self, name: str) -> fx.Node:
+        try:
+            value = tensor(self.draft.constants[name])
+        except TypeError as error:
+            kind = self.draft.constants[name].dtype
+            raise InputError(
+                f"{self.draft.path}: constant {name!r} is of type {kind}, which PyTorch lacks",
+                hint="export the network in float32",
+            ) from error
+        path = f"constant_{sum(1 for _ in self.root.named_buffers(recurse=False))}"
+        self.root.register_buffer(path, value)
+        return self.graph.get_attr(path)
+
+
+def _item(values: tuple[object, ...], index: int) -> object:
+    return values[index]

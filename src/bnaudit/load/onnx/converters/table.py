@@ -1,0 +1,107 @@
+"""Which converter serves which operator.
+
+Own converters replace onnx2torch's where those are missing, silently wrong (Resize, pools of unknown
+rank, Clip with one bound), too narrow (SAME padding, computed weights) or draw random numbers. A new
+operator is one function in a file here and one line in `OWN`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from bnaudit.load.onnx.converters import (
+    attention,
+    elementwise,
+    linear,
+    norm,
+    padding,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    shapes,
+)
+
+if TYPE_CHECKING:
+    from bnaudit.load.onnx.converters.base import Converter
+
+OWN: dict[str, Converter] = {
+    "Attention": attention.attention,
+    "AveragePool": pool.average_pool,
+    "BatchNormalization": norm.batch_normalization,
+    "Clip": elementwise.clip,
+    "Conv": linear.conv,
+    "ConvTranspose": linear.conv_transpose,
+    "DepthToSpace": shapes.depth_to_space,
+    "Expand": shapes.expand,
+    "Flatten": shapes.flatten,
+    "GRU": recurrent.recurrent,
+    "Gelu": elementwise.gelu,
+    "Gemm": linear.gemm,
+    "GlobalAveragePool": pool.global_average_pool,
+    "GlobalMaxPool": pool.global_max_pool,
+    "GroupNormalization": norm.group_normalization,
+    "HardSwish": elementwise.function(functional.hardswish),
+    "InstanceNormalization": norm.instance_normalization,
+    "LSTM": recurrent.recurrent,
+    "LayerNormalization": norm.layer_normalization,
+    "LpNormalization": norm.lp_normalization,
+    "MatMul": linear.matmul,
+    "MaxPool": pool.max_pool,
+    "Mish": elementwise.function(functional.mish),
+    "OneHot": elementwise.one_hot,
+    "PRelu": elementwise.prelu,
+    "Pad": padding.pad,
+    "Reshape": shapes.reshape,
+    "Resize": resize.resize,
+    "SequenceAt": shapes.sequence_at,
+    "Size": elementwise.function(lambda x: torch.tensor(x.numel())),
+    "Slice": shapes.slice_,
+    "SpaceToDepth": shapes.space_to_depth,
+    "Split": shapes.split,
+    "SplitToSequence": shapes.split_to_sequence,
+    "Swish": elementwise.swish,
+    "ThresholdedRelu": elementwise.thresholded_relu,
+    "Trilu": elementwise.trilu,
+    **dict.fromkeys(reduce.OPERATORS, reduce.reduce),
+}
+
+SAME_SINCE_15 = frozenset(
+    {
+        "Acos",
+        "Asin",
+        "Atan",
+        "Cast",
+        "Celu",
+        "ConstantOfShape",
+        "Cos",
+        "Einsum",
+        "Elu",
+        "Equal",
+        "EyeLike",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "LessOrEqual",
+        "Mod",
+        "Range",
+        "Round",
+        "ScatterND",
+        "Selu",
+        "Shape",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Squeeze",
+        "Tan",
+        "TopK",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Operators whose versions after opset 15 only admit more types: the older converter stays right."""

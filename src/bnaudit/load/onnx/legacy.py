@@ -1,0 +1,57 @@
+"""Broadcasting before opset 7, which onnx's own converter gets silently wrong.
+
+Until opset 6 the second operand was aligned at an axis named by an attribute: a vector of channels
+had `broadcast=1, axis=1`, as in Caffe2's scale layers. The converter drops the attribute, and the
+vector lands on the last axis.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import helper
+
+from bnaudit.load.onnx.draft import attributes, set_attributes
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+    from bnaudit.load.onnx.draft import Draft
+
+_BROADCASTING = frozenset(
+    {"Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"}
+)
+NUMPY_BROADCASTING = 7
+"""The opset that aligns shapes at their last axis, as numpy does."""
+
+
+def align_operands(draft: Draft) -> None:
+    """Gives second operands the trailing axes that make the old alignment numpy's."""
+    nodes: list[NodeProto] = []
+    for node in draft.nodes:
+        values = attributes(node)
+        if node.op_type in _BROADCASTING and values.get("broadcast"):
+            axis = values.get("axis")
+            _align(draft, node, nodes, axis if isinstance(axis, int) else None)
+            set_attributes(node, broadcast=None, axis=None)
+        elif node.op_type == "PRelu":
+            _align(draft, node, nodes, 1)
+        nodes.append(node)
+    draft.nodes = nodes
+
+
+def _align(draft: Draft, node: NodeProto, nodes: list[NodeProto], axis: int | None) -> None:
+    first, second = draft.shape(node.input[0]), draft.shape(node.input[1])
+    if axis is None or first is None or second is None or second in {(), (1,)}:
+        return
+    trailing = len(first) - axis % len(first) - len(second)
+    if trailing <= 0:
+        return
+    name = f"{node.name}/aligned"
+    axes = list(range(len(second), len(second) + trailing))
+    if node.input[1] in draft.constants:
+        array = draft.constants[node.input[1]]
+        draft.constants[name] = array.reshape(array.shape + (1,) * trailing)
+    else:
+        nodes.append(helper.make_node("Unsqueeze", [node.input[1]], [name], axes=axes))
+    node.input[1] = name

@@ -1,0 +1,104 @@
+"""The flow: read, normalise, convert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.errors import BnauditError, InputError
+from bnaudit.load.model import BatchNormDef, LoadedModel
+from bnaudit.load.onnx.assemble import assemble
+from bnaudit.load.onnx.checks import check_batchnorms
+from bnaudit.load.onnx.facts import facts, input_specs, producer
+from bnaudit.load.onnx.fold import fold, fold_literals
+from bnaudit.load.onnx.lift import lift, pin, static_batch
+from bnaudit.load.onnx.names import layer_names
+from bnaudit.load.onnx.opset import BASE, raise_opset
+from bnaudit.load.onnx.prepare import prepare
+from bnaudit.load.onnx.read import read_model
+from bnaudit.load.onnx.scale import absorb_scales
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bnaudit.load.onnx.draft import Draft
+    from bnaudit.load.onnx.prepare import Origin
+
+
+def load(path: Path) -> LoadedModel:
+    """See `bnaudit.load.onnx.load_onnx`."""
+    try:
+        return _load(path)
+    except BnauditError:
+        raise
+    except Exception as error:
+        # protobuf only checks the wire format: a damaged file can break any assumption from here on
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise InputError(
+            f"{path}: the graph is not valid ONNX ({type(error).__name__}: {reason})",
+            hint="run onnx.checker.check_model on it; if that passes, report it as a bug of bnaudit",
+        ) from error
+
+
+def _load(path: Path) -> LoadedModel:
+    model = read_model(path)
+    described, writer = facts(model), producer(model)
+    draft, origins = prepare(path, model)
+    inputs = input_specs(draft.inputs)
+    outputs = tuple(value.name for value in draft.outputs)
+    keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
+    names = dict(zip(keys, layer_names([origins[key] for key in keys]), strict=True))
+    batch, lifted = normalise(draft)
+    check_batchnorms(draft, names)
+    definitions = _definitions(draft, origins, names)
+    absorb_scales(draft)
+    module, paths = assemble(draft, origins)
+    return LoadedModel(
+        module=module,
+        format="onnx",
+        inputs=inputs,
+        outputs=outputs,
+        batchnorms=definitions,
+        labels={paths[key]: name for key, name in names.items() if key in paths},
+        producer=writer,
+        facts={**described, "batchnorm_nodes": str(len(definitions))},
+        notes=tuple(draft.notes),
+        static_batch=batch,
+        lifted=lifted,
+        reload=lambda: load(path),
+    )
+
+
+def normalise(draft: Draft) -> tuple[int | None, bool]:
+    """Brings the graph into the form that converters take.
+
+    Returns:
+        The batch size it was exported with, if it was for one only, and whether it was lifted.
+    """
+    fold_literals(draft)
+    batch, liftable = static_batch(draft)
+    if batch is not None and liftable:
+        lift(draft, batch)
+    fold(draft)
+    if 0 < draft.opset < BASE:
+        if batch is not None and liftable:
+            pin(draft, batch)
+        raise_opset(draft)
+    if batch is not None and liftable:
+        lift(draft, batch)  # shapes that only became constant since
+    fold(draft)
+    return batch, liftable
+
+
+def _definitions(
+    draft: Draft, origins: Mapping[str, Origin], names: Mapping[str, str]
+) -> tuple[BatchNormDef, ...]:
+    channels = {
+        node.name: draft.constants[node.input[1]].size
+        for node in draft.nodes
+        if node.op_type == "BatchNormalization" and node.input[1] in draft.constants
+    }
+    return tuple(
+        BatchNormDef(name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)")
+        for key, name in names.items()
+    )

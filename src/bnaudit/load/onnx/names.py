@@ -1,0 +1,117 @@
+"""The layer name that the network's author knows, from whatever the exporter left of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from itertools import takewhile, zip_longest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnaudit.load.onnx.prepare import Origin
+
+_PARAMETERS = ("weight", "bias", "running_mean", "running_var")
+_REPEATED_CALL = re.compile(r"_\d+$")
+_SEPARATOR = re.compile(r"[._/:-]+[^._/:-]*$")
+
+
+def layer_names(origins: Sequence[Origin]) -> list[str]:
+    """One unique name for each BatchNorm node, in their order.
+
+    Parameter names are what PyTorch's state_dict has and come first. They mislead where the
+    exporter merged equal weights of several layers (untrained nets): then the node's own name
+    decides, if it tells the layers apart.
+    """
+    by_parameter = [_from_parameters(origin) for origin in origins]
+    clashing = _repeated(by_parameter)
+    prefixes = [_common_prefix(origin) for origin in origins]
+    meaningless = _repeated(prefixes)  # 'onnx::BatchNormalization' of every layer
+    names: list[str] = []
+    for index, (origin, own, prefix) in enumerate(
+        zip(origins, by_parameter, prefixes, strict=True)
+    ):
+        name = own if own not in clashing else ""
+        name = name or _from_scopes(origin) or _from_path(origin) or own
+        name = name or (prefix if prefix not in meaningless else "")
+        names.append(name or origin.name or f"BatchNormalization_{index}")
+    return _unique(names)
+
+
+def _repeated(names: list[str]) -> set[str]:
+    return {name for name, times in Counter(names).items() if times > 1}
+
+
+def _from_parameters(origin: Origin) -> str:
+    """'layer1.0.bn1' where at least two parameters agree on it, as 'layer1.0.bn1.running_var'."""
+    prefixes = Counter(
+        name.removesuffix(f".{suffix}")
+        for name, suffix in zip(origin.inputs[1:5], _PARAMETERS, strict=False)
+        if name.endswith(f".{suffix}")
+    )
+    if not prefixes:
+        return ""
+    name, votes = prefixes.most_common(1)[0]
+    return name if votes > 1 else ""
+
+
+def _from_scopes(origin: Origin) -> str:
+    """The dynamo exporter's scopes: the last entry is the operator, the one before the module."""
+    try:
+        scopes = ast.literal_eval(origin.scopes)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
+    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
+        return ""
+    return scopes[-2]
+
+
+def _from_path(origin: Origin) -> str:
+    """'/layer1/layer1.0/bn1/BatchNormalization' -> 'layer1.0.bn1', as TorchScript exports name it.
+
+    A child of a Sequential repeats its parent's name ('layer1', 'layer1.0'). A second call of a
+    module gets a number appended ('bn_1'), which only the parameters' names can tell from a module
+    that is called so.
+    """
+    if not origin.name.startswith("/"):
+        return ""
+    parts: list[str] = []
+    for part in origin.name.split("/")[1:-1]:
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts.pop()
+        parts.append(part)
+    path, own = ".".join(parts), _from_parameters(origin)
+    return own if own and _is_repeated_call(path, own) else path
+
+
+def _is_repeated_call(path: str, own: str) -> bool:
+    pairs = list(zip_longest(path.split("."), own.split("."), fillvalue=""))
+    return all(a == b or _REPEATED_CALL.sub("", a) == b for a, b in pairs)
+
+
+def _common_prefix(origin: Origin) -> str:
+    """What the four parameters' names have in common, cut at the last separator."""
+    if len(origin.inputs) < 5:
+        return ""
+    columns = zip(*origin.inputs[1:5], strict=False)
+    common = takewhile(lambda letters: len(set(letters)) == 1, columns)
+    prefix = "".join(letters[0] for letters in common)
+    cut = _SEPARATOR.search(prefix)
+    return prefix[: cut.start()] if cut else ""
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: Counter[str] = Counter()
+    taken = set(names)
+    unique: list[str] = []
+    for name in names:
+        seen[name] += 1
+        candidate = name
+        while seen[name] > 1 and candidate in taken:
+            candidate = f"{name}#{seen[name]}"
+            seen[name] += candidate in taken
+        taken.add(candidate)
+        unique.append(candidate)
+    return unique

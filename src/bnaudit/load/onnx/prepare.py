@@ -1,0 +1,136 @@
+"""From the file's graph to an inference graph: functions inlined, training leftovers removed."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnx import NodeProto, inliner
+
+from bnaudit.errors import InputError
+from bnaudit.load.onnx.draft import Draft, set_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from onnx import GraphProto, ModelProto
+
+_INFERENCE_MODE = {"training_mode": None, "is_test": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A node as the file has it, before anything is rewritten.
+
+    Attributes:
+        op: its operator.
+        name: its name in the file, often empty.
+        inputs: what it reads: the names of its parameters name the layer.
+        scopes: the module path a dynamo export recorded, outermost first.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    scopes: str
+
+    def __str__(self) -> str:
+        return f"node {self.name!r} ({self.op})" if self.name else f"a {self.op} node"
+
+
+def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
+    """The draft to work on, and where each of its nodes comes from.
+
+    Every node is renamed to a key that survives opset conversion (which drops metadata and has its
+    own mind about empty names); the key leads to the origin.
+
+    Args:
+        path: the file, for messages.
+        model: the parsed file; it is changed.
+    """
+    _inline_functions(path, model)
+    origins: dict[str, Origin] = {}
+    for count, node in enumerate(all_nodes(model.graph.node)):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+        key = f"node{count}"
+        origins[key] = _origin(node)
+        node.name = key
+    _forget_shapes(model.graph)
+    draft = Draft.of(path, model)
+    if not draft.opset and not draft.domains:
+        raise InputError(
+            f"{path}: names no operator set", hint="damaged, or older than ONNX 1.0: export again"
+        )
+    _drop_training(draft)
+    draft.prune()
+    return draft, origins
+
+
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes and those of their subgraphs, in the order of the file."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from all_nodes(graph.node)
+
+
+def _origin(node: NodeProto) -> Origin:
+    metadata = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = metadata.get("pkg.torch.onnx.name_scopes", "")
+    return Origin(node.op_type, node.name, tuple(node.input), scopes)
+
+
+def _inline_functions(path: Path, model: ModelProto) -> None:
+    if not model.functions:
+        return
+    weights = list(model.graph.initializer)
+    del model.graph.initializer[:]  # the inliner copies everything it is given, twice
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inlined = inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: its local functions cannot be inlined", hint="is the file damaged?"
+        ) from error
+    model.CopyFrom(inlined)
+    model.graph.initializer.extend(weights)
+
+
+def _forget_shapes(graph: GraphProto) -> None:
+    """Recorded shapes carry the exported batch size, and contradict the graph once it is lifted."""
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def _drop_training(draft: Draft) -> None:
+    """Dropout passes through, and BatchNorm keeps its first output only.
+
+    Exports in training mode mark both; how BatchNorm is to be run is the audit's decision.
+    """
+    skipped: dict[str, str] = {}
+    for node in draft.nodes:
+        if node.op_type == "Dropout":
+            skipped[node.output[0]] = node.input[0]
+        elif node.op_type == "BatchNormalization":
+            set_attributes(node, **_INFERENCE_MODE)
+            del node.output[1:]
+    bypass(draft, skipped)
+
+
+def bypass(draft: Draft, skipped: dict[str, str]) -> None:
+    """Lets readers of each value read its source; a graph output keeps its name by an Identity."""
+    protected = draft.output_names()
+    for node in draft.nodes:
+        if node.output and node.output[0] in skipped and node.output[0] in protected:
+            source = skipped.pop(node.output[0])
+            identity = NodeProto(op_type="Identity", name=node.name)
+            identity.input.append(source)
+            identity.output.append(node.output[0])
+            node.CopyFrom(identity)
+    draft.redirect(skipped)

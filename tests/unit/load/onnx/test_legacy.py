@@ -1,0 +1,50 @@
+"""Operator sets before 7: onnxruntime does not run them, numpy knows what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from bnaudit.load.onnx import load_onnx
+
+from . import models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NAMES = ("weight", "bias", "running_mean", "running_var")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "aligned"),
+    [((3,), 1, (3, 1, 1)), ((3, 4), 1, (3, 4, 1)), ((4,), 3, (4,)), ((4,), None, (4,))],
+)
+@pytest.mark.parametrize("fed", [False, True])
+def test_broadcasting_before_opset_7(
+    tmp_path: Path, shape: tuple[int, ...], axis: int | None, aligned: tuple[int, ...], fed: bool
+) -> None:
+    where: dict[str, Any] = {} if axis is None else {"axis": axis}
+    nodes = [
+        models.batchnorm("x", "a", "bn", is_test=1),
+        helper.make_node("Add", ["a", "b"], ["y"], broadcast=1, **where),
+    ]
+    b, x = models.normal(*shape), models.normal(2, 3, 4, 4)
+    inputs = {"x": (2, 3, 4, 4)} | ({"b": shape} if fed else {})
+    constants = models.batchnorm_constants("bn", 3) | ({} if fed else {"b": b})
+    proto = models.graph_model(nodes, inputs, ["y"], constants, opset=6)
+    model = load_onnx(models.save(tmp_path, proto))
+    scale, shift, mean, var = (constants[f"bn.{n}"].reshape(3, 1, 1) for n in _NAMES)
+    wanted = (x - mean) / np.sqrt(var + 1e-5) * scale + shift + b.reshape(aligned)
+    (result,) = models.computed(model, {"x": x, "b": b})
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_prelu_before_opset_7_has_a_slope_a_channel(tmp_path: Path) -> None:
+    slope, x = models.normal(3), models.normal(2, 3, 3, 3)
+    node = helper.make_node("PRelu", ["x", "slope"], ["y"])
+    proto = models.graph_model([node], {"x": (2, 3, 3, 3)}, ["y"], {"slope": slope}, opset=6)
+    (result,) = models.computed(load_onnx(models.save(tmp_path, proto)), {"x": x})
+    np.testing.assert_allclose(result, np.where(x < 0, x * slope.reshape(3, 1, 1), x), rtol=1e-6)

@@ -1,0 +1,107 @@
+"""Files exported for one batch size run at others, and are unchanged at their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from bnaudit.load.onnx import load_onnx
+
+from . import models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def reshaped(steps: list[Any], shape: tuple[int, ...]) -> Any:
+    """x -> BN -> Reshape (a list), Transpose (a tuple), Expand (a dict), MatMul (an array) -> y."""
+    nodes, constants, value = [models.batchnorm("x", "v", "bn")], {}, "v"
+    for index, step in enumerate(steps):
+        last = index == len(steps) - 1
+        result = "y" if last else f"v{index}"
+        if isinstance(step, tuple):
+            nodes.append(helper.make_node("Transpose", [value], [result], perm=step))
+        elif isinstance(step, np.ndarray):
+            constants[f"weight{index}"] = step
+            nodes.append(helper.make_node("MatMul", [value, f"weight{index}"], [result]))
+        else:
+            operator = "Reshape" if isinstance(step, list) else "Expand"
+            sizes = step if isinstance(step, list) else step["to"]
+            constants[f"shape{index}"] = np.array(sizes, np.int64)
+            nodes.append(helper.make_node(operator, [value, f"shape{index}"], [result]))
+        value = result
+    constants |= models.batchnorm_constants("bn", shape[1])
+    return models.graph_model(nodes, {"x": shape}, ["y"], constants)
+
+
+WEIGHT = models.normal(4, 5)
+
+# Each chain ends with the batch in front, so that single runs can be stacked.
+CHAINS = {
+    "flatten": ((1, 4, 2, 2), [[1, 16]]),
+    "flatten_2": ((2, 4, 2, 2), [[2, 16]]),
+    "wildcard": ((1, 4, 2, 2), [[1, -1]]),
+    "leading_wildcard": ((2, 4, 2, 2), [[-1, 16]]),
+    "merged": ((2, 4, 2, 2), [[8, 4], [2, 16]]),
+    "merged_wildcard": ((1, 4, 2, 2), [[4, -1], [1, 16]]),
+    "shuffle": ((1, 6, 2, 2), [[1, 2, 3, 2, 2], (0, 2, 1, 3, 4), [1, 6, 2, 2]]),
+    "sequence": ((1, 4, 2, 3), [[1, 4, 6], (2, 0, 1), [6, 2, 2], (1, 0, 2), [1, 2, 6, 2]]),
+    "sequence_2": ((2, 4, 2, 3), [[2, 4, 6], (2, 0, 1), [6, 4, 2], (1, 0, 2), [2, 2, 6, 2]]),
+    "rows": ((2, 4, 6), [(2, 0, 1), [12, 4], [6, 2, 4], (1, 0, 2)]),
+    "rows_1": ((1, 4, 6), [(2, 0, 1), [6, 4], [6, 1, 4], (1, 0, 2)]),
+    "expand": ((2, 4, 1), [{"to": [2, 4, 5]}]),
+    "rows_contracted": ((1, 4, 6), [(2, 0, 1), [6, 4], WEIGHT, [6, 1, 5], (1, 0, 2)]),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_reshapes_follow_the_batch(tmp_path: Path, chain: tuple[Any, list[Any]]) -> None:
+    shape, steps = chain
+    path = models.save(tmp_path, reshaped(steps, shape))
+    model = load_onnx(path)
+    assert model.static_batch == shape[0]
+    assert model.inputs[0].shape == shape
+    models.assert_same(model, path, {"x": models.normal(*shape)})
+    batches = [models.normal(*shape, seed=seed) for seed in range(3)]
+    models.assert_lifted(model, path, "x", batches)
+
+
+def test_shapes_computed_by_the_graph_are_kept_dynamic(tmp_path: Path) -> None:
+    nodes = [
+        models.batchnorm("x", "a", "bn"),
+        helper.make_node("Shape", ["a"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["batch"]),
+        helper.make_node("Concat", ["batch", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["a", "target"], ["y"]),
+    ]
+    constants = models.batchnorm_constants("bn", 3) | {
+        "zero": np.array([0]),
+        "rest": np.array([-1]),
+    }
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": [1, 3, 4]}, ["y"], constants))
+    model = load_onnx(path)
+    models.assert_lifted(model, path, "x", [models.normal(1, 3, 4, seed=s) for s in range(3)])
+
+
+def test_resize_to_sizes_ignores_the_exported_batch(tmp_path: Path) -> None:
+    nodes = [
+        models.batchnorm("x", "a", "bn"),
+        helper.make_node("Resize", ["a", "", "", "sizes"], ["y"], mode="linear"),
+    ]
+    constants = models.batchnorm_constants("bn", 3) | {"sizes": np.array([1, 3, 7, 8])}
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": [1, 3, 4, 4]}, ["y"], constants))
+    model = load_onnx(path)
+    models.assert_lifted(model, path, "x", [models.normal(1, 3, 4, 4, seed=s) for s in range(3)])
+
+
+def test_inputs_of_different_batch_sizes_are_not_lifted(tmp_path: Path) -> None:
+    nodes = [models.batchnorm("x", "a", "bn"), helper.make_node("Mul", ["a", "w"], ["y"])]
+    constants = models.batchnorm_constants("bn", 3)
+    proto = models.graph_model(nodes, {"x": [4, 3], "w": [1, 3]}, ["y"], constants)
+    path = models.save(tmp_path, proto)
+    model = load_onnx(path)
+    assert (model.static_batch, model.lifted) == (4, False)
+    models.assert_same(model, path, {"x": models.normal(4, 3), "w": models.normal(1, 3)})
