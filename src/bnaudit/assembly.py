@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
+from bnaudit.measure.statistics import gradient_scale
+from bnaudit.metrics import METRICS
 from bnaudit.records.report import LossInfo, ModelInfo, Report, RunInfo, TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bnaudit.load.model import LoadedModel
     from bnaudit.measure.collect import Collected
+    from bnaudit.measure.further import Key, Measured
     from bnaudit.measure.session import Session
-    from bnaudit.measure.verify import Key
     from bnaudit.options import AuditOptions
-    from bnaudit.records.layer import FiniteDifference, LayerReport
-    from bnaudit.records.values import Skipped
+    from bnaudit.records.layer import LayerReport
 
 
 def model_info(
-    loaded: LoadedModel, label: str, layers: tuple[LayerReport, ...] = (), instance_norms: int = 0
+    loaded: LoadedModel, label: str, executed: Sequence[str] = (), instance_norms: int = 0
 ) -> ModelInfo:
     """What the report says of the model.
 
     Args:
         loaded: the model.
         label: what the report calls it.
-        layers: those that were executed.
+        executed: names of the BatchNorm layers that ran.
         instance_norms: calls seen.
     """
-    executed = {layer.name for layer in layers}
     defined = [d.name for d in loaded.batchnorms]
     # Functional calls are found when they run: they count as defined by the code that called them.
-    defined += [n for n in dict.fromkeys(layer.name for layer in layers) if n not in set(defined)]
+    defined += [name for name in dict.fromkeys(executed) if name not in set(defined)]
     return ModelInfo(
         path=label,
         format=loaded.format,
@@ -47,7 +48,7 @@ def model_info(
         outputs=loaded.outputs,
         parameters=sum(p.numel() for p in loaded.module.parameters()),
         defined=tuple(defined),
-        not_executed=tuple(n for n in defined if n not in executed),
+        not_executed=tuple(n for n in defined if n not in set(executed)),
         instance_norms=instance_norms,
         notes=loaded.notes,
     )
@@ -55,26 +56,33 @@ def model_info(
 
 def full_report(
     session: Session,
-    collected: Collected,
-    differences: Mapping[Key, FiniteDifference | Skipped],
+    measured: Measured,
     label: str,
     options: AuditOptions,
     seconds: Mapping[str, float],
 ) -> Report:
     """The report without findings."""
-    loaded = session.placed.loaded
+    loaded, collected = session.placed.loaded, measured.collected
     origins = {d.name: d.origin for d in loaded.batchnorms}
     layers = assemble_layers(
-        collected.batches, options.mode, origins, differences, channels=options.channels
+        collected.batches, options.mode, origins, measured.differences, channels=options.channels
     )
     return Report(
-        model=model_info(loaded, label, layers, collected.instance_norms),
+        model=model_info(loaded, label, collected.executed, collected.instance_norms),
         run=_run_info(session, collected, options, seconds),
-        layers=layers,
+        layers=tuple(_with_further(layer, measured.further) for layer in layers),
         findings=(),
         fail_on=options.fail_on,
         allow_no_bn=options.allow_no_bn,
+        twins=measured.twins,
+        gradient_scale=gradient_scale(collected.batches),
     )
+
+
+def _with_further(layer: LayerReport, further: Mapping[str, Mapping[Key, Any]]) -> LayerReport:
+    """A metric's name is the name of the field that holds it."""
+    key = (layer.name, layer.call)
+    return replace(layer, **{name: results[key] for name, results in further.items()})
 
 
 def _run_info(
@@ -88,7 +96,7 @@ def _run_info(
         device=str(session.placed.device),
         dtype=str(session.placed.dtype).removeprefix("torch."),
         seed=options.seed,
-        metrics=("first_order",),
+        metrics=tuple(name for name in METRICS if name in ("first_order", *options.metrics)),
         data=session.batches.info,
         loss=LossInfo(
             name=loss.name,

@@ -12,9 +12,8 @@ from bnaudit.assembly import full_report, model_info
 from bnaudit.errors import RunError
 from bnaudit.judge import judge
 from bnaudit.load import load
-from bnaudit.measure.collect import collect
+from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
-from bnaudit.measure.verify import verify_gradients
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
 from bnaudit.records.report import Failure, Report
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from bnaudit.errors import BnauditError
     from bnaudit.load.model import LoadedModel
+    from bnaudit.measure.collect import Collected
     from bnaudit.progress import Progress
 
 
@@ -89,24 +89,25 @@ def audit_loaded(
     placed = place_model(loaded, options)
     with untouched(placed.module):
         session = open_session(placed, options)
-        with clock.stage("measure"):
-            collected = collect(
-                session.execution, placed.namer, session.batches.items, options.mode, progress
-            )
-    if not collected.batches:
-        if loaded.batchnorms:
-            raise RunError(
-                f"none of the {len(loaded.batchnorms)} BatchNorm layers was executed "
-                f"(first: {loaded.batchnorms[0].name})",
-                hint="give data that reaches them; compiled or vmapped models have to be audited as "
-                "plain modules",
-            )
-        return _judged(_empty_report(loaded, label, options, collected.instance_norms))
-    with clock.stage("verify"):
-        differences = verify_gradients(
-            session, collected, options.mode, options.verify_gradients, progress
+        with clock.stage("first_order"):
+            collected = collect_first_order(session, options, progress)
+        if not collected.batches:
+            return _judged(_nothing_executed(loaded, label, options, collected))
+        measured = measure_all(session, collected, options, progress, clock.stage)
+    return _judged(full_report(session, measured, label, options, clock.seconds))
+
+
+def _nothing_executed(
+    loaded: LoadedModel, label: str, options: AuditOptions, collected: Collected
+) -> Report:
+    if loaded.batchnorms:
+        raise RunError(
+            f"none of the {len(loaded.batchnorms)} BatchNorm layers was executed "
+            f"(first: {loaded.batchnorms[0].name})",
+            hint="give data that reaches them; compiled or vmapped models have to be audited as "
+            "plain modules",
         )
-    return _judged(full_report(session, collected, differences, label, options, clock.seconds))
+    return _empty_report(loaded, label, options, collected.instance_norms)
 
 
 def failed_report(

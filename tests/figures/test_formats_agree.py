@@ -34,9 +34,13 @@ def layers(net: str, file: str, mode: str) -> dict[str, dict[str, Any]]:
 def numbers(value: Any, path: str = "") -> dict[str, float]:
     """Every number below a JSON value, by its path."""
     if isinstance(value, dict):
-        return {k: v for name, part in value.items() for k, v in numbers(part, f"{path}.{name}").items()}
+        return {
+            k: v for name, part in value.items() for k, v in numbers(part, f"{path}.{name}").items()
+        }
     if isinstance(value, list):
-        return {k: v for i, part in enumerate(value) for k, v in numbers(part, f"{path}[{i}]").items()}
+        return {
+            k: v for i, part in enumerate(value) for k, v in numbers(part, f"{path}[{i}]").items()
+        }
     return {path: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
 
 

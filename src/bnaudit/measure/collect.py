@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bnaudit.data.batch import Batch
     from bnaudit.measure.execution import Execution
+    from bnaudit.measure.selection import Selection
     from bnaudit.progress import Progress
     from bnaudit.tap.dispatch import TapLog
     from bnaudit.tap.naming import Namer
@@ -31,16 +32,23 @@ class Collected:
     Attributes:
         batches: per batch the records of its BatchNorm calls, in execution order.
         losses: per batch.
+        executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
     """
 
     batches: list[list[LayerRecord]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
 
 
 def collect(
-    execution: Execution, namer: Namer, batches: Sequence[Batch], mode: str, progress: Progress
+    execution: Execution,
+    namer: Namer,
+    batches: Sequence[Batch],
+    mode: str,
+    selection: Selection,
+    progress: Progress,
 ) -> Collected:
     """Runs the batches and gathers the moments of every BatchNorm call.
 
@@ -49,15 +57,17 @@ def collect(
         namer: of its layers.
         batches: to run.
         mode: "batch" or "running".
+        selection: which layers to measure; the others only run.
         progress: told of each batch.
 
     Raises:
         RunError: the model cannot be run or differentiated.
+        UsageError: no executed layer is selected.
     """
     collected = Collected()
     progress.stage("measuring", len(batches))
     for index, batch in enumerate(batches):
-        probe = FirstOrderProbe(mode)
+        probe = FirstOrderProbe(mode, selection)
         with tapped(namer, probe, probe.replay) as tap, torch.enable_grad():
             tap.start()
             loss = execution.value(batch, index)
@@ -69,10 +79,12 @@ def collect(
         if not log.calls:
             # The whole forward ran without one; other batches take the same way.
             return Collected(instance_norms=log.instance_norms)
+        collected.executed += probe.executed
         collected.batches.append(probe.records)
         collected.losses.append(float(loss.detach()))
         collected.instance_norms = log.instance_norms
         progress.advance()
+    selection.require_one(collected.executed)
     return collected
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.measure.moments import Moments, channel_moments
+from bnaudit.measure.selection import Selection
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LayerRecord:
         rank: dimensions of its input.
         channels, m, eps, training: as in `BatchNormCall`.
         dtype: of the activations.
-        gamma, running_var: float64 copies on the CPU, or None.
+        gamma, running_mean, running_var: float64 copies on the CPU, or None.
         moments: None until backward has passed, or `finish` was called.
         obstacle: why no gradient arrived, or None.
         waiting: the input, until backward passes the layer.
@@ -43,6 +44,7 @@ class LayerRecord:
     training: bool
     dtype: torch.dtype
     gamma: Tensor | None
+    running_mean: Tensor | None
     running_var: Tensor | None
     moments: Moments | None = None
     obstacle: str | None = None
@@ -70,6 +72,7 @@ def record_of(call: BatchNormCall) -> LayerRecord:
         training=call.training,
         dtype=call.x.dtype,
         gamma=_double(call.gamma),
+        running_mean=_double(call.running_mean),
         running_var=_double(call.running_var),
     )
 
@@ -84,10 +87,15 @@ class FirstOrderProbe:
     """
 
     mode: str
+    selection: Selection = field(default_factory=Selection)
+    executed: list[str] = field(default_factory=list)
     records: list[LayerRecord] = field(default_factory=list)
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         """Carries a call of the forward pass out."""
+        self.executed.append(call.name)
+        if call.name not in self.selection:
+            return normalise(call, differentiable(call.x), self.mode)
         record = record_of(call)
         self.records.append(record)
         return self._run(call, record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.measure.finite_difference import finite_differences, spread_over_depth
+from bnaudit.measure.selection import measurable
 from bnaudit.measure.session import in_float64
 from bnaudit.tap.guard import untouched
 
@@ -30,9 +31,7 @@ def verify_gradients(
         count: how many layers; -1 means all, 0 none.
         progress: told of each layer.
     """
-    keys = [
-        r.key for r in collected.batches[0] if r.obstacle is None and (r.m > 2 or mode == "running")
-    ]
+    keys = measurable(collected, mode)
     if count == 0 or not keys:
         return {}
     execution, namer = in_float64(session)

@@ -17,7 +17,7 @@ class SecondOrder:
     Attributes:
         measured: g'Hx g by double backward.
         predicted: (Jg)'Hz(Jg) + T.
-        residual: |measured - predicted| / (|(Jg)'Hz(Jg)| + |T|), the largest over the batches. Above
+        residual: sum_j |measured_j - predicted_j| / sum_j (|(Jg)_j'(Hz Jg)_j| + |T_j|) over rows. Above
             `tolerance` every other number of this record is Skipped.
         tolerance: what `residual` must stay below, given by the precision of the activations.
         transported: (Jg)'Hz(Jg), the output's curvature along the transported gradient.

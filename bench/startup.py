@@ -1,0 +1,50 @@
+"""How long the commands take that need no framework: the median of five fresh processes.
+
+`python -m bench.startup` prints a line a command and exits with 1 where one exceeds its limit.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+RUNS = 5
+LIMIT = 0.15
+"""Seconds: below it a command feels instant."""
+
+COMMANDS = {
+    "--version": ["--version"],
+    "--help": ["--help"],
+    "check --help": ["check", "--help"],
+    "schema": ["schema"],
+    "a missing file": ["check", "nosuch.onnx"],
+}
+
+
+def seconds(args: list[str]) -> float:
+    """The wall time of one process, from its start to its end."""
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "bnaudit", *args],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Prints the table; 1 where a median is over the limit."""
+    slow = False
+    for name, args in COMMANDS.items():
+        times = sorted(seconds(args) for _ in range(RUNS))
+        middle = median(times)
+        slow = slow or middle > LIMIT
+        print(f"{name:15} median {middle:.3f} s  best {times[0]:.3f} s  limit {LIMIT} s")
+    return int(slow)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The rows of one layer into its record; nothing is reported where the numerics cannot carry it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.measure.spread import metric
+from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.values import Skipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnaudit.measure.curvature_rows import Rows
+    from bnaudit.measure.theory import FirstOrderChannels
+    from bnaudit.records.values import Metric
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+"""What the residual stays below, by dtype. Half precision carries no second derivative."""
+
+
+def second_order_record(
+    rows: Rows, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
+) -> SecondOrder | Skipped:
+    """Aggregates over the channels; one batch, so every spread has n = 1."""
+    if dtype not in TOLERANCE:
+        return Skipped(f"{str(dtype).removeprefix('torch.')} cannot carry second derivatives")
+    scale = rows.transported.abs().sum() + rows.correction.abs().sum()
+    if float(scale) == 0:
+        return Skipped("both sides are zero: the loss is linear behind this layer")
+    residual = float((rows.measured - rows.predicted).abs().sum() / scale)
+    if math.isnan(residual):
+        return Skipped("second derivatives of this layer are not finite")
+    tolerance = TOLERANCE[dtype]
+    if residual > tolerance:
+        return _withheld(residual, tolerance)
+    return _aggregated(rows, channels, residual, tolerance, keep_rows=keep_rows)
+
+
+def _one(value: Tensor) -> Metric:
+    return metric(value.reshape(1), "not defined: a division of zero by zero")
+
+
+def _aggregated(
+    rows: Rows, channels: FirstOrderChannels, residual: float, tolerance: float, *, keep_rows: bool
+) -> SecondOrder:
+    transported, correction = rows.transported.sum(), rows.correction.sum()
+    measured = rows.measured.sum()
+    bound_rows = channels.gain**2 * rows.out_curvature + rows.correction
+    bound = bound_rows.sum()
+    scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
+    out_sq = channels.grad_out_sq.sum()
+    holds = (rows.measured <= bound_rows)[channels.grad_out_sq > 0]
+    return SecondOrder(
+        measured=_one(measured),
+        predicted=_one(transported + correction),
+        residual=residual,
+        tolerance=tolerance,
+        transported=_one(transported),
+        correction=_one(correction),
+        correction_share=_one(correction.abs() / (transported.abs() + correction.abs())),
+        rayleigh=_one(measured / channels.grad_in_sq.sum()),
+        rayleigh_scaled=_one(scaled_sq / out_sq * rows.out_curvature.sum() / out_sq),
+        bound=_one(bound),
+        bound_slack=_one((bound - measured) / (bound.abs() + measured.abs())),
+        bound_holds=_one(holds.double().mean()),
+        rows=_triples(rows, bound_rows) if keep_rows else (),
+    )
+
+
+def _triples(rows: Rows, bound: Tensor) -> tuple[tuple[float, float, float], ...]:
+    columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())
+    return tuple(zip(*columns, strict=True))
+
+
+def _withheld(residual: float, tolerance: float) -> SecondOrder:
+    reason = Skipped("integrity: double backward and the closed form disagree, numbers withheld")
+    return SecondOrder(
+        measured=reason,
+        predicted=reason,
+        residual=residual,
+        tolerance=tolerance,
+        transported=reason,
+        correction=reason,
+        correction_share=reason,
+        rayleigh=reason,
+        rayleigh_scaled=reason,
+        bound=reason,
+        bound_slack=reason,
+        bound_holds=reason,
+    )

@@ -1,0 +1,188 @@
+"""The model against its twins: equal forward values, BatchNorm's backward replaced.
+
+With z the layer's output on batch statistics, D = gamma/sigma and sg(.) the value without gradient:
+
+    frozen     z' = sg(z) + sg(D) (x - sg(x))      backward D G: the scaling without the projection
+    identity   z' = sg(z) + (x - sg(x))            backward G: as if the layer were not there
+
+x - sg(x) is exactly zero, so every activation and the loss keep their values, and the gradients of all
+parameters in front of the replaced layers show the end-to-end effect. Ratios of single layers must
+not be multiplied through depth instead: with skip connections the product is off by orders of magnitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.errors import UsageError
+from bnaudit.records.twins import ParameterEffect, Twin
+from bnaudit.records.values import Skipped
+from bnaudit.tap.call import BatchNormCall, differentiable
+from bnaudit.tap.dispatch import tapped
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bnaudit.measure.session import Session
+    from bnaudit.progress import Progress
+
+KINDS = ("frozen", "identity")
+
+
+@dataclass(slots=True)
+class _Replace:
+    """Carries out the chosen calls as a twin, and notes which parameters stand in front of them.
+
+    Attributes:
+        kind: "frozen", "identity", or None for the model as it is.
+        label: of the layer to replace, None for all.
+        upstream: identities of the parameters in front of a chosen layer.
+        own: identities of the chosen layers' gamma and beta, which a twin cannot have.
+        seen: labels of all calls.
+    """
+
+    kind: str | None
+    label: str | None
+    upstream: set[int] = field(default_factory=set)
+    own: set[int] = field(default_factory=set)
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, call: BatchNormCall) -> Tensor:
+        label = call.name if call.occurrence == 1 else f"{call.name}#{call.occurrence}"
+        self.seen.append(label)
+        x = differentiable(call.x)
+        z = _trainable(call, x)
+        if self.label is not None and label != self.label:
+            return z
+        self.upstream |= _leaves(call.x)
+        self.own |= {id(p) for p in (call.gamma, call.beta) if p is not None}
+        return z if self.kind is None else _twin(self.kind, call, x, z)
+
+
+def _trainable(call: BatchNormCall, x: Tensor) -> Tensor:
+    """BatchNorm whose gamma and beta receive their gradients too."""
+    z: Tensor = torch.ops.aten.native_batch_norm.default(
+        x, call.gamma, call.beta, None, None, True, 0.0, call.eps
+    )[0]
+    return z
+
+
+def _twin(kind: str, call: BatchNormCall, x: Tensor, z: Tensor) -> Tensor:
+    zero = x - x.detach()
+    if kind == "identity":
+        return z.detach() + zero
+    dims = [d for d in range(x.dim()) if d != 1]
+    shape = [-1 if d == 1 else 1 for d in range(x.dim())]
+    var = x.detach().double().var(dims, correction=0)
+    gain = (var + call.eps).rsqrt()
+    if call.gamma is not None:
+        gain = gain * call.gamma.detach()
+    return z.detach() + gain.to(x.dtype).view(shape) * zero
+
+
+def _leaves(x: Tensor) -> set[int]:
+    """Identities of the parameters that the graph behind `x` ends in."""
+    found: set[int] = set()
+    visited: set[Any] = set()
+    stack: list[Any] = [x.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        stack += [parent for parent, _ in node.next_functions]
+    return found
+
+
+def measure_twins(
+    session: Session, label: str | None, progress: Progress
+) -> tuple[Twin, ...] | Skipped:
+    """Both twins of all layers at once and, where a label is given, of that layer alone.
+
+    Args:
+        session: the model and its batches; the first batch is used.
+        label: of one layer.
+        progress: told of each forward and backward.
+
+    Raises:
+        UsageError: no layer has this label.
+    """
+    parameters = dict(session.placed.module.named_parameters())
+    if not parameters:
+        return Skipped("the model has no parameters (a frozen file holds constants)")
+    for p in parameters.values():
+        p.requires_grad_(p.is_floating_point())
+    targets = [None] if label is None else [None, label]
+    progress.stage("twins", 3 * len(targets))
+    try:
+        found = [
+            twin for target in targets for twin in _of_target(session, parameters, target, progress)
+        ]
+    finally:
+        for p in parameters.values():
+            p.requires_grad_(False)
+    return tuple(found) or Skipped("no parameter stands in front of a BatchNorm layer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Loss and gradient norms of one forward and backward."""
+
+    loss: float
+    norms: dict[str, float]
+
+
+def _of_target(
+    session: Session, parameters: dict[str, nn.Parameter], label: str | None, progress: Progress
+) -> list[Twin]:
+    plain = _Replace(None, label)
+    base = _run(session, plain, parameters)
+    progress.advance()
+    if label is not None and label not in plain.seen:
+        raise UsageError(
+            f"--twins {label!r}: no such layer", hint=f"the layers are: {', '.join(plain.seen[:8])}"
+        )
+    upstream = [
+        name for name, p in parameters.items() if id(p) in plain.upstream and id(p) not in plain.own
+    ]
+    twins: list[Twin] = []
+    for kind in KINDS if upstream else ():
+        twin = _run(session, replace(plain, kind=kind), parameters)
+        progress.advance()
+        twins.append(_compare(kind, label, base, twin, upstream))
+    return twins
+
+
+def _run(session: Session, handler: _Replace, parameters: dict[str, nn.Parameter]) -> _Run:
+    with tapped(session.placed.namer, handler) as tap, torch.enable_grad():
+        tap.start()
+        loss = session.execution.value(session.batches.items[0], 0)
+        wanted = [p for p in parameters.values() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    by_id = {id(p): g for p, g in zip(wanted, gradients, strict=True)}
+    return _Run(float(loss.detach()), {n: _norm(by_id.get(id(p))) for n, p in parameters.items()})
+
+
+def _norm(gradient: Tensor | None) -> float:
+    if gradient is None:
+        return 0.0
+    return float(torch.linalg.vector_norm(gradient.detach().double()))
+
+
+def _compare(kind: str, label: str | None, base: _Run, twin: _Run, names: list[str]) -> Twin:
+    def total(run: _Run) -> float:
+        return float(torch.tensor([run.norms[n] for n in names], dtype=torch.float64).norm())
+
+    return Twin(
+        kind=kind,
+        layer=label,
+        loss_difference=abs(base.loss - twin.loss),
+        grad_norm=total(base),
+        twin_grad_norm=total(twin),
+        parameters=tuple(ParameterEffect(n, base.norms[n], twin.norms[n]) for n in names),
+    )
