@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from importlib import import_module
@@ -16,6 +17,7 @@ from bnaudit.errors import BnauditError
 # waits neither for torch nor for the other commands.
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
+    "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
     "schema": ("bnaudit.cli.schema", "Print the JSON Schema of the report."),
 }
 
@@ -105,11 +107,20 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _say(message: str, hint: str | None) -> None:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {_line(message)}", err=True)
     if hint:
-        click.echo(f"hint: {' '.join(hint.split())}", err=True)
+        click.echo(f"hint: {_line(hint)}", err=True)
+
+
+def _line(text: str) -> str:
+    """One line; names from files and shells reach a terminal without their control characters."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(text.split())
+    )
 
 
 def _trace(args: list[str]) -> None:
-    if any(a == "-vv" or a.startswith("-vv") for a in args) or args.count("-v") > 1:
+    clusters = [a for a in args if re.fullmatch("-[qv]+", a)]
+    if sum(a.count("v") for a in clusters) + args.count("--verbose") > 1:
         traceback.print_exc()

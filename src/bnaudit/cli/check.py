@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnaudit.cli.params import INPUT_SHAPE, LAYER_COUNT, OUTPUT, Output
+from bnaudit.cli.params import INPUT_SHAPE, LAYER_COUNT, METRIC_NAMES, OUTPUT, Output
+from bnaudit.cli.streams import stdout_reserved
+from bnaudit.errors import UsageError
+from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
 from bnaudit.records.finding import Severity
 from bnaudit.render.formats import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST_SEED = 2**32 - 1
+_COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
@@ -62,7 +71,11 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     "--dtype", type=click.Choice(DTYPES), help="Precision of the run. [default: the model's own]"
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same report."
+    "--seed",
+    type=click.IntRange(0, _LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Same seed, same report.",
 )
 @click.option(
     "--mode",
@@ -77,6 +90,22 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     default=0,
     help="Measure the reduction at N layers (or all) again by central finite differences in float64: "
     "four forward passes a layer, no BatchNorm backward.",
+)
+@click.option(
+    "--metrics",
+    "-m",
+    type=METRIC_NAMES,
+    default=",".join(DEFAULT),
+    show_default=True,
+    help=f"What to measure, or all. Cost in forward passes F: {_COSTS}.",
+)
+@click.option(
+    "--layers", metavar="GLOB", help="Measure only layers whose name matches ('layer4.*')."
+)
+@click.option(
+    "--twins",
+    metavar="LAYER",
+    help="With the metric twins: also replace this layer alone, besides all at once.",
 )
 @click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
 @click.option(
@@ -116,13 +145,13 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
 )
 def command(model: Path, **given: Any) -> int:
-    r"""Audit the BatchNorm layers of MODEL, an ONNX or TorchScript file (told apart by content).
+    """Audit the BatchNorm layers of MODEL, an ONNX or TorchScript file (told apart by content).
 
     \b
       bnaudit check model.onnx --data batch.npz
       bnaudit check model.pt --input-shape 8x3x224x224 --verify-gradients 5
       bnaudit check model.onnx --data batch.npz --format json | jq .summary
-    """
+    """  # noqa: D301  # \b is the character by which click keeps lines as they are
     from bnaudit.cli.execute import Presentation, execute
 
     outputs: tuple[Output, ...] = given["outputs"]
@@ -133,27 +162,45 @@ def command(model: Path, **given: Any) -> int:
         progress=given["progress"] and not given["quiet"],
         verbose=given["verbose"],
     )
-    return execute(model, _options(given), presentation)
+    with stdout_reserved():  # functions of the user's own may print
+        options = _options(given)
+    return execute(model, options, presentation)
 
 
 def _options(given: dict[str, Any]) -> AuditOptions:
-    from bnaudit.cli.user_code import user_object
+    from bnaudit.cli.user_code import user_data, user_object
 
-    functions = [user_object(path) for path in given["data"]]
-    data = [f() if f else path for f, path in zip(functions, given["data"], strict=True)]
     return AuditOptions(
-        data=data[0] if len(data) == 1 else (data or None),
+        data=user_data(given["data"]),
         labels=given["labels"],
         loss=user_object(given["loss"]) or given["loss"],
         batches=given["batches"],
         batch_size=given["batch_size"],
-        input_shapes=dict(given["input_shapes"]),
+        input_shapes=_shapes(given["input_shapes"]),
         device=given["device"],
         dtype=given["dtype"],
         seed=given["seed"],
         mode=given["mode"],
         verify_gradients=given["verify_gradients"],
+        metrics=_metrics(given),
+        layers=given["layers"],
+        twins=given["twins"],
         channels=given["channels"],
         fail_on=_FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
     )
+
+
+def _metrics(given: dict[str, Any]) -> tuple[str, ...]:
+    metrics: tuple[str, ...] = given["metrics"]
+    asked_by_layer = given["twins"] is not None and "twins" not in metrics
+    return (*metrics, "twins") if asked_by_layer else metrics
+
+
+def _shapes(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            of = f"the input {name!r}" if name else "the only input"
+            raise UsageError(f"--input-shape is given twice for {of}")
+    return dict(pairs)

@@ -102,23 +102,30 @@ def _load_and_audit(
 
 
 def _present(report: Report, presentation: Presentation, options: AuditOptions) -> None:
-    for output in presentation.outputs:
-        text = FORMATS[output.format].render(report, Style(channels=options.channels))
-        try:
-            output.path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{output.path}: cannot be written ({error.strerror})") from error
+    failed = [e for o in presentation.outputs if (e := _write(o, report, options)) is not None]
     wanted = presentation.stdout_format
     # Of a failure people read the error line; a consumer of a machine format gets its document.
-    if wanted == "none" or (wanted == "table" and report.failure is not None):
-        return
-    style = Style(
-        width=table_width(),
-        color=color_wanted(presentation.color),
-        unicode=unicode_stdout(),
-        channels=options.channels,
-    )
-    write_stdout(FORMATS[wanted].render(report, style))
+    if wanted != "none" and not (wanted == "table" and report.failure is not None):
+        style = Style(
+            width=table_width(),
+            color=color_wanted(presentation.color),
+            unicode=unicode_stdout(),
+            channels=options.channels,
+        )
+        write_stdout(FORMATS[wanted].render(report, style))
+    if failed:  # told last: what was measured is on stdout all the same
+        raise failed[0]
+
+
+def _write(output: Output, report: Report, options: AuditOptions) -> UsageError | None:
+    text = FORMATS[output.format].render(report, Style(channels=options.channels))
+    try:
+        output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
+        failed.__cause__ = error
+        return failed
+    return None
 
 
 @contextmanager

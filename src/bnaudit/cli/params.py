@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bnaudit.metrics import METRICS
 from bnaudit.render.formats import FORMATS
 
 _FORMAT_BY_SUFFIX = {f.suffix: name for name, f in FORMATS.items()}
@@ -19,6 +21,10 @@ class Output:
 
     path: Path
     format: str
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 class _OutputType(click.ParamType[Output]):
@@ -46,7 +52,7 @@ class _InputShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):
         """`x:8x3x224x224` -> ("x", (8, 3, 224, 224)); no name is the empty name."""
         name, _, text = str(value).rpartition(":")
         parts = text.lower().replace(",", "x").split("x")
-        if not all(p.isdigit() and int(p) > 0 for p in parts):
+        if not all(_is_count(p) and int(p) > 0 for p in parts):
             self.fail(f"{value!r} is no shape; write it like x:8x3x224x224", param, ctx)
         return name, tuple(int(p) for p in parts)
 
@@ -58,11 +64,30 @@ class _LayerCountType(click.ParamType[int]):
         """A number of layers; "all" is -1."""
         if value == "all":
             return -1
-        if not str(value).isdigit():
+        if not _is_count(str(value)):
             self.fail(f"{value!r} is neither a number of layers nor 'all'", param, ctx)
         return int(value)
 
 
+class _MetricsType(click.ParamType[tuple[str, ...]]):
+    name = "LIST"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """`second_order,twins` -> names; "all" is every metric."""
+        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        if names == ("all",):
+            return tuple(METRICS)
+        for name in names:
+            if name not in METRICS:
+                close = get_close_matches(name, METRICS, 1)
+                hint = f", did you mean {close[0]}?" if close else ""
+                self.fail(f"no metric {name!r}{hint} (there are: {', '.join(METRICS)})", param, ctx)
+        return names
+
+
 OUTPUT = _OutputType()
+METRIC_NAMES = _MetricsType()
 INPUT_SHAPE = _InputShapeType()
 LAYER_COUNT = _LayerCountType()

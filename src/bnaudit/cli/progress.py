@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from bnaudit.progress import Progress
 
 DELAY = 1.0
-"""Seconds before anything is shown."""
+"""Seconds before a terminal shows anything."""
+INTERVAL = 10.0
+"""Seconds between two lines in a log."""
 
 
 @contextmanager
 def shown(wanted: bool) -> Iterator[Progress]:
-    """A bar with the time left on a terminal, a line a stage elsewhere, nothing if not wanted."""
-    if not wanted:
+    """A bar with the time left on a terminal, a line now and then elsewhere, nothing if not wanted."""
+    if not wanted or sys.stderr is None:
         yield Silent()
     elif sys.stderr.isatty():
         with _Bar() as bar:
@@ -32,19 +34,24 @@ def shown(wanted: bool) -> Iterator[Progress]:
 
 
 class _Lines:
-    """One plain line per stage, for logs."""
+    """Plain lines for logs, one per `INTERVAL` and stage: short stages leave none."""
 
     def __init__(self) -> None:
-        self._start = time.perf_counter()
+        self.stage("")
 
     def stage(self, name: str, total: int | None = None) -> None:
         """See `Progress.stage`."""
-        if time.perf_counter() - self._start > DELAY:
-            steps = "" if total is None else f" ({total} steps)"
-            sys.stderr.write(f"{name}{steps} ...\n")
+        self._name, self._total, self._done = name, total, 0
+        self._due = time.perf_counter() + INTERVAL
 
     def advance(self) -> None:
         """See `Progress.advance`."""
+        self._done += 1
+        if time.perf_counter() < self._due or self._done == self._total:
+            return
+        self._due = time.perf_counter() + INTERVAL
+        of = "" if self._total is None else f" of {self._total}"
+        sys.stderr.write(f"{self._name}: {self._done}{of}\n")
 
 
 class _Bar:

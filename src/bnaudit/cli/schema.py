@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import click
 
+from bnaudit.cli.streams import write_stdout
+from bnaudit.render.schema import DOCUMENTS
+
 
 @click.command("schema")
-def command() -> None:
-    """Print the JSON Schema of the report that `check --format json` writes."""
+@click.argument("document", type=click.Choice(list(DOCUMENTS)), default="report")
+def command(document: str) -> None:
+    """Print the JSON Schema of what `check --format json` (report) or `init --format json` writes."""
     from bnaudit.render.schema import schema_text
 
-    click.echo(schema_text(), nl=False)
+    write_stdout(schema_text(document))

@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
+from bnaudit.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,19 +20,21 @@ _NARROWEST = 60
 @contextmanager
 def stdout_reserved() -> Iterator[None]:
     """Sends whatever is printed meanwhile to stderr, also from C++: a scripted model may `print`."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     with redirect_stdout(sys.stderr):
         try:
-            saved = os.dup(1)
-        except OSError:  # stdout is closed
+            saved, other = os.dup(1), os.dup(2)
+        except OSError:  # one of them is closed
             yield
             return
         try:
-            os.dup2(2, 1)
+            os.dup2(other, 1)
             yield
         finally:
             os.dup2(saved, 1)
             os.close(saved)
+            os.close(other)
 
 
 def color_wanted(choice: str) -> bool:
@@ -41,28 +45,39 @@ def color_wanted(choice: str) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def table_width() -> int:
     """The terminal's width, or 100 columns where stdout is piped; COLUMNS overrides both."""
-    if os.environ.get("COLUMNS", "").isdigit():
-        return max(_NARROWEST, int(os.environ["COLUMNS"]))
-    if not sys.stdout.isatty():
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdecimal():
+        return max(_NARROWEST, int(columns))
+    if sys.stdout is None or not sys.stdout.isatty():
         return PIPED_WIDTH
     return max(_NARROWEST, shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
 
 
 def unicode_stdout() -> bool:
     """Whether stdout can carry the table's Greek letters and bars."""
-    return "utf" in (sys.stdout.encoding or "").lower()
+    return sys.stdout is not None and "utf" in (sys.stdout.encoding or "").lower()
 
 
 def write_stdout(text: str) -> None:
-    """Writes a report; a reader that has gone away (`| head`) ends it quietly."""
+    """Writes a report; a reader that has gone away (`| head`) ends it quietly.
+
+    Raises:
+        UsageError: stdout takes nothing more (a full disk).
+    """
+    if sys.stdout is None:  # closed by the shell: nobody wants it
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes stdout once more at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(
+                f"stdout: cannot be written ({error.strerror})", hint="-o FILE writes a report too"
+            ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def user_object(text: str) -> Callable[..., Any] | None:
@@ -32,12 +32,42 @@ def user_object(text: str) -> Callable[..., Any] | None:
         raise UsageError(f"{file}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
+    sys.path.insert(
+        0, str(path.parent.resolve())
+    )  # as for `python file.py`: it may import siblings
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{file}: fails to import ({type(error).__name__}: {error})") from error
     function: Any = getattr(module, name, None)
     if not callable(function):
         raise UsageError(f"{file}: has no function {name!r}")
     result: Callable[..., Any] = function
     return result
+
+
+def user_data(texts: Sequence[str]) -> Any:
+    """What `--data` names: paths, or what the one function of the user's own returns.
+
+    Raises:
+        UsageError: a function fails, returns nothing, or stands beside other data.
+    """
+    functions = [(text, function) for text in texts if (function := user_object(text))]
+    if not functions:
+        return list(texts) or None
+    text, function = functions[0]
+    if len(texts) > 1:
+        raise UsageError(
+            f"--data {text}: a function gives all batches; it cannot be joined with other data",
+            hint="read the files in the function",
+        )
+    try:
+        data = function()
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"--data {text}: fails ({type(error).__name__}: {error})") from error
+    if data is None:
+        raise UsageError(
+            f"--data {text}: returns nothing",
+            hint="it has to return or yield arrays, mappings by input name, or (inputs..., labels)",
+        )
+    return data

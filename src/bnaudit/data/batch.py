@@ -75,6 +75,10 @@ def cut(
         DataError: there are fewer rows than asked for, or the inputs disagree about how many.
     """
     rows = _rows(samples)
+    if rows == 0:
+        raise DataError(
+            "the data has no rows", hint="the first dimension of every array is the batch"
+        )
     size = batch_size or static_batch or min(DEFAULT_BATCH_SIZE, rows)
     if static_batch is not None and size != static_batch:
         raise UsageError(
@@ -101,7 +105,9 @@ def cut(
 
 def _rows(samples: Samples) -> int:
     counts = {name: a.shape[0] for name, a in samples.arrays.items() if a.dim()}
-    if samples.labels is not None and samples.labels.dim():
+    if samples.labels is not None:
+        if not samples.labels.dim():
+            raise DataError("the labels are a single number", hint="give one label a row")
         counts["labels"] = samples.labels.shape[0]
     if len(set(counts.values())) > 1:
         listing = ", ".join(f"{name} {n}" for name, n in counts.items())

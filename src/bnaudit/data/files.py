@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bnaudit.data.arrays import from_numpy, to_tensor
 from bnaudit.data.batch import Samples
-from bnaudit.data.signature import match, wanted
+from bnaudit.data.signature import family, match, wanted
 from bnaudit.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -
 
 
 def _join(parts: list[Tensor], subject: str) -> Tensor:
+    if len({family(p.dtype) for p in parts}) > 1:
+        kinds = ", ".join(str(p.dtype).removeprefix("torch.") for p in parts)
+        raise DataError(f"{subject}: the files hold different types ({kinds})")
     try:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     except (RuntimeError, TypeError) as error:
@@ -77,27 +80,35 @@ def _labels(
         raise DataError(
             f"--labels {labels}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
         )
-    content = _read(Path(labels))
+    return read_labels(Path(labels)), labels
+
+
+def read_labels(path: Path) -> Tensor:
+    """The labels in a file of their own: its only array, or the one called "labels".
+
+    Raises:
+        DataError: the file cannot be read, or does not say which array is meant.
+    """
+    content = _read(path)
     if isinstance(content, dict):
         if len(content) != 1 and LABELS_KEY not in content:
-            raise DataError(f"{labels}: holds several arrays and none is called {LABELS_KEY!r}")
+            raise DataError(f"{path}: holds several arrays and none is called {LABELS_KEY!r}")
         content = content.get(LABELS_KEY, next(iter(content.values())))
     if not isinstance(content, torch.Tensor):
-        raise DataError(f"{labels}: holds no single array")
-    return content, labels
+        raise DataError(f"{path}: holds no single array")
+    return content
 
 
 def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     """The arrays of one file by input name."""
-    name, _, rest = typed.partition("=")
     names = [s.name for s in model.inputs]
-    if rest and name in names and not Path(typed).exists():
-        content = _read(Path(rest))
-        if not isinstance(content, torch.Tensor):
+    name, _, rest = typed.partition("=")
+    if rest and not Path(typed).exists() and (name in names or Path(rest).exists()):
+        if name not in names:
             raise DataError(
-                f"{rest}: holds several arrays, but is given for the input {name!r} alone"
+                f"--data {typed}: the model has no input {name!r}", hint=wanted(model.inputs)
             )
-        return {name: content}
+        return {name: _single(Path(rest), name)}
     content = _read(Path(typed))
     if isinstance(content, dict):
         return content
@@ -110,22 +121,36 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     return dict(zip(names, parts, strict=True))
 
 
+def _single(path: Path, name: str) -> Tensor:
+    content = _read(path)
+    if isinstance(content, dict) and len(content) == 1:
+        content = next(iter(content.values()))
+    if not isinstance(content, torch.Tensor):
+        raise DataError(
+            f"{path}: holds several arrays, but is given for the input {name!r} alone",
+            hint="an .npz finds its inputs by its own keys: leave the name before it out",
+        )
+    return content
+
+
 def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
     """One array, several without names, or several by name, told apart by content."""
     try:
         with path.open("rb") as file:
             magic = file.read(6)
         if magic == b"\x93NUMPY":
-            return _tensor(np.load(path, allow_pickle=False), str(path))
+            return from_numpy(np.load(path, allow_pickle=False), str(path))
         if magic[:2] == b"PK" and _is_npz(path):
             with np.load(path, allow_pickle=False) as archive:
-                return {k: _tensor(archive[k], f"{path}: {k}") for k in archive.files}
+                return {k: from_numpy(archive[k], f"{path}: {k}") for k in archive.files}
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # numpy, zipfile, zlib and pickle each fail in ways of their own
         raise DataError(
             f"{path}: cannot be read as .npz, .npy or .pt tensors",
             hint="write it with numpy.savez(path, name=array) or torch.save of tensors; pickled "
@@ -142,19 +167,11 @@ def _is_npz(path: Path) -> bool:
     return all(name.endswith(".npy") for name in names)
 
 
-def _tensor(array: Any, subject: str) -> Tensor:
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{subject}: holds {array.dtype}, not numbers")
-    if array.dtype.byteorder not in "=|<":
-        array = array.astype(array.dtype.newbyteorder("="))
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-
 def _tensors(content: Any, path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
     if isinstance(content, torch.Tensor):
-        return content.detach()
+        return to_tensor(content, str(path))
     if isinstance(content, dict) and all(isinstance(v, torch.Tensor) for v in content.values()):
-        return {str(k): v.detach() for k, v in content.items()}
+        return {str(k): to_tensor(v, f"{path}: {k}") for k, v in content.items()}
     if isinstance(content, (list, tuple)) and all(isinstance(v, torch.Tensor) for v in content):
-        return [v.detach() for v in content]
+        return [to_tensor(v, str(path)) for v in content]
     raise DataError(f"{path}: holds no tensors (a tensor, a list or a dict of tensors is read)")

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from bnaudit.data.outputs import floating, named_tensors, primary
-from bnaudit.errors import DataError, RunError, UsageError
+from bnaudit.errors import BnauditError, DataError, RunError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,8 @@ def choose_loss(loss: str | UserLoss, labels: Tensor | None, seed: int) -> Loss:
         UsageError: the name is unknown, or the loss needs labels and there are none.
     """
     if not isinstance(loss, str):
+        if not callable(loss):
+            raise UsageError(f"the loss is a {type(loss).__name__}, neither a name nor a function")
         name = getattr(loss, "__name__", type(loss).__name__)
         return Loss(name, "given by the user", labels is None, _user(loss, name))
     if loss not in NAMES:
@@ -86,7 +88,7 @@ def _noise_mse(seed: int) -> Callable[[Any, Tensor | None, int], Tensor]:
     """
 
     def compute(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
         terms: list[Tensor] = []
         for y in floating(_usable(output)).values():
             r = torch.randn(y.shape, generator=generator, dtype=torch.float64)
@@ -109,7 +111,7 @@ def _labelled(name: str, function: LabelLoss) -> Callable[[Any, Tensor | None, i
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise DataError(
                 f"the labels {_shape(labels)} do not fit the model's {key} {_shape(y)} for {name}",
-                hint=str(error).splitlines()[0][:200],
+                hint=next(iter(str(error).splitlines()), type(error).__name__)[:200],
             ) from error
 
     return compute
@@ -140,8 +142,15 @@ def _nll(y: Tensor, labels: Tensor) -> Tensor:
     return F.nll_loss(y, _classes(labels, y))
 
 
+_ONE_SCORE = " (for one score a sample use --loss bce or mse)"
+
+
 def _classes(labels: Tensor, y: Tensor) -> Tensor:
     """Class indices as int64, checked here: out of range they abort a GPU's whole process."""
+    if y.dim() < 2:
+        raise ValueError(
+            "there is no axis of classes; for one score a sample use --loss bce or mse"
+        )
     labels = labels.long()
     if labels.dim() == 2 and y.dim() == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -149,13 +158,14 @@ def _classes(labels: Tensor, y: Tensor) -> Tensor:
     if used.numel() and not 0 <= int(used.min()) <= int(used.max()) < y.shape[1]:
         raise ValueError(
             f"class indices run from {int(used.min())} to {int(used.max())}, "
-            f"but there are {y.shape[1]} classes"
+            f"but there are {y.shape[1]} classes" + _ONE_SCORE * (y.shape[1] == 1)
         )
     return labels
 
 
 def _matching(y: Tensor, labels: Tensor) -> Tensor:
-    if labels.shape != y.shape and labels.numel() != y.numel():
+    # Axes of size 1 may differ; anything more would pair values with the wrong outputs.
+    if labels.squeeze().shape != y.squeeze().shape:
         raise ValueError(f"{list(labels.shape)} values for {list(y.shape)} outputs")
     return labels.reshape(y.shape).to(y.dtype)
 
@@ -181,7 +191,15 @@ _LABELLED: dict[str, LabelLoss] = {
 
 def _user(function: UserLoss, name: str) -> Callable[[Any, Tensor | None, int], Tensor]:
     def compute(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
-        value = function(output, labels)
+        try:
+            value = function(output, labels)
+        except BnauditError:
+            raise
+        except Exception as error:  # whatever the user's function raises
+            raise UsageError(
+                f"the loss {name} failed ({type(error).__name__}: {error})",
+                hint="it is called as function(output, labels), with the model's whole output",
+            ) from error
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise UsageError(f"the loss {name} returned no scalar tensor ({type(value).__name__})")
         return value.reshape(())

@@ -47,6 +47,6 @@ def primary(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     """The tensor that labels are for: one called logits or the like, else the first."""
     for wanted in _PREFERRED:
         for key, tensor in tensors.items():
-            if key.rpartition(".")[2] == wanted and key != wanted:
+            if key.rpartition(".")[2] == wanted:
                 return key, tensor
     return next(iter(tensors.items()))

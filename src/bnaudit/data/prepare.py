@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches, Samples, cut
-from bnaudit.data.files import LABELS_KEY, read_samples
+from bnaudit.data.arrays import by_name, is_array, to_tensor
+from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
+from bnaudit.data.loader import from_loader
 from bnaudit.data.signature import match, wanted
 from bnaudit.data.synthetic import synthetic_batches
 from bnaudit.errors import DataError, UsageError
-from bnaudit.records.report import DataInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +37,7 @@ def prepare(
         UsageError: the options contradict each other.
     """
     data = options.data
-    if data is None or (isinstance(data, Sequence) and len(data) == 0):
+    if data is None:
         if options.labels is not None:
             raise UsageError("labels without data", hint="pass --data as well")
         return synthetic_batches(
@@ -53,7 +51,7 @@ def prepare(
     if options.input_shapes:
         raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
     if _is_loader(data):
-        return _from_loader(data, model, options.batches), ()
+        return from_loader(data, model, options, static_batch)
     samples = _samples(data, options.labels, model)
     return cut(samples, options.batch_size, options.batches, static_batch), ()
 
@@ -79,74 +77,48 @@ def _is_path(data: Any) -> bool:
     return isinstance(data, (str, Path))
 
 
-def _is_array(data: Any) -> bool:
-    return isinstance(data, (torch.Tensor, np.ndarray))
+def _is_paths(data: Any) -> bool:
+    return _is_path(data) or (
+        isinstance(data, (tuple, list)) and bool(data) and all(_is_path(d) for d in data)
+    )
 
 
 def _is_loader(data: Any) -> bool:
     """An iterable of batches: neither paths, nor arrays, nor a collection of arrays."""
-    if _is_path(data) or _is_array(data) or isinstance(data, Mapping):
+    if _is_paths(data) or is_array(data) or isinstance(data, Mapping):
         return False
     if isinstance(data, (tuple, list)):
-        return not all(_is_path(d) or _is_array(d) for d in data)
+        return not data or not all(is_array(d) for d in data)
     return isinstance(data, Iterable)
 
 
 def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:
-    if _is_path(data) or (isinstance(data, (tuple, list)) and all(_is_path(d) for d in data)):
+    if _is_paths(data):
         paths = [str(data)] if _is_path(data) else [str(d) for d in data]
         if labels is None or _is_path(labels):
             return read_samples(paths, model, None if labels is None else str(labels))
         samples = read_samples(paths, model, None)
-        return Samples(samples.arrays, _array(labels), "given array", "file", samples.paths)
-    arrays = _named(data, model)
-    rows, labels_from = None, None
-    ignore: list[str] = []
-    if isinstance(labels, str):
-        if labels not in arrays:
-            raise DataError(f"labels {labels!r}: no such key in the data ({', '.join(arrays)})")
-        rows, labels_from, ignore = arrays[labels], labels, [labels]
-    elif labels is not None:
-        rows, labels_from = _array(labels), "given array"
-    elif LABELS_KEY in arrays and LABELS_KEY not in {s.name for s in model.inputs}:
-        rows, labels_from, ignore = arrays[LABELS_KEY], LABELS_KEY, [LABELS_KEY]
-    checked = match(arrays, model, source="data", ignore=ignore)
+        return replace(samples, labels=to_tensor(labels, "labels"), labels_from="given array")
+    arrays = by_name(data, model)
+    rows, labels_from, key = _labels(arrays, labels, model)
+    checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
     return Samples(checked, rows, labels_from, "tensor")
 
 
-def _array(value: Any) -> Tensor:
-    return value.detach().cpu() if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-
-
-def _named(data: Any, model: LoadedModel) -> dict[str, Tensor]:
-    if isinstance(data, Mapping):
-        return {str(k): _array(v) for k, v in data.items()}
-    parts = [data] if _is_array(data) else list(data)
-    if len(parts) != len(model.inputs):
+def _labels(
+    arrays: Mapping[str, Tensor], labels: Any, model: LoadedModel
+) -> tuple[Tensor | None, str | None, str | None]:
+    """The labels beside arrays, where they came from, and their key in the data if they have one."""
+    if labels is None and LABELS_KEY in arrays and LABELS_KEY not in {s.name for s in model.inputs}:
+        labels = LABELS_KEY
+    if labels is None:
+        return None, None, None
+    if isinstance(labels, str) and labels in arrays:
+        return arrays[labels], labels, labels
+    if not _is_path(labels):
+        return to_tensor(labels, "labels"), "given array", None
+    if not Path(labels).is_file():
         raise DataError(
-            f"data: {len(parts)} array(s) for {len(model.inputs)} inputs", hint=wanted(model.inputs)
+            f"labels {str(labels)!r}: neither a key of the data ({', '.join(arrays)}) nor a file"
         )
-    return {s.name: _array(p) for s, p in zip(model.inputs, parts, strict=True)}
-
-
-def _from_loader(data: Iterable[Any], model: LoadedModel, batches: int | None) -> Batches:
-    """The first batches of an iterable; each item is (inputs..., labels), inputs or a mapping."""
-    items = tuple(_item(item, model) for item in islice(data, batches or DEFAULT_BATCHES))
-    if not items:
-        raise DataError("data: the iterable gives no batch")
-    rows = [next((t.shape[0] for t in b.inputs if t.dim()), 1) for b in items]
-    labelled = all(b.labels is not None for b in items)
-    info = DataInfo("tensor", (), len(items), rows[0], sum(rows))
-    return Batches(items, info, "the data loader" if labelled else None)
-
-
-def _item(item: Any, model: LoadedModel) -> Batch:
-    labels: Tensor | None = None
-    if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
-        *parts, last = item
-        item, labels = parts, _array(last)
-    arrays = _named(item, model)
-    if labels is None and LABELS_KEY not in {s.name for s in model.inputs}:
-        labels = arrays.get(LABELS_KEY)
-    checked = match(arrays, model, source="data", ignore=[LABELS_KEY])
-    return Batch(tuple(checked.values()), labels)
+    return read_labels(Path(labels)), str(labels), None

@@ -72,16 +72,27 @@ def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -
 
 def _cast(array: Tensor, dtype: str, subject: str, hint: str) -> Tensor:
     target: torch.dtype = getattr(torch, dtype)
-    if _family(array.dtype) == _family(target):
+    if family(array.dtype) == family(target):
         # Floating arrays keep their precision: the run casts them to its own dtype.
-        return array if target.is_floating_point else array.to(target)
+        return array if target.is_floating_point else _narrowed(array, target, subject, hint)
     have = str(array.dtype).removeprefix("torch.")
-    if target.is_floating_point and _family(array.dtype) == "integer":
+    if target.is_floating_point and family(array.dtype) == "integer":
         hint = f"convert it as in training (scale, normalise); {hint}"
     raise DataError(f"{subject}: is {have}, but the model takes {dtype}", hint=hint)
 
 
-def _family(dtype: torch.dtype) -> str:
+def _narrowed(array: Tensor, target: torch.dtype, subject: str, hint: str) -> Tensor:
+    cast = array.to(target)
+    if not torch.equal(cast.to(torch.int64), array.to(torch.int64)):
+        raise DataError(
+            f"{subject}: holds values that do not fit into {str(target).removeprefix('torch.')}",
+            hint=hint,
+        )
+    return cast
+
+
+def family(dtype: torch.dtype) -> str:
+    """What a dtype may not silently be turned out of: "floating", "integer", "bool", "complex"."""
     if dtype == torch.bool:
         return "bool"
     if dtype.is_complex:

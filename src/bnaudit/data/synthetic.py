@@ -57,10 +57,17 @@ def synthetic_batches(
     full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in model.inputs]
     generator = torch.Generator().manual_seed(seed)
     count = batches or BATCHES
-    items = tuple(
-        Batch(tuple(_draw(s, f, generator) for s, f in zip(model.inputs, full, strict=True)))
-        for _ in range(count)
-    )
+    try:
+        items = tuple(
+            Batch(tuple(_draw(s, f, generator) for s, f in zip(model.inputs, full, strict=True)))
+            for _ in range(count)
+        )
+    except (RuntimeError, TypeError, ValueError) as error:  # too large for memory, or for an int64
+        shown = ", ".join("x".join(map(str, f)) for f in full)
+        raise UsageError(
+            f"no memory for {count} synthetic batches of {shown}",
+            hint="pass a smaller --input-shape, --batch-size or --batches",
+        ) from error
     info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
     return Batches(items, info), tuple(notes)
 

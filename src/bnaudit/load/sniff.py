@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,7 +27,8 @@ class FileKind(Enum):
 
 _LEGACY_CHECKPOINT = bytes.fromhex("80028a0a6cfc9c46f9206aa8")
 _GIT_LFS = b"version https://git-lfs"
-_ONNX_GRAPH_FIELD = 7
+_MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
+_ONNX_GRAPH = 7 << 3 | 2
 _HEAD = 64
 
 
@@ -49,15 +52,28 @@ def sniff(path: Path) -> FileKind:
                 if test(file, head):
                     return kind
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file", hint=_nearby(path)) from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a model file") from None
+        raise InputError(
+            f"{path}: is a folder, not a model file", hint="point bnaudit at the file inside it"
+        ) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        reason = error.strerror or "not a regular file"
+        raise InputError(f"{path}: cannot be read ({reason})") from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
         hint="bnaudit reads ONNX and TorchScript files, whatever their extension",
     )
+
+
+def _nearby(path: Path) -> str:
+    folder = path.parent.resolve()
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return f"there is no folder {folder} either"
+    close = get_close_matches(path.name, names, 1)
+    return f"did you mean {path.parent / close[0]}?" if close else f"looked in {folder}"
 
 
 def _refuse_hopeless(path: Path, head: bytes) -> None:
@@ -67,7 +83,7 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
         raise InputError(
             f"{path}: a git-lfs pointer, not the model itself", hint="run `git lfs pull` first"
         )
-    if head.lstrip()[:1] == b"<":
+    if _MARKUP.match(head):
         raise InputError(
             f"{path}: an HTML or XML page, not a model",
             hint="a download link often returns a page: fetch the raw file",
@@ -78,7 +94,7 @@ def _zip_kind(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError) as error:
+    except Exception as error:  # zipfile fails on damaged files in ways of its own
         raise InputError(
             f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
             hint="copy or download it again and compare the size",
@@ -92,6 +108,10 @@ def _zip_kind(path: Path) -> FileKind:
         return FileKind.EXPORTED
     if "data.pkl" in inner:
         return FileKind.CHECKPOINT
+    if names and all(name.endswith(".npy") for name in names):
+        raise InputError(
+            f"{path}: numpy arrays (.npz), not a model", hint="sample batches go to --data"
+        )
     raise InputError(
         f"{path}: a zip file, but not one that PyTorch wrote",
         hint="point bnaudit at the model file inside it",
@@ -118,7 +138,7 @@ def _is_onnx(file: BinaryIO, _: bytes) -> bool:
         tag = _varint(file)
         if tag is None or not 1 <= tag >> 3 <= 100:
             return False
-        seen = seen or tag >> 3 == _ONNX_GRAPH_FIELD
+        seen = seen or tag == _ONNX_GRAPH
         if not _skip(file, tag & 7, size):
             # A cut-off file that already showed its graph is ONNX all the same: its loader
             # knows how to say what is wrong with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,8 @@ from bnaudit.load.model import BatchNormDef, InputSpec, LoadedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_COPY_AGAIN = "copy or download it again and compare the size"
 
 
 def load_torchscript(path: Path) -> LoadedModel:
@@ -28,11 +31,12 @@ def load_torchscript(path: Path) -> LoadedModel:
     # Compiled once under the profiling executor, a module would bypass the tap from its second
     # differentiated run on.
     torch._C._jit_set_profiling_mode(False)
+    _check_sums(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation is not the user's concern
         try:
             module: Any = torch.jit.load(str(path), map_location="cpu")
-        except (RuntimeError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+        except Exception as error:  # the parser of damaged code and pickles fails in many ways
             raise _explain(path, str(error)) from error
     return LoadedModel(
         module=module,
@@ -41,6 +45,19 @@ def load_torchscript(path: Path) -> LoadedModel:
         batchnorms=defined_batchnorms(module) or _inlined_batchnorms(module),
         reload=lambda: load_torchscript(path),
     )
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch leaves the checksums of its files unread: weights with a wrong bit load without a word."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile fails on damaged files in ways of its own
+        raise InputError(f"{path}: a damaged or cut-off file", hint=_COPY_AGAIN) from error
+    if damaged is not None:
+        raise InputError(
+            f"{path}: damaged: the checksum of {damaged} inside it is wrong", hint=_COPY_AGAIN
+        )
 
 
 def _inlined_batchnorms(module: Any) -> tuple[BatchNormDef, ...]:
@@ -65,9 +82,9 @@ def _inputs(path: Path, module: Any) -> tuple[InputSpec, ...]:
     for argument in schema.arguments[1:]:
         if argument.has_default_value():
             continue
-        if "Tensor" not in str(argument.type):
+        if str(argument.type) not in ("Tensor", "Optional[Tensor]"):
             raise InputError(
-                f"{path}: input {argument.name!r} is a {argument.type}, not a tensor",
+                f"{path}: the input {argument.name!r} is of type {argument.type}, not a tensor",
                 hint="wrap the model in a module that takes tensors only, and save that",
             )
         specs.append(InputSpec(argument.name))

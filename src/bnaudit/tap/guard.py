@@ -24,8 +24,11 @@ def _fingerprint(tensor: Tensor) -> tuple[int, int, int]:
     freezing them.
     """
     raw = tensor.detach().contiguous().view(-1).view(torch.uint8)
-    padded = torch.nn.functional.pad(raw, (0, -raw.numel() % _BLOCK_BYTES))
-    rows = padded.view(torch.int64).view(-1, _BLOCK_BYTES // 8).sum(1)
+    whole = raw.numel() // _BLOCK_BYTES * _BLOCK_BYTES
+    tail = torch.nn.functional.pad(raw[whole:], (0, whole + _BLOCK_BYTES - raw.numel()))
+    rows = torch.cat(
+        [t.view(torch.int64).view(-1, _BLOCK_BYTES // 8).sum(1) for t in (raw[:whole], tail)]
+    )
     # Odd weights, wrapping arithmetic: blocks that trade places change the sum.
     weights = 2 * torch.arange(rows.numel(), device=rows.device) + 1
     return (raw.numel(), int(rows.sum()), int((rows * weights).sum()))

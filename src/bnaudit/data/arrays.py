@@ -1,0 +1,91 @@
+"""Whatever holds numbers into a dense tensor on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bnaudit.data.signature import wanted
+from bnaudit.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnaudit.load.model import LoadedModel
+
+_WIDEST_FLOAT = 8
+
+
+def is_array(data: Any) -> bool:
+    """Whether this is one array, not a collection of them."""
+    return isinstance(data, (torch.Tensor, np.ndarray))
+
+
+def to_tensor(value: Any, subject: str) -> Tensor:
+    """A tensor, a numpy array or nested numbers as a tensor.
+
+    Args:
+        value: the numbers.
+        subject: named in errors.
+
+    Raises:
+        DataError: it holds no numbers, or is no dense array.
+    """
+    if isinstance(value, torch.Tensor):
+        return _dense(value, subject)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"{subject}: a {type(value).__name__} is no array of numbers",
+            hint="arrays and tensors are read, and iterables of batches such as a DataLoader",
+        ) from error
+    return from_numpy(array, subject)
+
+
+def from_numpy(array: Any, subject: str) -> Tensor:
+    """A numpy array as a tensor; no copy where PyTorch can share the memory.
+
+    Raises:
+        DataError: it holds no real numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{subject}: holds {array.dtype}, not real numbers",
+            hint="arrays of floats, integers or booleans are read",
+        )
+    if array.dtype.kind == "f" and array.dtype.itemsize > _WIDEST_FLOAT:
+        array = array.astype(np.float64)  # numpy's longdouble has no counterpart in PyTorch
+    if array.dtype.byteorder not in "=|<":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _dense(tensor: Tensor, subject: str) -> Tensor:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+        raise DataError(
+            f"{subject}: a sparse, quantized, nested or meta tensor",
+            hint="give dense tensors: tensor.to_dense(), tensor.dequantize()",
+        )
+    return tensor.detach().cpu()
+
+
+def by_name(data: Any, model: LoadedModel) -> dict[str, Tensor]:
+    """A mapping by input name, or arrays in the model's input order, as tensors by name.
+
+    Raises:
+        DataError: there are more or fewer arrays than inputs, or one is no array.
+    """
+    if isinstance(data, Mapping):
+        return {str(k): to_tensor(v, f"data: {k}") for k, v in data.items()}
+    parts = list(data) if isinstance(data, (tuple, list)) else [data]
+    if len(parts) != len(model.inputs):
+        raise DataError(
+            f"data: {len(parts)} array(s) for {len(model.inputs)} inputs", hint=wanted(model.inputs)
+        )
+    return {
+        s.name: to_tensor(p, f"data: {s.name}") for s, p in zip(model.inputs, parts, strict=True)
+    }

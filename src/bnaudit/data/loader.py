@@ -1,0 +1,121 @@
+"""Batches from an iterable of the user's own: a DataLoader, a generator, a list of pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnaudit.data.arrays import by_name, to_tensor
+from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches
+from bnaudit.data.files import LABELS_KEY
+from bnaudit.data.signature import match
+from bnaudit.errors import BnauditError, DataError, UsageError
+from bnaudit.records.report import DataInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+    from bnaudit.load.model import LoadedModel
+    from bnaudit.options import AuditOptions
+
+
+def from_loader(
+    data: Iterable[Any], model: LoadedModel, options: AuditOptions, static_batch: int | None
+) -> tuple[Batches, tuple[str, ...]]:
+    """The first batches of an iterable, as it cuts them; each is (inputs..., labels), inputs or a mapping.
+
+    Args:
+        data: the iterable.
+        model: what the batches must fit.
+        options: how many, and under which key of a mapping the labels are.
+        static_batch: the size that the model cannot leave, if it has one.
+
+    Returns:
+        The batches, and a note where some were left out for having another number of rows.
+
+    Raises:
+        DataError: the iterable fails, gives nothing, or gives what does not fit.
+        UsageError: an option that only makes sense for data that bnaudit cuts itself.
+    """
+    key = _labels_key(options, model)
+    found = tuple(_taken(data, options.batches or DEFAULT_BATCHES, model, key))
+    if not found:
+        raise DataError(
+            "data: the iterable gives no batch",
+            hint="an iterator that was read before is empty: pass a list, or make it anew",
+        )
+    rows = [_rows(b) for b in found]
+    _check_size(rows[0], options.batch_size, static_batch)
+    # Measurements at different batch sizes are different quantities: the last batch is often shorter.
+    items = tuple(b for b, n in zip(found, rows, strict=True) if n == rows[0])
+    odd = sorted({n for n in rows if n != rows[0]})
+    left_out = f"{len(found) - len(items)} of {len(found)} batches left out: " + (
+        f"they have {', '.join(map(str, odd))} rows, the first has {rows[0]}"
+    )
+    info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
+    labelled = all(b.labels is not None for b in items)
+    if options.labels is not None and not labelled:
+        raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
+    batches = Batches(items, info, (options.labels or "the data loader") if labelled else None)
+    return batches, (left_out,) if odd else ()
+
+
+def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
+    """The key of mappings that holds the labels; None where none is meant."""
+    if options.labels is None:
+        return None if LABELS_KEY in {s.name for s in model.inputs} else LABELS_KEY
+    if not isinstance(options.labels, str):
+        raise UsageError(
+            "labels beside an iterable of batches",
+            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
+        )
+    return options.labels
+
+
+def _check_size(rows: int, asked: int | None, static_batch: int | None) -> None:
+    if asked is not None and asked != rows:
+        raise UsageError(
+            f"the iterable gives batches of {rows}, not {asked}",
+            hint="set the size where the batches are made, and leave the batch size out",
+        )
+    if static_batch is not None and rows != static_batch:
+        raise UsageError(
+            f"the model runs at batch size {static_batch} only, and the iterable gives {rows}",
+            hint="make batches of that size, or export the model with a dynamic batch axis",
+        )
+
+
+def _taken(data: Iterable[Any], count: int, model: LoadedModel, key: str | None) -> Iterator[Batch]:
+    taken = 0
+    try:
+        for item in data:
+            yield _item(item, model, key)
+            taken += 1
+            if taken == count:
+                return
+    except BnauditError:
+        raise
+    except Exception as error:  # whatever the user's iterable raises
+        raise DataError(
+            f"data: the iterable failed after {taken} batches ({type(error).__name__}: {error})",
+            hint="run it by itself to see where",
+        ) from error
+
+
+def _item(item: Any, model: LoadedModel, key: str | None) -> Batch:
+    labels: Tensor | None = None
+    if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
+        *parts, last = item
+        item, labels = parts, to_tensor(last, "data: labels")
+        if not labels.dim():
+            raise DataError("data: the labels of a batch are a single number")
+    arrays = by_name(item, model)
+    if labels is None and key is not None:
+        labels = arrays.get(key)
+    checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
+    return Batch(tuple(checked.values()), labels)
+
+
+def _rows(batch: Batch) -> int:
+    return next((t.shape[0] for t in batch.inputs if t.dim()), 1)

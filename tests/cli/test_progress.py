@@ -1,0 +1,88 @@
+"""Progress: nothing for short runs, lines in a log, a bar on a terminal, never on stdout."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnaudit.cli import progress
+from bnaudit.progress import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock)
+    return clock  # type: ignore[return-value]
+
+
+def test_a_log_sees_only_stages_that_take_long(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.shown(True) as shown:
+        shown.stage("loading")
+        clock.now += 100  # importing torch on a slow disk is no stage of the audit
+        shown.stage("measuring", 5)
+        for _ in range(3):
+            clock.now += 3
+            shown.advance()
+        assert capsys.readouterr().err == ""
+        clock.now += 3
+        shown.advance()
+        assert capsys.readouterr().err == "measuring: 4 of 5\n"
+        clock.now += 100
+        shown.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_gets_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.shown(True) as shown:
+        shown.stage("verifying", 100)
+        for _ in range(99):
+            clock.now += 1.0
+            shown.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"verifying: {n} of 100" for n in range(10, 100, 10)]
+
+
+def test_nothing_is_shown_unless_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.shown(False) as shown:
+        assert isinstance(shown, Silent)
+        shown.stage("measuring", 2)
+        shown.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("delay", "seen"), [(30.0, False), (0.0, True)])
+def test_a_terminal_gets_a_bar_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, delay: float, seen: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "DELAY", delay)
+    with progress.shown(True) as shown:
+        shown.stage("measuring", 2)
+        bar = shown._timer  # type: ignore[attr-defined]
+        if seen:
+            bar.join()
+        shown.advance()
+        shown.stage("verifying", 1)
+        shown.advance()
+    assert ("measuring" in terminal.getvalue()) is seen

@@ -1,0 +1,68 @@
+"""Cutting batches out of rows: how many, how large, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Samples, cut
+from bnaudit.errors import DataError, UsageError
+
+
+def samples(rows: int, labels: bool = True) -> Samples:
+    x = torch.arange(rows, dtype=torch.float32).unsqueeze(1)
+    return Samples({"x": x}, torch.arange(rows) if labels else None, None, "tensor")
+
+
+@given(
+    rows=st.integers(1, 300),
+    size=st.none() | st.integers(1, 40),
+    batches=st.none() | st.integers(1, 12),
+    static=st.none() | st.integers(1, 4),
+)
+def test_batches_are_consecutive_whole_and_as_many_as_asked(
+    rows: int, size: int | None, batches: int | None, static: int | None
+) -> None:
+    if static is not None and size not in (None, static):
+        with pytest.raises(UsageError, match=f"at batch size {static} only, not {size}"):
+            cut(samples(rows), size, batches, static)
+        return
+    expected = size or static or min(DEFAULT_BATCH_SIZE, rows)
+    count = batches or min(DEFAULT_BATCHES, rows // expected)
+    if count == 0 or count * expected > rows:
+        with pytest.raises(DataError, match=f"the data has {rows} rows, fewer than"):
+            cut(samples(rows), size, batches, static)
+        return
+    made = cut(samples(rows), size, batches, static)
+    assert len(made.items) == made.info.batches == count
+    assert (made.info.batch_size, made.info.available) == (expected, rows)
+    order: list[int] = []
+    for batch in made.items:
+        (x,) = batch.inputs
+        assert batch.labels is not None
+        assert x.shape == (expected, 1)
+        assert x[:, 0].tolist() == batch.labels.tolist()
+        order += [int(v) for v in batch.labels]
+    assert order == list(range(count * expected))
+
+
+def test_scalars_are_shared_by_all_batches() -> None:
+    rows = Samples({"x": torch.zeros(4, 2), "scale": torch.tensor(3.0)}, None, None, "tensor")
+    made = cut(rows, 2, None, None)
+    assert [b.inputs[1].item() for b in made.items] == [3.0, 3.0]
+    assert all(b.labels is None for b in made.items)
+
+
+def test_arrays_of_different_length_are_refused() -> None:
+    rows = Samples({"a": torch.zeros(4, 2), "b": torch.zeros(5)}, torch.zeros(4), None, "tensor")
+    with pytest.raises(DataError, match=r"different numbers of rows \(a 4, b 5, labels 4\)"):
+        cut(rows, None, None, None)
+
+
+def test_nothing_to_cut_is_told() -> None:
+    with pytest.raises(DataError, match="the data has no rows"):
+        cut(samples(0), None, None, None)
+    with pytest.raises(DataError, match="a single number"):
+        cut(Samples({"x": torch.zeros(4, 2)}, torch.tensor(1), None, "tensor"), None, None, None)

@@ -1,0 +1,177 @@
+"""Files are told apart by content: a wrong extension never matters, and nothing else is raised."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bnaudit.errors import InputError
+from bnaudit.load import load
+from bnaudit.load.sniff import FileKind, sniff
+from tests.load.files import FIXTURES, MLP, zip_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def safetensors(padding: int = 0) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
+    text = header.encode() + b" " * padding
+    return len(text).to_bytes(8, "little") + text + bytes(4)
+
+
+def legacy_checkpoint() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.ones(2)}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def exported() -> bytes:
+    buffer = io.BytesIO()
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+KINDS = {
+    "model.onnx": ((MLP / "model.onnx").read_bytes(), FileKind.ONNX),
+    "dynamo.onnx": ((MLP / "dynamo.onnx").read_bytes(), FileKind.ONNX),
+    "scripted.pt": ((MLP / "scripted.pt").read_bytes(), FileKind.TORCHSCRIPT),
+    "traced.pt": ((MLP / "traced.pt").read_bytes(), FileKind.TORCHSCRIPT),
+    "state_dict.pt": ((MLP / "state_dict.pt").read_bytes(), FileKind.CHECKPOINT),
+    "legacy": (legacy_checkpoint(), FileKind.CHECKPOINT),
+    "exported": (exported(), FileKind.EXPORTED),
+    "safetensors": (safetensors(), FileKind.SAFETENSORS),
+    # Its length begins like " <", as a page does.
+    "safetensors <": (safetensors(0x3C20 - len(safetensors()) + 12), FileKind.SAFETENSORS),
+}
+
+
+@pytest.mark.parametrize("extension", ["", ".pt", ".onnx", ".txt"])
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_known_by_its_content(tmp_path: Path, name: str, extension: str) -> None:
+    content, kind = KINDS[name]
+    path = tmp_path / f"file{extension}"
+    path.write_bytes(content)
+    assert sniff(path) is kind
+
+
+def refused(path: Path) -> InputError:
+    with pytest.raises(InputError) as caught:
+        sniff(path)
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a git-lfs pointer"),
+        (b"<!DOCTYPE html><html></html>", "an HTML or XML page"),
+        (b"\n\n  <html>", "an HTML or XML page"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>", "an HTML or XML page"),
+        (b"just some text", "not a model file that bnaudit knows"),
+        (b"8.5,1,2\n9.5,3,4\n", "not a model file that bnaudit knows"),
+        (b'{"a": 1}', "not a model file that bnaudit knows"),
+        (b"\x80\x04K\x03.", "not a model file that bnaudit knows"),
+        (b"\x93NUMPY\x01\x00", "not a model file that bnaudit knows"),
+        (bytes(100), "not a model file that bnaudit knows"),
+        (b"PK\x03\x04", "a damaged or cut-off zip file"),
+        ((MLP / "scripted.pt").read_bytes()[:-200], "a damaged or cut-off zip file"),
+        (zip_of(a__b=b"1"), "a zip file, but not one that PyTorch wrote"),
+        (zip_of(), "a zip file, but not one that PyTorch wrote"),
+        ((MLP / "batch.npz").read_bytes(), "numpy arrays (.npz), not a model"),
+    ],
+)
+def test_other_files_are_refused_with_what_they_are(
+    tmp_path: Path, content: bytes, fact: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert fact in refused(path).message
+
+
+def test_places_without_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert "is a folder" in refused(tmp_path).message
+    assert refused(tmp_path / "modle.onnx").hint == f"did you mean {tmp_path / 'model.onnx'}?"
+    assert refused(tmp_path / "zzz").hint == f"looked in {tmp_path}"
+    nowhere = refused(tmp_path / "nowhere" / "model.onnx")
+    assert nowhere.hint == f"there is no folder {tmp_path / 'nowhere'} either"
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """`bnaudit check <(cat model.onnx)`: model files are read out of order."""
+    reader, writer = os.pipe()
+    os.write(writer, (MLP / "model.onnx").read_bytes()[:4096])
+    os.close(writer)
+    try:
+        with pytest.raises(InputError, match="not a regular file"):
+            sniff(type(tmp_path)(f"/dev/fd/{reader}"))
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["state_dict.pt"])
+def test_kinds_that_cannot_be_run_say_what_to_do(name: str) -> None:
+    with pytest.raises(InputError, match="is a PyTorch checkpoint file") as caught:
+        load(MLP / name)
+    assert caught.value.hint is not None
+    assert "export the model" in caught.value.hint
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_cut_off_onnx_file_is_still_onnx(tmp_path: Path, share: float) -> None:
+    """Its loader knows better what is wrong with it than "not a model file"."""
+    content = (FIXTURES / "digits_resnet" / "model.onnx").read_bytes()
+    path = tmp_path / "model.bin"
+    path.write_bytes(content[: int(len(content) * share)])
+    assert sniff(path) is FileKind.ONNX
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert caught.value.hint is not None
+
+
+def knows_or_refuses(path: Path) -> None:
+    with contextlib.suppress(InputError):
+        assert isinstance(sniff(path), FileKind)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+@example(b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
+@example(b"PK\x05\x06" + b"\xff" * 18)
+@example(bytes(8) + b"{")
+def test_random_bytes(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    knows_or_refuses(path)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(KINDS)),
+    places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+    keep=st.floats(0, 1),
+)
+def test_damaged_files(
+    tmp_path: Path, name: str, places: list[tuple[float, int]], keep: float
+) -> None:
+    content = bytearray(KINDS[name][0])
+    for place, value in places:
+        # Zip files keep their index at the end.
+        content[-1 - int(place * min(len(content) - 1, 2000))] = value
+    path = tmp_path / "model"
+    path.write_bytes(content[: int(keep * len(content))] if keep > 0.5 else content)
+    knows_or_refuses(path)
