@@ -55,11 +55,12 @@ def test_findings_are_1(cli: Callable[..., Outcome]) -> None:
     assert cli(*few, "--fail-on", "warning").verdict.startswith("FAIL: ")
 
 
-def test_an_error_finding_is_1_unless_told_otherwise(cli: Callable[..., Outcome]) -> None:
-    one = ("check", RESNET / "model.onnx", "--input-shape", "1x1x8x8", "--batches", 1)
-    assert cli(*one).code in {0, 1}
+def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[..., Outcome]) -> None:
+    few = ("check", MODEL, "--data", DATA, "--batch-size", 8, "--batches", 2)
+    assert cli(*few).code == 0  # a warning
+    assert cli(*few, "--fail-on", "warning").code == 1
     single = ("check", MODEL, "--data", DATA, "--batch-size", 1, "--batches", 2)
-    assert cli(*single).code == 1
+    assert cli(*single).code == cli(*single, "--fail-on", "never").code == 4
 
 
 @pytest.mark.parametrize(

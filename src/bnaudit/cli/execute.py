@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from bnaudit.progress import Progress
     from bnaudit.records.report import Report
 
+EXIT_NO_BATCHNORM = 3
+EXIT_NOT_RUN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
@@ -66,7 +69,24 @@ def execute(model: Path, options: AuditOptions, presentation: Presentation) -> i
         click.echo("; ".join(f"{k} {v:.2f} s" for k, v in spent.items()), err=True)
     if error is not None:
         raise error
+    if presentation.stdout_format != "table" and report.exit_code in {
+        EXIT_NO_BATCHNORM,
+        EXIT_NOT_RUN,
+    }:
+        _say_why_nothing(report)
     return report.exit_code
+
+
+def _say_why_nothing(report: Report) -> None:
+    """The table says it at length; whoever reads only stderr has to hear of it as well."""
+    if report.findings:
+        click.echo(f"error: {report.findings[0].message}", err=True)
+        click.echo(f"hint: {report.findings[0].fix}", err=True)
+    else:
+        click.echo("error: no BatchNorm layer could be measured", err=True)
+        click.echo(
+            "hint: the table, or `skipped` in the JSON, has the reason of each layer", err=True
+        )
 
 
 def _audited(

@@ -155,10 +155,11 @@ class Report:
             return self.failure.exit_code
         if not self.layers and not self.allow_no_bn:
             return 3
-        if self.fail_on is not None and any(f.severity >= self.fail_on for f in self.findings):
-            return 1
-        # A pass that rests on no measurement would be a silently empty audit.
-        return 4 if self.layers and not any(layer.measured for layer in self.layers) else 0
+        if self.layers and not any(layer.measured for layer in self.layers):
+            return 4  # a verdict that rests on no measurement would be a silently empty audit
+        if self.fail_on is None:
+            return 0
+        return int(any(f.severity >= self.fail_on for f in self.findings))
 
     def to_json(self, *, channels: bool = False) -> str:
         """The report as one strict JSON document of schema `bnaudit.report/1`.

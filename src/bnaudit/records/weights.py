@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnaudit.records.values import Skipped
+
 if TYPE_CHECKING:
-    from bnaudit.records.values import Metric, Skipped
+    from bnaudit.records.values import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,8 @@ class WeightSpace:
     violations: int
     residual: float | Skipped
     tolerance: float
+
+    @property
+    def integrity_failed(self) -> bool:
+        """Whether autograd's weight gradient and the adjoint disagree beyond rounding."""
+        return not isinstance(self.residual, Skipped) and not self.residual <= self.tolerance

@@ -9,39 +9,26 @@ from typing import TYPE_CHECKING, Literal
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
+from bnaudit.render.residuals import (
+    bound_holds,
+    first_order_residual,
+    second_order_residual,
+    trusted_first_order,
+    trusted_second_order,
+    trusted_weight_space,
+    weight_residual,
+    worst,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from bnaudit.records.layer import FirstOrder, Gain, LayerReport
+    from bnaudit.records.layer import Gain, LayerReport
     from bnaudit.records.report import Report
+    from bnaudit.render.residuals import Residual
 
 Verdict = Literal["clean", "findings", "nothing-to-audit", "failed"]
 Statistics = Literal["batch", "running"]
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """The integrity residual of one layer beside what it must stay below.
-
-    Attributes:
-        layer: the layer's label.
-        value: the largest over channels and batches.
-        tolerance: given by the precision of the run.
-    """
-
-    layer: str
-    value: float
-    tolerance: float
-
-    @property
-    def fraction(self) -> float:
-        """Of the tolerance; infinite where not a number, so that such a layer ranks as worst."""
-        if not isfinite(self.value):
-            return inf
-        if self.tolerance > 0:
-            return self.value / self.tolerance
-        return inf if self.value > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +37,44 @@ class Difference:
 
     layer: str
     relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecondOrderSummary:
+    """What the second-order theorem amounts to over the layers.
+
+    Attributes:
+        measured: layers whose curvature passed the integrity check.
+        integrity_failed: those whose double backward disagrees with the closed form.
+        worst: the residual that is largest relative to its tolerance.
+        bound_layers: layers where the theorem's right side, as usually stated, was compared.
+        bound_holding: those where it holds.
+    """
+
+    measured: int
+    integrity_failed: int
+    worst: Residual | None
+    bound_layers: int
+    bound_holding: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSpaceSummary:
+    """What the minimax bound amounts to over the layers.
+
+    Attributes:
+        measured: layers whose feeding weights passed the integrity check.
+        integrity_failed: those where autograd disagrees with the adjoint.
+        worst: the residual that is largest relative to its tolerance.
+        violations: output channels and batches beyond the bound; the theorem says 0.
+        weight_ratio: median over the measured layers.
+    """
+
+    measured: int
+    integrity_failed: int
+    worst: Residual | None
+    violations: int
+    weight_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,8 @@ class Summary:
         reduction: median over measured layers of measured |g|/|G|.
         worst: the residual that is largest relative to its tolerance.
         worst_difference: the largest error against finite differences, where any were taken.
+        second_order: the same counts for the curvature.
+        weight_space: the same counts for the weights that feed the layers.
         verdict: "clean" means nothing above severity info, whatever the run was told to fail on.
         exit_code: what the command line exits with.
     """
@@ -84,6 +111,8 @@ class Summary:
     reduction: float | None
     worst: Residual | None
     worst_difference: Difference | None
+    second_order: SecondOrderSummary
+    weight_space: WeightSpaceSummary
     verdict: Verdict
     exit_code: int
 
@@ -110,11 +139,18 @@ def summarize(report: Report) -> Summary:
         reduction=_median(
             order.measured.median for order in trusted if not isinstance(order.measured, Skipped)
         ),
-        worst=worst_residual(report),
+        worst=worst(first_order_residual(layer) for layer in report.layers),
         worst_difference=worst_difference(report),
+        second_order=_second_order(report.layers),
+        weight_space=_weight_space(report.layers),
         verdict=_verdict(report),
         exit_code=report.exit_code,
     )
+
+
+def is_synthetic(report: Report) -> bool:
+    """Whether the batches were made up, so that nothing follows about data the model has seen."""
+    return report.run is not None and report.run.data.source == "synthetic"
 
 
 def gain_statistics(report: Report) -> Statistics:
@@ -128,27 +164,6 @@ def gain_statistics(report: Report) -> Statistics:
 def gain_of(layer: LayerReport, statistics: Statistics) -> Gain | Skipped:
     """|gamma|/sigma of a layer by the statistics that `gain_statistics` chose."""
     return layer.gain_batch if statistics == "batch" else layer.gain_running
-
-
-def residual_of(layer: LayerReport) -> Residual | None:
-    """The layer's integrity residual, or None where none was computed."""
-    order = layer.first_order
-    if isinstance(order, Skipped) or isinstance(order.residual, Skipped):
-        return None
-    return Residual(layer.label, order.residual, order.tolerance)
-
-
-def trusted_first_order(layer: LayerReport) -> FirstOrder | None:
-    """The first-order numbers where they were measured and passed the integrity check."""
-    if isinstance(layer.first_order, Skipped) or layer.integrity_failed:
-        return None
-    return layer.first_order
-
-
-def worst_residual(report: Report) -> Residual | None:
-    """The residual that comes nearest to its tolerance or exceeds it most."""
-    residuals = [found for layer in report.layers if (found := residual_of(layer)) is not None]
-    return max(residuals, key=lambda residual: residual.fraction, default=None)
 
 
 def worst_difference(report: Report) -> Difference | None:
@@ -166,6 +181,36 @@ def worst_difference(report: Report) -> Difference | None:
         ),
         default=None,
     )
+
+
+def _second_order(layers: Sequence[LayerReport]) -> SecondOrderSummary:
+    residuals = [second_order_residual(layer) for layer in layers]
+    trusted = [order for layer in layers if (order := trusted_second_order(layer)) is not None]
+    holds = [held for order in trusted if (held := bound_holds(order)) is not None]
+    return SecondOrderSummary(
+        measured=sum(not isinstance(order.measured, Skipped) for order in trusted),
+        integrity_failed=_count_failed(residuals),
+        worst=worst(residuals),
+        bound_layers=len(holds),
+        bound_holding=sum(holds),
+    )
+
+
+def _weight_space(layers: Sequence[LayerReport]) -> WeightSpaceSummary:
+    residuals = [weight_residual(layer) for layer in layers]
+    trusted = [space for layer in layers if (space := trusted_weight_space(layer)) is not None]
+    ratios = [space.weight_ratio for space in trusted]
+    return WeightSpaceSummary(
+        measured=sum(not isinstance(space.grad_norm, Skipped) for space in trusted),
+        integrity_failed=_count_failed(residuals),
+        worst=worst(residuals),
+        violations=sum(space.violations for space in trusted),
+        weight_ratio=_median(ratio.median for ratio in ratios if not isinstance(ratio, Skipped)),
+    )
+
+
+def _count_failed(residuals: Iterable[Residual | None]) -> int:
+    return sum(residual is not None and residual.failed for residual in residuals)
 
 
 def _verdict(report: Report) -> Verdict:

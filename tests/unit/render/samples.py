@@ -1,146 +1,42 @@
-"""Reports built by hand, from healthy to hopeless: what the renderers have to cope with."""
+"""Reports put together by hand, from healthy to hopeless: what the renderers have to cope with."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import inf, nan
 
+from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, Severity
-from bnaudit.records.layer import (
-    ChannelValues,
-    Extent,
-    FiniteDifference,
-    FirstOrder,
-    Gain,
-    LayerReport,
-)
-from bnaudit.records.report import (
-    DataInfo,
-    Failure,
-    LossInfo,
-    ModelInfo,
-    Report,
-    RunInfo,
-    TensorInfo,
-)
+from bnaudit.records.layer import ChannelValues, FiniteDifference, FirstOrder
+from bnaudit.records.report import Failure, Report
+from bnaudit.records.twins import ParameterEffect, Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 
-
-
-def spread(median: float, wobble: float = 0.02, n: int = 4) -> Spread:
-    return Spread(median, median * (1 - wobble), median * (1 + wobble), n)
-
-
-def gain(low: float, middle: float, high: float, share: float) -> Gain:
-    return Gain(spread(low), spread(middle), spread(high), spread(share, 0.0))
-
-
-def first_order(
-    ratio: float,
-    *,
-    mean: float = 2e-4,
-    xhat: float = 1.5e-3,
-    residual: float = 3e-8,
-    finite: FiniteDifference | Skipped = NOT_REQUESTED,
-) -> FirstOrder:
-    survives = 1 - mean - xhat
-    return FirstOrder(
-        statistics="batch",
-        predicted=spread(ratio),
-        measured=spread(ratio * (1 + 1e-7)),
-        residual=residual,
-        tolerance=1e-5,
-        scale=spread(ratio**2 / survives),
-        projection=spread(survives, 1e-4),
-        removed_mean=spread(mean),
-        removed_xhat=spread(xhat),
-        grad_out_norm=spread(0.031, 0.6),
-        grad_in_norm=spread(0.031 * ratio, 0.6),
-        finite_difference=finite,
-    )
-
-
-def withheld(residual: float) -> FirstOrder:
-    """An integrity failure as the measurement hands it on: the residual, and no other number."""
-    wrong = Skipped("the gradient is not the one the closed form describes")
-    return FirstOrder(
-        statistics="batch",
-        predicted=wrong,
-        measured=wrong,
-        residual=residual,
-        tolerance=1e-5,
-        scale=wrong,
-        projection=wrong,
-        removed_mean=wrong,
-        removed_xhat=wrong,
-        grad_out_norm=wrong,
-        grad_in_norm=wrong,
-        finite_difference=wrong,
-    )
-
-
-def layer(
-    name: str,
-    *,
-    call: int = 1,
-    channels: int = 64,
-    m: int = 50176,
-    gains: Gain | Skipped | None = None,
-    order: FirstOrder | Skipped | None = None,
-    values: ChannelValues | None = None,
-) -> LayerReport:
-    gains = gains or gain(0.41, 1.18, 3.2, 0.31)
-    return LayerReport(
-        name=name,
-        call=call,
-        kind="BatchNorm2d" if m > 64 else "BatchNorm1d",
-        channels=channels,
-        m=m,
-        eps=1e-5,
-        affine=True,
-        tracks_running_stats=True,
-        training_flag=False,
-        origin=f"BatchNormalization node /{name}",
-        gain_batch=gains,
-        gain_running=gains,
-        sigma=Extent(spread(0.2), spread(0.8), spread(2.5)),
-        leak=Extent(spread(1e-6), spread(1.6e-5), spread(8e-5)),
-        first_order=order or first_order(1.21),
-        channel_values=values,
-    )
-
-
-MODEL = ModelInfo(
-    path="resnet_digits.onnx",
-    format="onnx",
-    producer="pytorch 2.13.0",
-    facts={"opset": "17"},
-    inputs=(TensorInfo("image", ("batch", 3, 32, 32), "float32"),),
-    outputs=("logits",),
-    parameters=272_474,
-    defined=(),
+from .builders import (
+    drift,
+    first_order,
+    gain,
+    inconspicuous,
+    layer,
+    second_order,
+    spread,
+    weight_space,
 )
+from .settings import MODEL, RUN, SYNTHETIC
+from .sick import conspicuous, sick
 
-RUN = RunInfo(
-    mode="batch",
-    device="cpu",
-    dtype="float32",
-    seed=0,
-    metrics=("first_order", "statistics"),
-    data=DataInfo("file", ("digits.npz",), 4, 64, 1797),
-    loss=LossInfo(
-        "cross_entropy", False, "y in digits.npz", "one integer label a row", spread(0.0834, 0.2)
-    ),
-    verify_gradients=None,
-    versions={"torch": "2.13.0", "numpy": "2.4.6"},
-    seconds={"load": 0.21, "measure": 1.94},
-)
-
-SYNTHETIC = replace(
-    RUN,
-    data=DataInfo("synthetic", (), 8, 16, None, "standard normal"),
-    loss=LossInfo("noise_mse", True, None, "no labels were given", spread(1.02)),
-    notes=("The batch size of the file (1) was lifted to 16; the row check passed.",),
+# Of the layers of `healthy`, in their order: rho, slack, share of the channels within the bound.
+_CURVATURES = (
+    (4.1e-5, -0.62, 0.0625),
+    (1.3e-4, -0.55, 0.125),
+    (2.9e-4, -0.31, 0.25),
+    (8.8e-5, -0.48, 0.15625),
+    (3.7e-4, 0.04, 0.40625),
+    (6.2e-4, 0.21, 0.6875),
+    (2.5e-4, -0.12, 0.34375),
+    (9.9e-5, -0.71, 0.03125),
+    (-1.1e-4, 0.55, 1.0),
+    (7.3e-3, -0.82, 0.0078125),
 )
 
 
@@ -158,121 +54,100 @@ def healthy() -> Report:
         ("head.bn", 128, 64, gain(2.2, 5.7, 12.3, 0.0), first_order(5.02, mean=0.118, xhat=0.207)),
     ]
     layers = tuple(
-        layer(name, channels=channels, m=m, gains=gains, order=order)
-        for name, channels, m, gains, order in rows
+        layer(
+            name,
+            channels=channels,
+            m=m,
+            gains=gains,
+            order=order,
+            curvature=second_order(rho, slack=slack, holds=holds),
+        )
+        for (name, channels, m, gains, order), (rho, slack, holds) in zip(
+            rows, _CURVATURES, strict=True
+        )
     )
     model = replace(MODEL, defined=tuple(entry.name for entry in layers))
-    return Report(model, RUN, layers, (), Severity.ERROR)
+    return Report(model, RUN, layers, (), Severity.ERROR, gradient_scale=spread(3.12, 0.1))
 
 
-def _quotient(value: float, error: float = 1.1e-6) -> FiniteDifference:
-    return FiniteDifference(value * (1 + error), value, error, 1e-6)
+def first_order_only() -> Report:
+    """Only what `--metrics first_order` gives."""
+    report = healthy()
+    assert report.run is not None
+    return replace(
+        report,
+        run=replace(report.run, metrics=("first_order",)),
+        layers=tuple(
+            replace(entry, second_order=NOT_REQUESTED, statistics=NOT_REQUESTED)
+            for entry in report.layers
+        ),
+        gradient_scale=NOT_REQUESTED,
+    )
 
 
-_SICK_FINDINGS = (
-    Finding(
-        "BN002",
-        "integrity",
-        Severity.ERROR,
-        "backbone.stages.2.blocks.11.downsample.norm",
-        "autograd's gradient differs from the closed form by 0.21 of |γ|/σ |G|, tolerance 1e-05",
-        "report this with the model: the capture is wrong, and no number of this layer is shown",
-        0.21,
-        1e-5,
-    ),
-    Finding(
-        "BN005",
-        "eps-dominates",
-        Severity.ERROR,
-        "backbone.stem.bn",
-        "eps makes up 86 % of the variance of the median channel: the layer scales by 1/sqrt(eps) "
-        "whatever its input does",
-        "lower the weight decay on the weights before this layer, or its eps, and train again",
-        0.86,
-        0.1,
-    ),
-    Finding(
-        "BN011",
-        "few-values",
-        Severity.WARNING,
-        "neck.pool.bn",
-        "one value per channel: batch statistics do not exist",
-        "pass --batch-size 2 or more",
-        1,
-        16,
-    ),
-    Finding(
-        "BN011",
-        "few-values",
-        Severity.WARNING,
-        "head.0.bn",
-        "8 values per channel",
-        "pass --batch-size 16 or more",
-        8,
-        16,
-    ),
-    Finding(
-        "BN015",
-        "not-executed",
-        Severity.INFO,
-        None,
-        "1 of 7 BatchNorm layers was not executed: aux.bn",
-        "audit the auxiliary head by itself, or ignore it if inference never uses it",
-    ),
-)
+def _effect(name: str, norm: float, ratio: float) -> ParameterEffect:
+    return ParameterEffect(name, norm, norm * ratio)
 
 
-def sick() -> Report:
-    alone = Skipped("one value per channel (m = 1)")
+def twins() -> tuple[Twin, ...]:
+    frozen = (
+        _effect("stem.conv.weight", 0.0412, 2.31),
+        ParameterEffect("stem.conv.bias", 1.2e-10, 0.0031),
+        _effect("layer1.0.conv1.weight", 0.0208, 1.72),
+        _effect("layer1.0.conv2.weight", 0.0196, 0.93),
+        _effect("layer3.0.conv2.weight", 0.0117, 1.08),
+        _effect("head.fc1.weight", 0.0871, 1.38),
+    )
+    identity = (
+        _effect("stem.conv.weight", 0.0412, 0.183),
+        ParameterEffect("stem.conv.bias", 1.2e-10, 0.0019),
+        _effect("layer1.0.conv1.weight", 0.0208, 0.242),
+        _effect("layer1.0.conv2.weight", 0.0196, 0.319),
+        _effect("layer3.0.conv2.weight", 0.0117, 0.731),
+        _effect("head.fc1.weight", 0.0871, 0.611),
+    )
+    return (
+        Twin("frozen", None, 0.0, 0.1021, 0.1704, frozen),
+        Twin("identity", None, 3e-9, 0.1021, 0.0561, identity),
+    )
+
+
+def everything() -> Report:
+    """All metrics, nothing wrong."""
+    report = healthy()
+    assert report.run is not None
+    layers = tuple(
+        replace(
+            entry,
+            weight_space=weight_space(
+                f"Conv2d {entry.name.replace('bn', 'conv')}.weight"
+                if entry.m > 64
+                else "Linear head.fc1.weight",
+                norm=211 / (1 + place),
+                grad=0.0412 / (1 + 0.4 * place),
+                bound=0.631 / (1 + 0.5 * place),
+                tight=0.05 + 0.04 * place,
+                ratio=1.81 - 0.15 * place,
+            ),
+        )
+        for place, entry in enumerate(report.layers)
+    )
+    run = replace(report.run, metrics=(*report.run.metrics, "weight_space", "twins"))
+    return replace(report, run=run, layers=layers, twins=twins())
+
+
+def drifted() -> Report:
+    """Data that was normalised otherwise than in training."""
+    report = healthy()
+    moved = Channels((), (), 6.1, drift(0.61, 1.93, 17), drift(0.9, 3.2, 40))
+    one = replace(inconspicuous(), mean_drift=drift(0.01, 4.1, 5))
     layers = (
-        layer(
-            "backbone.stem.bn",
-            channels=32,
-            m=100352,
-            gains=gain(0.0, 84.1, 316, 0.02),
-            order=first_order(31.6, finite=_quotient(31.6)),
-        ),
-        layer("backbone.stages.0.blocks.0.norm", order=first_order(0.97)),
-        replace(
-            layer("backbone.stages.1.blocks.3.norm", channels=256, m=3136),
-            first_order=Skipped("no gradient arrives: the output is detached from the loss"),
-        ),
-        layer(
-            "backbone.stages.2.blocks.11.downsample.norm",
-            channels=1024,
-            m=784,
-            order=withheld(0.21),
-        ),
-        replace(
-            layer("neck.pool.bn", channels=1024, m=1, gains=gain(0.3, 0.9, 2, 0.6)),
-            gain_batch=alone,
-            sigma=alone,
-            leak=alone,
-            first_order=alone,
-        ),
-        layer(
-            "head.0.bn",
-            channels=512,
-            m=8,
-            gains=gain(1e-9, 0.8, 1.9, 0.7),
-            order=first_order(0.0123, mean=0.31, xhat=0.36, finite=_quotient(0.0123, 4e-6)),
-        ),
-        replace(
-            layer("head.0.bn", call=2, channels=512, m=8),
-            first_order=replace(first_order(0.00034), predicted=Skipped("|G| is 0 in every batch")),
-        ),
+        replace(report.layers[0], statistics=moved),
+        *(replace(entry, statistics=one) for entry in report.layers[1:-1]),
+        replace(report.layers[-1], statistics=replace(moved, gain_outlier=1.2)),
     )
-    model = replace(
-        MODEL,
-        path="exports/detector_v3.onnx",
-        parameters=25_557_032,
-        defined=(*dict.fromkeys(entry.name for entry in layers), "aux.bn"),
-        not_executed=("aux.bn",),
-        instance_norms=2,
-        notes=("3 BatchNorm layers were stored in training mode.",),
-    )
-    run = replace(SYNTHETIC, verify_gradients="2")
-    return Report(model, run, layers, _SICK_FINDINGS, Severity.ERROR)
+    again = tuple(replace(entry, call=2) for entry in layers)
+    return replace(report, layers=layers + again)
 
 
 def no_batchnorm() -> Report:
@@ -317,6 +192,7 @@ def running_mode() -> Report:
                 removed_mean=spread(0.0),
                 removed_xhat=spread(0.0),
             ),
+            second_order=Skipped("the theorem is about batch statistics (--mode batch)"),
         )
         for entry in report.layers
         if isinstance(entry.first_order, FirstOrder)
@@ -331,23 +207,51 @@ def not_finite() -> Report:
         residual=nan,
         finite_difference=FiniteDifference(nan, 1.2, nan, 1e-6),
     )
-    values = ChannelValues((1.0, nan), (), (0.1, 0.2), (inf, -inf), (), (), (), ())
-    entry = layer("bn", channels=2, gains=gain(nan, inf, inf, nan), order=order, values=values)
+    curvature = replace(
+        second_order(1.0, rows=((nan, 1.0, inf), (0.1, 0.1, 0.2))),
+        rayleigh=Spread(nan, nan, nan, 1),
+        bound_slack=Spread(inf, inf, inf, 1),
+    )
+    space = replace(weight_space("conv"), weight_ratio=Spread(inf, inf, inf, 1))
+    entry = layer(
+        "bn",
+        channels=2,
+        gains=gain(nan, inf, inf, nan),
+        order=order,
+        curvature=curvature,
+        space=space,
+        statistics=Channels((), (), inf, Drift(0.1, nan, nan, 1, 0.1), drift(1.0, inf, 0)),
+        values=ChannelValues((1.0, nan), (), (0.1, 0.2), (inf, -inf), (), (), (), ()),
+    )
     finding = Finding("BN004", "variance", Severity.ERROR, "bn", "inf", "retrain", inf, 65504.0)
-    return Report(replace(MODEL, defined=("bn",)), RUN, (entry,), (finding,), None)
+    twin = Twin("frozen", "bn", nan, 0.0, inf, (ParameterEffect("w", nan, 1.0),))
+    model = replace(MODEL, defined=("bn",))
+    return Report(model, RUN, (entry,), (finding,), None, twins=(twin,), gradient_scale=spread(inf))
 
 
 def hostile() -> Report:
     name = "[bold red]x[/] \x1b[31mred\x1b[0m\r\n\u202egpj.exe\u200b \ud800 名前名前 ﬁ \x9b31m"
     finding = Finding("BN009", name, Severity.WARNING, name, name, name, 1.0, 2.0)
     model = replace(MODEL, path=name, producer=name, defined=(name,), notes=(name,))
-    return Report(model, RUN, (layer(name),), (finding,), Severity.WARNING)
+    effects = tuple(ParameterEffect(name, 1.0, 2.0 + place) for place in range(2))
+    entry = layer(name, space=weight_space(name), statistics=conspicuous())
+    return Report(
+        model,
+        RUN,
+        (entry,),
+        (finding,),
+        Severity.WARNING,
+        twins=(Twin(name, name, 0.0, 1.0, 2.0, effects),),
+    )
 
 
 ALL = {
     make.__name__: make
     for make in (
         healthy,
+        first_order_only,
+        everything,
+        drifted,
         sick,
         no_batchnorm,
         not_run,

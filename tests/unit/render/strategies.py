@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from hypothesis import strategies as st
 
 from bnaudit.records import report as records
+from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.layer import (
     ChannelValues,
@@ -14,7 +18,9 @@ from bnaudit.records.layer import (
     Gain,
     LayerReport,
 )
-from bnaudit.records.values import Skipped, Spread
+from bnaudit.records.twins import ParameterEffect, Twin
+from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
+from bnaudit.records.weights import WeightSpace
 
 TEXT = st.text(max_size=60) | st.text("ab.\x1b\n[]é名\u0301", max_size=200)
 COUNT = st.integers(0, 10**7)
@@ -24,6 +30,7 @@ OPTIONAL_TEXT = st.none() | TEXT
 SKIPPED = st.builds(Skipped, TEXT)
 SPREAD = st.builds(Spread, FLOAT, FLOAT, FLOAT, st.integers(0, 64))
 METRIC = SPREAD | SKIPPED
+ABSENT = st.just(NOT_REQUESTED)
 GAIN = st.builds(Gain, SPREAD, SPREAD, SPREAD, SPREAD)
 EXTENT = st.builds(Extent, SPREAD, SPREAD, SPREAD)
 FINITE_DIFFERENCE = st.builds(FiniteDifference, FLOAT, FLOAT, FLOAT, FLOAT)
@@ -44,6 +51,48 @@ FIRST_ORDER = st.builds(
 )
 ARRAY = st.lists(FLOAT, max_size=4).map(tuple)
 CHANNEL_VALUES = st.builds(ChannelValues, *[ARRAY] * 8)
+SECOND_ORDER = st.builds(
+    SecondOrder,
+    measured=METRIC,
+    predicted=METRIC,
+    residual=FLOAT | SKIPPED,
+    tolerance=FLOAT,
+    transported=METRIC,
+    correction=METRIC,
+    correction_share=METRIC,
+    rayleigh=METRIC,
+    rayleigh_scaled=METRIC,
+    bound=METRIC,
+    bound_slack=METRIC,
+    bound_holds=METRIC,
+    rows=st.lists(st.tuples(FLOAT, FLOAT, FLOAT), max_size=3).map(tuple),
+)
+WEIGHT_SPACE = st.builds(
+    WeightSpace,
+    feeder=TEXT,
+    spectral_norm=METRIC,
+    spectral_norm_centred=METRIC,
+    grad_norm=METRIC,
+    bound=METRIC,
+    bound_centred=METRIC,
+    bound_without=METRIC,
+    tightness=METRIC,
+    weight_ratio=METRIC,
+    projection=METRIC,
+    violations=COUNT,
+    residual=FLOAT | SKIPPED,
+    tolerance=FLOAT,
+)
+DRIFT = st.builds(Drift, FLOAT, FLOAT, FLOAT, COUNT, FLOAT)
+INDICES = st.lists(COUNT, max_size=6).map(tuple)
+CHANNELS = st.builds(
+    Channels,
+    dead_gamma=INDICES,
+    dead_gradient=INDICES | SKIPPED,
+    gain_outlier=FLOAT | SKIPPED,
+    mean_drift=DRIFT | SKIPPED,
+    variance_drift=DRIFT | SKIPPED,
+)
 LAYER = st.builds(
     LayerReport,
     name=TEXT,
@@ -62,6 +111,21 @@ LAYER = st.builds(
     leak=EXTENT | SKIPPED,
     first_order=FIRST_ORDER | SKIPPED,
     channel_values=st.none() | CHANNEL_VALUES,
+    second_order=SECOND_ORDER | SKIPPED | ABSENT,
+    weight_space=WEIGHT_SPACE | SKIPPED | ABSENT,
+    statistics=CHANNELS | SKIPPED | ABSENT,
+)
+# Norms are not negative, whatever else they are.
+NORM = st.floats(min_value=0) | st.just(nan)
+EFFECT = st.builds(ParameterEffect, TEXT, NORM, NORM)
+TWIN = st.builds(
+    Twin,
+    kind=st.sampled_from(["frozen", "identity"]) | TEXT,
+    layer=OPTIONAL_TEXT,
+    loss_difference=FLOAT,
+    grad_norm=NORM,
+    twin_grad_norm=NORM,
+    parameters=st.lists(EFFECT, max_size=5).map(tuple),
 )
 FINDING = st.builds(
     Finding,
@@ -131,4 +195,6 @@ REPORT = st.builds(
     fail_on=st.none() | st.sampled_from(Severity),
     allow_no_bn=st.booleans(),
     failure=st.none() | FAILURE,
+    twins=st.lists(TWIN, max_size=6).map(tuple) | SKIPPED | ABSENT,
+    gradient_scale=METRIC | ABSENT,
 )

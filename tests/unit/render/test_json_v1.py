@@ -17,6 +17,8 @@ from bnaudit.render.json_v1 import report_to_json
 from bnaudit.render.schema import schema_text
 
 from . import samples
+from .builders import spread
+from .sick import sick
 
 VALIDATOR = Draft202012Validator(json.loads(schema_text()))
 
@@ -46,7 +48,7 @@ def test_layers_have_one_shape_however_little_was_measured() -> None:
             return {key: groups(entry) for key, entry in value.items()}
         return None
 
-    layers = strict(report_to_json(samples.sick()))["layers"]
+    layers = strict(report_to_json(sick()))["layers"]
     layers += strict(report_to_json(samples.not_finite()))["layers"]
     shapes = [groups(layer) for layer in layers]
     assert all(found == shapes[0] for found in shapes)
@@ -61,6 +63,7 @@ def test_top_level_keys_and_tool() -> None:
         "model",
         "run",
         "layers",
+        "twins",
         "findings",
         "summary",
         "failure",
@@ -73,14 +76,14 @@ def test_numbers_keep_full_precision() -> None:
     report = samples.healthy()
     order = report.layers[0].first_order
     assert isinstance(order, FirstOrder)
-    third = replace(order, measured=samples.spread(1 / 3))
+    third = replace(order, measured=spread(1 / 3))
     report = replace(report, layers=(replace(report.layers[0], first_order=third),))
     written = strict(report_to_json(report))["layers"][0]["first_order"]["measured"]
     assert written["median"] == 1 / 3
 
 
 def test_skipped_group_is_all_null_with_one_reason() -> None:
-    layer = strict(report_to_json(samples.sick()))["layers"][4]
+    layer = strict(report_to_json(sick()))["layers"][4]
     assert set(layer["first_order"]) == {
         "statistics",
         "predicted",
@@ -97,17 +100,27 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
     }
     finite_difference = layer["first_order"].pop("finite_difference")
     assert set(layer["first_order"].values()) == set(finite_difference.values()) == {None}
-    assert [entry["metric"] for entry in layer["skipped"]] == [
+    reasons = {entry["metric"]: entry["reason"] for entry in layer["skipped"]}
+    further = {"second_order", "weight_space"}
+    assert list(reasons) == [
         "gain.batch",
         "first_order",
+        "second_order",
+        "weight_space",
         "statistics.sigma",
         "statistics.leak",
+        "statistics.dead_gradient",
+        "statistics.gain_outlier",
+        "statistics.mean_drift",
+        "statistics.variance_drift",
     ]
-    assert {entry["reason"] for entry in layer["skipped"]} == {"one value per channel (m = 1)"}
+    assert {reasons[path] for path in reasons if path not in further} == {
+        "one value per channel (m = 1)"
+    }
 
 
 def test_single_skipped_metric_is_null_with_its_path() -> None:
-    layer = strict(report_to_json(samples.sick()))["layers"][6]
+    layer = strict(report_to_json(sick()))["layers"][6]
     assert layer["first_order"]["predicted"] is None
     assert {"metric": "first_order.predicted", "reason": "|G| is 0 in every batch"} in layer[
         "skipped"
@@ -115,7 +128,7 @@ def test_single_skipped_metric_is_null_with_its_path() -> None:
 
 
 def test_integrity_failure_keeps_the_residual_and_withholds_the_rest() -> None:
-    document = strict(report_to_json(samples.sick()))
+    document = strict(report_to_json(sick()))
     order = document["layers"][3]["first_order"]
     assert (order["residual"], order["tolerance"]) == (0.21, 1e-5)
     assert order["measured"] is None
@@ -126,7 +139,7 @@ def test_integrity_failure_keeps_the_residual_and_withholds_the_rest() -> None:
 
 
 def test_worst_finite_difference_is_named() -> None:
-    worst = strict(report_to_json(samples.sick()))["summary"]["worst_finite_difference"]
+    worst = strict(report_to_json(sick()))["summary"]["worst_finite_difference"]
     assert worst == {"layer": "head.0.bn", "relative_error": 4e-6}
 
 
@@ -209,6 +222,12 @@ def test_summary_of_a_healthy_report() -> None:
             "gain": pytest.approx((1.18 + 1.09) / 2),
             "reduction": pytest.approx((1.21 + 1.12) / 2, rel=1e-6),
         },
+        "gradient_scale": {
+            "median": 3.12,
+            "q25": pytest.approx(2.808),
+            "q75": pytest.approx(3.432),
+            "n": 4,
+        },
         "worst_residual": {
             "layer": "stem.bn",
             "residual": 3e-8,
@@ -216,10 +235,30 @@ def test_summary_of_a_healthy_report() -> None:
             "fraction": pytest.approx(3e-3),
         },
         "worst_finite_difference": {"layer": None, "relative_error": None},
+        "second_order": {
+            "measured": 10,
+            "integrity_failed": 0,
+            "worst_residual": {
+                "layer": "stem.bn",
+                "residual": 2e-13,
+                "tolerance": 1e-10,
+                "fraction": pytest.approx(2e-3),
+            },
+            "bound_layers": 10,
+            "bound_holds": 0.3,
+        },
+        "weight_space": {
+            "measured": 0,
+            "integrity_failed": 0,
+            "worst_residual": dict.fromkeys(("layer", "residual", "tolerance", "fraction")),
+            "violations": 0,
+            "weight_ratio": None,
+        },
         "fail_on": "error",
         "allow_no_bn": False,
         "verdict": "clean",
         "exit_code": 0,
+        "skipped": [],
     }
 
 

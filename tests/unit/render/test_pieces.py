@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
 
 from bnaudit.render.table.bars import LogAxis, axis_for, box
-from bnaudit.render.table.columns import BY_IMPORTANCE, columns_for
+from bnaudit.render.table.columns import PLAN, columns_for
 from bnaudit.render.table.numbers import (
     align_decimal,
     count,
@@ -20,7 +21,9 @@ from bnaudit.render.table.numbers import (
 )
 from bnaudit.render.table.text import Charset, listing, plural
 
-from . import samples
+from .builders import gain
+from .settings import RUN
+from .sick import sick
 
 
 @pytest.mark.parametrize(
@@ -122,43 +125,45 @@ def test_counted_nouns() -> None:
 
 
 def test_axis_ends_are_round_and_hold_every_channel() -> None:
-    axis = axis_for([samples.gain(0.11, 0.6, 3.1, 0), samples.gain(0.3, 5.7, 12.3, 0)])
+    axis = axis_for([gain(0.11, 0.6, 3.1, 0), gain(0.3, 5.7, 12.3, 0)])
     assert axis == LogAxis(0.1, 20.0)
 
 
 def test_axis_is_not_stretched_by_a_pruned_channel() -> None:
-    axis = axis_for([samples.gain(1e-30, 1.0, 2.0, 0.5)])
+    axis = axis_for([gain(1e-30, 1.0, 2.0, 0.5)])
     assert axis == LogAxis(0.01, 2.0)
-    assert box(samples.gain(1e-30, 1.0, 2.0, 0.5), axis, 12).startswith("‹")
+    assert box(gain(1e-30, 1.0, 2.0, 0.5), axis, 12).startswith("‹")
 
 
 def test_axis_without_any_positive_gain() -> None:
-    assert axis_for([samples.gain(0, 0, 0, 1)]) is None
+    assert axis_for([gain(0, 0, 0, 1)]) is None
     assert axis_for([]) is None
 
 
 def test_axis_survives_a_diverged_layer() -> None:
-    axis = axis_for([samples.gain(1e-290, 1e-280, 1, 0), samples.gain(1, 1e290, 1e299, 0)])
+    axis = axis_for([gain(1e-290, 1e-280, 1, 0), gain(1, 1e290, 1e299, 0)])
     assert axis is not None
-    assert box(samples.gain(1, 1e290, 1e299, 0), axis, 21).endswith("├─────────●")
+    assert box(gain(1, 1e290, 1e299, 0), axis, 21).endswith("├─────────●")
 
 
 def test_axis_of_one_value_has_a_length() -> None:
-    assert axis_for([samples.gain(1, 1, 1, 1)]) == LogAxis(0.5, 2.0)
+    assert axis_for([gain(1, 1, 1, 1)]) == LogAxis(0.5, 2.0)
 
 
 def test_boxes_share_one_axis() -> None:
     axis = LogAxis(0.1, 10.0)
     assert axis.labels(21) == "0.1       1        10"
-    assert box(samples.gain(0.1, 1, 10, 0), axis, 21) == "├─────────●─────────┤"
-    assert box(samples.gain(2, 4, 8, 0), axis, 21) == "          ┊  ├──●──┤ "
-    assert box(samples.gain(1, 1, 1, 0), axis, 21) == "          ●          "
-    assert box(samples.gain(nan, 1, 1, 0), axis, 21) == "          ┊          "
+    assert box(gain(0.1, 1, 10, 0), axis, 21) == "├─────────●─────────┤"
+    assert box(gain(2, 4, 8, 0), axis, 21) == "          ┊  ├──●──┤ "
+    assert box(gain(1, 1, 1, 0), axis, 21) == "          ●          "
+    assert box(gain(nan, 1, 1, 0), axis, 21) == "          ┊          "
 
 
 def test_every_column_has_its_place_in_the_order_of_importance() -> None:
-    keys = [column.key for column in columns_for(samples.sick().layers, 200)]
-    assert sorted(keys) == sorted(BY_IMPORTANCE)
+    # Real data, so that drift shows, and verified gradients.
+    report = replace(sick(), run=RUN)
+    keys = {column.key for width in (100, 200) for column in columns_for(report, width)}
+    assert sorted(keys) == sorted(PLAN.importance)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from bnaudit.records.values import Skipped
 from bnaudit.render.table import MIN_WIDTH, report_to_text
 
 from . import samples
+from .sick import sick
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 UPDATE = os.environ.get("BNAUDIT_UPDATE_GOLDEN") == "1"
@@ -22,6 +23,10 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 CASES = [
     *(("healthy", width, True) for width in (60, 80, 100, 140)),
+    *(("everything", width, True) for width in (60, 80, 100, 140, 200)),
+    ("everything", 100, False),
+    ("first_order_only", 100, True),
+    ("drifted", 100, True),
     *(("sick", width, True) for width in (60, 80, 100, 140)),
     ("sick", 100, False),
     ("no_batchnorm", 100, True),
@@ -75,28 +80,28 @@ def test_nothing_from_a_file_reaches_the_terminal_as_a_command(color: bool) -> N
 
 
 def test_the_environment_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, colored = (report_to_text(samples.sick(), width=140, color=c) for c in (False, True))
+    plain, colored = (report_to_text(sick(), width=140, color=c) for c in (False, True))
     variables = {"TERM": "dumb", "COLUMNS": "40", "LINES": "3", "NO_COLOR": "1", "FORCE_COLOR": "1"}
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    assert report_to_text(samples.sick(), width=140) == plain
-    assert report_to_text(samples.sick(), width=140, color=True) == colored
+    assert report_to_text(sick(), width=140) == plain
+    assert report_to_text(sick(), width=140, color=True) == colored
 
 
 def test_too_narrow_counts_as_the_narrowest() -> None:
-    report = samples.sick()
+    report = sick()
     assert report_to_text(report, width=20) == report_to_text(report, width=MIN_WIDTH)
 
 
 def test_a_reason_that_does_not_fit_is_told_in_full_below() -> None:
-    text = report_to_text(samples.sick(), width=100)
+    text = report_to_text(sick(), width=100)
     reason = "no gradient arrives: the output is detached from the loss"
     assert f"backbone.stages.1.blocks.3.norm: {reason}" in text
 
 
 def test_columns_for_finite_differences_only_where_there_are_any() -> None:
     assert "fd error" not in report_to_text(samples.healthy(), width=140)
-    text = report_to_text(samples.sick(), width=200)
+    text = report_to_text(sick(), width=200)
     assert "fd error" in text
     assert "finite differences off by at most 4e-06" in text
 
@@ -107,7 +112,7 @@ def test_spread_over_batches_shows_from_120_columns() -> None:
 
 
 def test_a_remedy_shared_by_neighbours_is_named_once() -> None:
-    report = samples.sick()
+    report = sick()
     same = tuple(
         replace(finding, fix="pass --batch-size 16") if finding.rule == "BN011" else finding
         for finding in report.findings
@@ -117,7 +122,7 @@ def test_a_remedy_shared_by_neighbours_is_named_once() -> None:
 
 
 def test_synthetic_data_is_called_so() -> None:
-    assert "SYNTHETIC (standard normal), not your data" in report_to_text(samples.sick())
+    assert "SYNTHETIC (standard normal), not your data" in report_to_text(sick())
 
 
 def last_line(text: str) -> str:
@@ -133,7 +138,7 @@ def test_verdict_words() -> None:
     )
     words = {
         "PASS:": healthy,
-        "PASS (--fail-on never):": replace(samples.sick(), fail_on=None),
+        "PASS (--fail-on never):": replace(sick(), fail_on=None),
         "NOTHING MEASURED (exit 4):": unmeasured,
         "PASS (--allow-no-bn):": replace(nothing, allow_no_bn=True),
         "FAIL:": replace(samples.hostile(), fail_on=Severity.WARNING),
@@ -141,7 +146,7 @@ def test_verdict_words() -> None:
         "FAILED (exit 4):": samples.not_run(),
     }
     for word, report in words.items():
-        assert last_line(report_to_text(report, width=200)).startswith(word)
+        assert last_line(report_to_text(report, width=500)).startswith(word)
 
 
 def test_a_model_whose_batchnorm_was_never_reached_says_how_many() -> None:

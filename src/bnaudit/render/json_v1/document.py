@@ -1,4 +1,4 @@
-"""The document as a whole: tool, model, run, layers, findings, summary, failure."""
+"""The document as a whole: tool, model, run, layers, twins, findings, summary, failure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bnaudit._version import __version__
 from bnaudit.render.json_v1.layer import layer_entry
+from bnaudit.render.json_v1.summary import summary_entry
+from bnaudit.render.json_v1.twins import twins_entry
 from bnaudit.render.json_v1.values import Json, Skips, finite, metric
-from bnaudit.render.summary import Difference, Residual, summarize
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
@@ -33,8 +34,9 @@ def report_to_json(report: Report, *, channels: bool = False) -> str:
         "model": _model(report.model),
         "run": None if report.run is None else _run(report.run),
         "layers": [layer_entry(layer, channels=channels) for layer in report.layers],
+        "twins": twins_entry(report.twins),
         "findings": [_finding(finding) for finding in report.findings],
-        "summary": _summary(report),
+        "summary": summary_entry(report),
         "failure": None if report.failure is None else _failure(report.failure),
     }
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True) + "\n"
@@ -113,50 +115,6 @@ def _finding(finding: Finding) -> Json:
         "observed": finite(finding.observed),
         "threshold": finite(finding.threshold),
     }
-
-
-def _summary(report: Report) -> Json:
-    summary = summarize(report)
-    return {
-        "layers": summary.layers,
-        "measured": summary.measured,
-        "integrity_failed": summary.integrity_failed,
-        "defined": summary.defined,
-        "not_executed": summary.not_executed,
-        "findings": {
-            "error": summary.errors,
-            "warning": summary.warnings,
-            "info": summary.infos,
-        },
-        "median": {
-            "statistics": summary.statistics,
-            "gain": summary.gain,
-            "reduction": summary.reduction,
-        },
-        "worst_residual": _worst(summary.worst),
-        "worst_finite_difference": _worst_difference(summary.worst_difference),
-        "fail_on": None if report.fail_on is None else report.fail_on.label,
-        "allow_no_bn": report.allow_no_bn,
-        "verdict": summary.verdict,
-        "exit_code": summary.exit_code,
-    }
-
-
-def _worst(worst: Residual | None) -> Json:
-    if worst is None:
-        return dict.fromkeys(("layer", "residual", "tolerance", "fraction"))
-    return {
-        "layer": worst.layer,
-        "residual": finite(worst.value),
-        "tolerance": finite(worst.tolerance),
-        "fraction": finite(worst.fraction),
-    }
-
-
-def _worst_difference(worst: Difference | None) -> Json:
-    if worst is None:
-        return dict.fromkeys(("layer", "relative_error"))
-    return {"layer": worst.layer, "relative_error": finite(worst.relative_error)}
 
 
 def _failure(failure: Failure) -> Json:

@@ -1,25 +1,20 @@
-"""A layer's entry in the document, field by field."""
+"""A layer's entry in the document: what it is, and one group for each metric."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
-from bnaudit.render.json_v1.values import Json, Skips, array, metric, metrics, nulls, number
+from bnaudit.render.json_v1.first_order import first_order_entry
+from bnaudit.render.json_v1.second_order import second_order_entry
+from bnaudit.render.json_v1.statistics import statistics_entry
+from bnaudit.render.json_v1.values import Json, Skips, array, metrics, nulls, number
+from bnaudit.render.json_v1.weight_space import weight_space_entry
 
 if TYPE_CHECKING:
-    from bnaudit.records.layer import (
-        ChannelValues,
-        Extent,
-        FiniteDifference,
-        FirstOrder,
-        Gain,
-        LayerReport,
-    )
+    from bnaudit.records.layer import ChannelValues, Gain, LayerReport
 
 GAIN = ("min", "median", "max", "fraction_le_1")
-EXTENT = ("min", "median", "max")
-FINITE_DIFFERENCE = ("measured", "predicted", "relative_error", "step")
 
 
 def layer_entry(layer: LayerReport, *, channels: bool) -> Json:
@@ -40,11 +35,12 @@ def layer_entry(layer: LayerReport, *, channels: bool) -> Json:
             "batch": _gain(layer.gain_batch, "gain.batch", skips),
             "running": _gain(layer.gain_running, "gain.running", skips),
         },
-        "first_order": _first_order(layer.first_order, "first_order", skips),
-        "statistics": {
-            "sigma": _extent(layer.sigma, "statistics.sigma", skips),
-            "leak": _extent(layer.leak, "statistics.leak", skips),
-        },
+        "first_order": first_order_entry(layer.first_order, "first_order", skips),
+        "second_order": second_order_entry(
+            layer.second_order, "second_order", skips, channels=channels
+        ),
+        "weight_space": weight_space_entry(layer.weight_space, "weight_space", skips),
+        "statistics": statistics_entry(layer, "statistics", skips),
         "channel_values": _channel_values(layer.channel_values, skips) if channels else None,
         "skipped": skips.entries,
     }
@@ -55,70 +51,6 @@ def _gain(gain: Gain | Skipped, path: str, skips: Skips) -> Json:
         return nulls(GAIN, gain, path, skips)
     values = (gain.minimum, gain.median, gain.maximum, gain.fraction_le_1)
     return metrics(dict(zip(GAIN, values, strict=True)), path, skips)
-
-
-def _extent(extent: Extent | Skipped, path: str, skips: Skips) -> Json:
-    if isinstance(extent, Skipped):
-        return nulls(EXTENT, extent, path, skips)
-    values = (extent.minimum, extent.median, extent.maximum)
-    return metrics(dict(zip(EXTENT, values, strict=True)), path, skips)
-
-
-def _first_order(order: FirstOrder | Skipped, path: str, skips: Skips) -> Json:
-    if isinstance(order, Skipped):
-        skips.add(path, order.reason)
-        return _no_first_order()
-    return {
-        "statistics": order.statistics,
-        "predicted": metric(order.predicted, f"{path}.predicted", skips),
-        "measured": metric(order.measured, f"{path}.measured", skips),
-        "residual": _residual(order.residual, f"{path}.residual", skips),
-        "tolerance": number(order.tolerance, f"{path}.tolerance", skips),
-        "finite_difference": _finite_difference(
-            order.finite_difference, f"{path}.finite_difference", skips
-        ),
-        "scale": metric(order.scale, f"{path}.scale", skips),
-        "projection": metric(order.projection, f"{path}.projection", skips),
-        "removed_mean": metric(order.removed_mean, f"{path}.removed_mean", skips),
-        "removed_xhat": metric(order.removed_xhat, f"{path}.removed_xhat", skips),
-        "grad_out_norm": metric(order.grad_out_norm, f"{path}.grad_out_norm", skips),
-        "grad_in_norm": metric(order.grad_in_norm, f"{path}.grad_in_norm", skips),
-    }
-
-
-def _residual(residual: float | Skipped, path: str, skips: Skips) -> float | None:
-    if isinstance(residual, Skipped):
-        skips.add(path, residual.reason)
-        return None
-    return number(residual, path, skips)
-
-
-def _no_first_order() -> Json:
-    return {
-        "statistics": None,
-        "predicted": None,
-        "measured": None,
-        "residual": None,
-        "tolerance": None,
-        "finite_difference": dict.fromkeys(FINITE_DIFFERENCE),
-        "scale": None,
-        "projection": None,
-        "removed_mean": None,
-        "removed_xhat": None,
-        "grad_out_norm": None,
-        "grad_in_norm": None,
-    }
-
-
-def _finite_difference(quotient: FiniteDifference | Skipped, path: str, skips: Skips) -> Json:
-    if isinstance(quotient, Skipped):
-        return nulls(FINITE_DIFFERENCE, quotient, path, skips)
-    return {
-        "measured": number(quotient.measured, f"{path}.measured", skips),
-        "predicted": number(quotient.predicted, f"{path}.predicted", skips),
-        "relative_error": number(quotient.relative_error, f"{path}.relative_error", skips),
-        "step": number(quotient.step, f"{path}.step", skips),
-    }
 
 
 def _channel_values(values: ChannelValues | None, skips: Skips) -> Json | None:

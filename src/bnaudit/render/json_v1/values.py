@@ -32,8 +32,11 @@ def finite(value: float | None) -> float | None:
     return float(value) if value is not None and isfinite(value) else None
 
 
-def number(value: float, path: str, skips: Skips) -> float | None:
-    """A single number that leaves a reason where it is not finite."""
+def number(value: float | Skipped, path: str, skips: Skips) -> float | None:
+    """A single number, or None and the reason why there is none."""
+    if isinstance(value, Skipped):
+        skips.add(path, value.reason)
+        return None
     if not isfinite(value):
         skips.add(path, f"not finite ({float(value)})")
     return finite(value)

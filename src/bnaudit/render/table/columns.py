@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
-from bnaudit.render.summary import gain_of
-from bnaudit.render.table.numbers import error_size, percent, significant, whole_percent
+from bnaudit.render.summary import is_synthetic
+from bnaudit.render.table import readers
+from bnaudit.render.table.layout import Elastic, Plan
+from bnaudit.render.table.numbers import percent, scientific, significant, whole_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from bnaudit.records.layer import FirstOrder, Gain, LayerReport
-    from bnaudit.records.values import Metric
+    from bnaudit.records.layer import LayerReport
+    from bnaudit.records.report import Report
     from bnaudit.render.summary import Statistics
-
-Cell = str | Skipped
+    from bnaudit.render.table.readers import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class Column:
     """One column.
 
     Attributes:
-        key: its name in `BY_IMPORTANCE`.
+        key: its name in `PLAN`.
         title: above the numbers.
         group: above the titles, over all neighbours of the same group.
         about: what it shows, for the notes on missing values.
         read: the cell of a layer, or why it has none.
         from_width: the narrowest page that shows it.
-        needs: "gain" or "first_order" for cells that such a group fills; "" for the others.
+        needs: "gain", "first_order", "second_order" or "drift" for cells that such a group fills;
+            "" for the others.
+        aligned: whether decimal points stand under each other.
     """
 
     key: str
@@ -40,35 +43,61 @@ class Column:
     read: Callable[[LayerReport, Statistics], Cell]
     from_width: int = 0
     needs: str = ""
+    aligned: bool = False
 
 
-# Each column is kept if it fits beside those before it; the first two are always kept.
-BY_IMPORTANCE = (
-    "layer",
-    "measured",
-    "predicted",
-    "gain",
-    "finite_difference",
-    "fraction_le_1",
-    "removed_xhat",
-    "removed_mean",
-    "spread",
-    "m",
-    "channels",
-    "measured_iqr",
-    "leak",
-    "residual",
+PLAN = Plan(
+    importance=(
+        "layer",
+        "measured",
+        "predicted",
+        "gain",
+        "finite_difference",
+        "rayleigh",
+        "fraction_le_1",
+        "bound",
+        "removed",
+        "removed_xhat",
+        "removed_mean",
+        "spread",
+        "m",
+        "channels",
+        "measured_iqr",
+        "leak",
+        "correction",
+        "mean_drift",
+        "variance_drift",
+        "bound_channels",
+        "residual",
+    ),
+    elastic={"layer": Elastic(20, 48), "spread": Elastic(12, 24, drawn=True)},
 )
 
 
-def columns_for(layers: Sequence[LayerReport], width: int) -> list[Column]:
+def columns_for(report: Report, width: int) -> list[Column]:
     """The columns worth a place on a page of that width, before any has to be dropped."""
-    verified = any(_has_finite_difference(layer) for layer in layers)
+    absent = _absent(report, width)
     return [
-        column
-        for column in _COLUMNS
-        if width >= column.from_width and (verified or column.key != "finite_difference")
+        column for column in _COLUMNS if width >= column.from_width and column.key not in absent
     ]
+
+
+def _absent(report: Report, width: int) -> set[str]:
+    layers = report.layers
+    absent = set()
+    if not any(_has_finite_difference(layer) for layer in layers):
+        absent.add("finite_difference")
+    if is_synthetic(report) or all(isinstance(layer.statistics, Skipped) for layer in layers):
+        absent |= {column.key for column in _COLUMNS if column.needs == "drift"}
+    curved = any(not isinstance(layer.second_order, Skipped) for layer in layers)
+    if not curved:
+        absent |= {column.key for column in _COLUMNS if column.needs == "second_order"}
+    # The two terms have a column each where there is room for both.
+    absent |= {"removed_mean", "removed_xhat"} if curved and width < _SPLIT_FROM else {"removed"}
+    return absent
+
+
+_SPLIT_FROM = 120
 
 
 def _has_finite_difference(layer: LayerReport) -> bool:
@@ -76,66 +105,7 @@ def _has_finite_difference(layer: LayerReport) -> bool:
     return not isinstance(order, Skipped) and not isinstance(order.finite_difference, Skipped)
 
 
-def _show(metric: Metric, write: Callable[[float], str]) -> Cell:
-    return metric if isinstance(metric, Skipped) else write(metric.median)
-
-
-def _from_gain(
-    pick: Callable[[Gain], Metric], write: Callable[[float], str]
-) -> Callable[[LayerReport, Statistics], Cell]:
-    def read(layer: LayerReport, statistics: Statistics) -> Cell:
-        gain = gain_of(layer, statistics)
-        return gain if isinstance(gain, Skipped) else _show(pick(gain), write)
-
-    return read
-
-
-def _from_order(
-    pick: Callable[[FirstOrder], Metric], write: Callable[[float], str]
-) -> Callable[[LayerReport, Statistics], Cell]:
-    def read(layer: LayerReport, _: Statistics) -> Cell:
-        order = layer.first_order
-        return order if isinstance(order, Skipped) else _show(pick(order), write)
-
-    return read
-
-
-def _leak(layer: LayerReport, _: Statistics) -> Cell:
-    return layer.leak if isinstance(layer.leak, Skipped) else significant(layer.leak.median.median)
-
-
-def _measured_iqr(layer: LayerReport, _: Statistics) -> Cell:
-    order = layer.first_order
-    if isinstance(order, Skipped):
-        return order
-    metric = order.measured
-    if isinstance(metric, Skipped):
-        return metric
-    if metric.n < 2:
-        return Skipped("one batch has no spread")
-    if metric.median == 0:
-        return Skipped("relative to a median of 0")
-    return percent((metric.q75 - metric.q25) / 2 / abs(metric.median))
-
-
-def _residual(layer: LayerReport, _: Statistics) -> Cell:
-    order = layer.first_order
-    if isinstance(order, Skipped):
-        return order
-    return order.residual if isinstance(order.residual, Skipped) else error_size(order.residual)
-
-
-# Not the quotient itself: it belongs to one batch, and beside a median over batches the difference
-# between batches would look like a disagreement with theory.
-def _difference_error(layer: LayerReport, _: Statistics) -> Cell:
-    order = layer.first_order
-    if isinstance(order, Skipped):
-        return order
-    quotient = order.finite_difference
-    return quotient if isinstance(quotient, Skipped) else error_size(quotient.relative_error)
-
-
-_GAIN, _RATIO, _REMOVED = "|γ|/σ", "|g|/|G|", "removed by"
+_GAIN, _RATIO, _REMOVED, _CURVATURE = "|γ|/σ", "|g|/|G|", "removed by", "curvature"
 
 _COLUMNS = (
     Column("layer", "layer", "", "name", lambda layer, _: layer.label),
@@ -146,8 +116,9 @@ _COLUMNS = (
         "median",
         _GAIN,
         "median |γ|/σ",
-        _from_gain(lambda gain: gain.median, significant),
+        readers.from_gain(lambda gain: gain.median, significant),
         needs="gain",
+        aligned=True,
     ),
     Column("spread", "", _GAIN, "spread of |γ|/σ", lambda *_: "", needs="gain"),
     Column(
@@ -155,32 +126,54 @@ _COLUMNS = (
         "≤1",
         _GAIN,
         "share of |γ|/σ ≤ 1",
-        _from_gain(lambda gain: gain.fraction_le_1, whole_percent),
+        readers.from_gain(lambda gain: gain.fraction_le_1, whole_percent),
         needs="gain",
     ),
-    Column("leak", "leak", "", "leak", _leak, from_width=140),
+    Column("leak", "leak", "", "leak", readers.leak, from_width=140, aligned=True),
+    Column(
+        "mean_drift",
+        "mean",
+        "drift",
+        "mean drift",
+        readers.from_drift(lambda channels: channels.mean_drift),
+        from_width=140,
+        needs="drift",
+        aligned=True,
+    ),
+    Column(
+        "variance_drift",
+        "log2 var",
+        "drift",
+        "variance drift",
+        readers.from_drift(lambda channels: channels.variance_drift),
+        from_width=140,
+        needs="drift",
+        aligned=True,
+    ),
     Column(
         "predicted",
         "predicted",
         _RATIO,
         "predicted",
-        _from_order(lambda order: order.predicted, significant),
+        readers.from_order(lambda order: order.predicted, significant),
         needs="first_order",
+        aligned=True,
     ),
     Column(
         "measured",
         "measured",
         _RATIO,
         "measured",
-        _from_order(lambda order: order.measured, significant),
+        readers.from_order(lambda order: order.measured, significant),
         needs="first_order",
+        aligned=True,
     ),
     Column(
         "measured_iqr",
         "±",
         _RATIO,
         "±",
-        _measured_iqr,
+        readers.measured_iqr,
         from_width=120,
         needs="first_order",
     ),
@@ -189,24 +182,27 @@ _COLUMNS = (
         "fd error",
         _RATIO,
         "fd error",
-        _difference_error,
+        readers.difference_error,
         needs="first_order",
+        aligned=True,
     ),
     Column(
         "residual",
         "residual",
         _RATIO,
         "residual",
-        _residual,
+        readers.residual_cell,
         from_width=140,
         needs="first_order",
+        aligned=True,
     ),
+    Column("removed", "removed", "", "removed", readers.removed, needs="first_order"),
     Column(
         "removed_mean",
         "mean",
         _REMOVED,
         "removed by mean",
-        _from_order(lambda order: order.removed_mean, percent),
+        readers.from_order(lambda order: order.removed_mean, percent),
         needs="first_order",
     ),
     Column(
@@ -214,7 +210,41 @@ _COLUMNS = (
         "xhat",
         _REMOVED,
         "removed by xhat",
-        _from_order(lambda order: order.removed_xhat, percent),
+        readers.from_order(lambda order: order.removed_xhat, percent),
         needs="first_order",
+    ),
+    Column(
+        "rayleigh",
+        "ρ",
+        _CURVATURE,
+        "ρ",
+        readers.from_curvature(lambda order: readers.show(order.rayleigh, scientific)),
+        needs="second_order",
+    ),
+    Column(
+        "correction",
+        "own",
+        _CURVATURE,
+        "own share of the curvature",
+        readers.from_curvature(lambda order: readers.show(order.correction_share, percent)),
+        from_width=140,
+        needs="second_order",
+    ),
+    Column(
+        "bound",
+        "bound",
+        _CURVATURE,
+        "bound on the curvature",
+        readers.from_curvature(readers.bound_mark),
+        needs="second_order",
+    ),
+    Column(
+        "bound_channels",
+        "in ch",
+        _CURVATURE,
+        "channels within the bound",
+        readers.from_curvature(readers.bound_channels),
+        from_width=140,
+        needs="second_order",
     ),
 )

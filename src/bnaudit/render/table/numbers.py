@@ -28,6 +28,18 @@ def error_size(value: float) -> str:
     return _power(value)
 
 
+def scientific(value: float) -> str:
+    """Two digits and the power of ten, for what spans many: "-4.1e-05"."""
+    if not isfinite(value):
+        return str(float(value))
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def factor(ratio: float) -> str:
+    """How many times: "×12.3"."""
+    return f"×{significant(ratio)}"
+
+
 def percent(share: float) -> str:
     """A share as percent with one decimal; a rounded zero does not look like an exact one."""
     if not isfinite(share):

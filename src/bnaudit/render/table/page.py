@@ -5,20 +5,26 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from bnaudit._version import __version__
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import gain_statistics
+from bnaudit.render.table.channels import channel_facts, channel_notes
 from bnaudit.render.table.findings import finding_blocks
 from bnaudit.render.table.grid import layer_grid
 from bnaudit.render.table.header import header_entries
-from bnaudit.render.table.legend import legend_lines
-from bnaudit.render.table.text import Charset
-from bnaudit.render.table.verdict import nothing_to_audit, verdict_line
+from bnaudit.render.table.legend import legend_lines, twin_legend, weight_legend
+from bnaudit.render.table.text import Charset, pad_right, plural
+from bnaudit.render.table.twins import affected_parameters, twin_lines
+from bnaudit.render.table.verdict import depth_sentence, nothing_to_audit, verdict_line
+from bnaudit.render.table.weights import weight_block
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Failure, Report
+    from bnaudit.render.table.notes import Notes
 
 _LABELS = len("batchnorm") + 2
 _HANGING = 2
@@ -30,6 +36,9 @@ def render_page(report: Report, *, width: int, color: bool, unicode: bool) -> st
     page.header(report)
     if report.layers:
         page.table(report)
+        page.channels(report)
+        page.weights(report)
+        page.twins(report)
     elif report.failure is None:
         page.banner(nothing_to_audit(report), "bold yellow")
     if report.findings:
@@ -63,12 +72,59 @@ class _Page:
         grid = layer_grid(report, self.charset, self.width)
         self.lines += grid.lines
         self._gap()
-        for note in grid.note_lines():
-            self._wrapped(note, "")
-        if grid.notes:
+        self._notes(grid.notes)
+        depth = depth_sentence(report)
+        if depth:
+            self._wrapped(depth, "")
             self._gap()
         for line in legend_lines(grid.columns, gain_statistics(report)):
             self._wrapped(line, "dim")
+        self._gap()
+
+    def channels(self, report: Report) -> None:
+        """Layers with channels that stand out, and what was not looked at."""
+        facts, more = channel_facts(report)
+        if facts:
+            self._heading("channels worth a look")
+        names = [self.charset.clean(label) for label, _ in facts]
+        indent = min(max((cell_len(name) for name in names), default=0), self.width // 4)
+        names = self.charset.shorten_names(names, indent)
+        for name, (_, text) in zip(names, facts, strict=True):
+            head = Text(" " * _HANGING + pad_right(name, indent) + "  ")
+            self._beside(head, Text(self.charset.clean(text)))
+        if more:
+            self._wrapped(f"and {plural(more, 'more layer')} (all in the JSON)", "dim")
+        if facts:
+            self._gap()
+        self._notes(channel_notes(report))
+
+    def weights(self, report: Report) -> None:
+        """The weights in front of each layer."""
+        block = weight_block(report.layers, self.charset, self.width)
+        if block.lines:
+            self.lines += block.lines
+            self._gap()
+        self._notes(block.notes)
+        if block.lines:
+            for line in weight_legend(block.columns):
+                self._wrapped(line, "dim")
+            self._gap()
+
+    def twins(self, report: Report) -> None:
+        """The model against its twins."""
+        twins = report.twins
+        if isinstance(twins, Skipped):
+            if twins != NOT_REQUESTED:
+                self._wrapped(f"– twins: {twins.reason}", "")
+                self._gap()
+            return
+        if not twins:
+            return
+        self.lines += twin_lines(twins, self.charset, self.width)
+        self._gap()
+        for name, text in affected_parameters(twins):
+            self._wrapped(f"{name}: {text}", "")
+        self._wrapped(twin_legend(twins), "dim")
         self._gap()
 
     def banner(self, sentence: str, style: str) -> None:
@@ -96,6 +152,16 @@ class _Page:
         word, style, sentence = verdict_line(report)
         text = Text().append(word, style=style).append(f": {self.charset.clean(sentence)}")
         self.lines += text.wrap(self.ruler, self.width, overflow="fold")
+
+    def _heading(self, text: str) -> None:
+        self.lines += [Text(text, style="bold"), Text(self.charset.clean("─") * len(text), "dim")]
+
+    def _notes(self, notes: Notes) -> None:
+        lines = notes.lines()
+        for text, style in lines:
+            self._wrapped(text, style)
+        if lines:
+            self._gap()
 
     def _wrapped(self, text: str, style: str) -> None:
         """A paragraph whose further lines are indented."""

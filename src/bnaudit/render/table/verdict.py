@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import summarize
-from bnaudit.render.table.numbers import error_size
+from bnaudit.render.table.numbers import error_size, significant
 from bnaudit.render.table.text import plural
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Report
-    from bnaudit.render.summary import Summary
+    from bnaudit.render.residuals import Residual
+    from bnaudit.render.summary import SecondOrderSummary, Summary, WeightSpaceSummary
 
 _GOOD, _CAREFUL, _BAD = "bold green", "bold yellow", "bold red"
 
@@ -24,7 +26,14 @@ def verdict_line(report: Report) -> tuple[str, str, str]:
     elif summary.verdict == "nothing-to-audit":
         parts = [_why_nothing(report), _counts(summary)]
     else:
-        parts = [_layers(summary), _agreement(summary), _differences(summary), _counts(summary)]
+        parts = [
+            _layers(summary),
+            _agreement(summary),
+            _differences(summary),
+            _second_order(summary.second_order),
+            _weight_space(summary.weight_space),
+            _counts(summary),
+        ]
     return word, style, "; ".join(part for part in parts if part)
 
 
@@ -34,6 +43,14 @@ def nothing_to_audit(report: Report) -> str:
     if report.model.defined or report.findings:
         return fact
     return f"{fact} An inference export folds BatchNorm into convolutions: audit the model before."
+
+
+def depth_sentence(report: Report) -> str:
+    """How the gradient grows or shrinks through the network, measured and not multiplied up."""
+    scale = report.gradient_scale
+    if isinstance(scale, Skipped):
+        return "" if scale == NOT_REQUESTED else f"– depth: {scale.reason}"
+    return f"depth: |G| at the first layer is {significant(scale.median)} times that at the last"
 
 
 def _why_nothing(report: Report) -> str:
@@ -91,6 +108,30 @@ def _differences(summary: Summary) -> str:
     if worst is None:
         return ""
     return f"finite differences off by at most {error_size(worst.relative_error)}"
+
+
+def _second_order(summary: SecondOrderSummary) -> str:
+    """The bound is a fact beside the agreement: that it fails is no failure of the model."""
+    text = _agrees("second order", summary.measured, summary.integrity_failed, summary.worst)
+    if text and summary.bound_layers:
+        text += f", bound holds in {summary.bound_holding} of {summary.bound_layers}"
+    return text
+
+
+def _weight_space(summary: WeightSpaceSummary) -> str:
+    text = _agrees("weight space", summary.measured, summary.integrity_failed, summary.worst)
+    if summary.violations:
+        return f"{text}, minimax bound exceeded {plural(summary.violations, 'time')}"
+    return f"{text}, within the bound" if summary.measured else text
+
+
+def _agrees(what: str, measured: int, failed: int, worst: Residual | None) -> str:
+    if worst is None or measured + failed == 0:
+        return ""
+    value, tolerance = error_size(worst.value), error_size(worst.tolerance)
+    if failed:
+        return f"{what} disagrees in {failed} (worst residual {value}, tolerance {tolerance})"
+    return f"{what} agrees (residual {value})"
 
 
 def _counts(summary: Summary) -> str:
