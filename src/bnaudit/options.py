@@ -22,8 +22,10 @@ class AuditOptions:
 
     Attributes:
         data: files (paths), tensors or arrays (one, a tuple in input order, or a mapping by input
-            name), or an iterable of batches such as a DataLoader; None draws a synthetic batch.
-        labels: a key in the data, a path, or an array; None uses the key "labels" if there is one.
+            name), or an iterable of batches such as a DataLoader, whose items are (inputs..., labels),
+            inputs, or mappings; None draws a synthetic batch.
+        labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
+            the key "labels" if there is one.
         loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
         batches: how many sample batches to run.
         batch_size: rows in each.
@@ -71,6 +73,8 @@ class AuditOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}, but has to be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed is {self.seed}, but has to be between 0 and 2**32 - 1")
         if self.verify_gradients < -1:
             raise UsageError("verify_gradients is a number of layers, or -1 for all")
 

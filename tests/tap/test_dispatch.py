@@ -340,7 +340,7 @@ def test_m_of_one_and_two() -> None:
     assert isinstance(one.layers[0].first_order, Skipped)
     assert isinstance(one.layers[0].sigma, Skipped)
     assert [f.rule for f in one.findings] == ["BN102"]
-    assert one.exit_code == 1
+    assert one.exit_code == 4
     two = bnaudit.audit(net, data=torch.randn(2, 6))
     assert isinstance(two.layers[0].first_order, Skipped)
     assert "m = 2" in two.layers[0].first_order.reason
@@ -357,3 +357,23 @@ def test_zero_gamma_gives_zero_and_no_division() -> None:
     assert order.measured.median == 0
     assert isinstance(order.projection, Skipped)
     assert "gamma is zero" in order.projection.reason
+
+
+class Container(nn.Module):
+    """A submodule without a forward of its own, as torchvision's DenseNet has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleDict(
+            {"a": nn.BatchNorm1d(6, affine=False, track_running_stats=False)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks.values():
+            x = block(x)
+        return x
+
+
+def test_a_scripted_container_has_no_graph_and_is_no_obstacle() -> None:
+    report = bnaudit.audit(torch.jit.script(Container()), data=torch.randn(16, 6))
+    assert labels(report) == ["blocks.a"]

@@ -70,41 +70,65 @@ def curvature_rows(
         record: gives gamma and m.
     """
     gamma = torch.ones_like(channels.sigma) if record.gamma is None else record.gamma
-    jg = _transport(products.x, products.g, moments, channels, gamma)
+    direction = _direction(products, moments, channels)
+    scale = gamma / channels.sigma
+    jg = direction.wide(scale) * (direction.w - direction.xhat * direction.wide(direction.p))
     return Rows(
         measured=_total(products.g, products.hx_g),
         transported=_total(jg, products.hz_jg),
-        correction=_correction(moments, channels, gamma, record.m),
+        correction=_correction(products, direction, moments, channels, scale, record.m),
         out_curvature=_total(products.big_g, products.hz_big_g),
     )
 
 
-def _transport(
-    x: Tensor, g: Tensor, moments: Moments, channels: FirstOrderChannels, gamma: Tensor
-) -> Tensor:
-    """Jg = D (w - xhat p), w = g - mean g, p = <xhat, g>/m, in float64."""
+@dataclass(frozen=True, slots=True)
+class _Direction:
+    """v = g as autograd gave it, split along xhat, in float64.
+
+    The theorem holds for any v. g itself is rounded by float32 relative to |D||G|, which matters where
+    little of it survives; with the v that was really used both sides see the same rounding.
+    """
+
+    xhat: Tensor
+    w: Tensor
+    p: Tensor
+
+    def wide(self, t: Tensor) -> Tensor:
+        """(C,) -> broadcastable against the activations."""
+        shape = [-1 if d == 1 else 1 for d in range(self.w.dim())]
+        return t.to(self.w.device, self.w.dtype).view(shape)
+
+
+def _direction(products: Products, moments: Moments, channels: FirstOrderChannels) -> _Direction:
+    x, g = _wide_dtype(products.x), _wide_dtype(products.g)
     dims = [d for d in range(x.dim()) if d != 1]
     shape = [-1 if d == 1 else 1 for d in range(x.dim())]
+    mean, sigma = (t.to(x.device, x.dtype).view(shape) for t in (moments.mean, channels.sigma))
+    xhat, w = (x - mean) / sigma, g - g.mean(dims, keepdim=True)
+    return _Direction(xhat, w, (xhat * w).mean(dims).cpu())
 
-    def wide(t: Tensor) -> Tensor:
-        return t.to(x.device).view(shape)
 
-    double = torch.float32 if x.device.type == "mps" else torch.float64
-    xhat = (x.to(double) - wide(moments.mean)) / wide(channels.sigma)
-    w = g.to(double)
-    w = w - w.mean(dims, keepdim=True)
-    p = (xhat * w).mean(dims, keepdim=True)
-    return wide(gamma / channels.sigma) * (w - xhat * p)
+def _wide_dtype(t: Tensor) -> Tensor:
+    return t.float() if t.device.type == "mps" else t.double()
 
 
 def _total(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of products over everything but the channels."""
     dims = [d for d in range(a.dim()) if d != 1]
-    return (a.double() * b.double()).sum(dims).cpu()
+    return (_wide_dtype(a) * _wide_dtype(b)).sum(dims).cpu().double()
 
 
-def _correction(moments: Moments, channels: FirstOrderChannels, gamma: Tensor, m: int) -> Tensor:
-    """T_c(g) = gamma s/(m sigma^2) (-(1 + 2 leak)|g|^2 + D^2 leak^2 s^2/m), |g|^2 in closed form."""
+def _correction(
+    products: Products,
+    direction: _Direction,
+    moments: Moments,
+    channels: FirstOrderChannels,
+    scale: Tensor,
+    m: int,
+) -> Tensor:
+    """T_c(v) = gamma/sigma^2 (-2 p <G,w> + 3 p^2 s - s |w|^2/m)."""
     s = moments.grad_along * (m * moments.var).sqrt() / channels.sigma
-    leak = channels.leak
-    inner = -(1 + 2 * leak) * channels.predicted_sq + channels.gain**2 * leak**2 * s**2 / m
-    return gamma * s / (m * channels.sigma**2) * inner
+    p = direction.p.double()
+    along = _total(products.big_g, direction.w)
+    w_sq = _total(direction.w, direction.w)
+    return scale / channels.sigma * (-2 * p * along + 3 * p**2 * s - s * w_sq / m)

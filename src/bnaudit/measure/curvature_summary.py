@@ -28,6 +28,8 @@ def second_order_record(
     """Aggregates over the channels; one batch, so every spread has n = 1."""
     if dtype not in TOLERANCE:
         return Skipped(f"{str(dtype).removeprefix('torch.')} cannot carry second derivatives")
+    if _is_rounding(channels, dtype):
+        return Skipped("next to nothing of the gradient survives: its direction is rounding")
     scale = rows.transported.abs().sum() + rows.correction.abs().sum()
     if float(scale) == 0:
         return Skipped("both sides are zero: the loss is linear behind this layer")
@@ -38,6 +40,12 @@ def second_order_record(
     if residual > tolerance:
         return _withheld(residual, tolerance)
     return _aggregated(rows, channels, residual, tolerance, keep_rows=keep_rows)
+
+
+def _is_rounding(channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
+    """Whether g = dL/dx, rounded relative to |D||G|, has fewer than three digits left."""
+    reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
+    return bool(channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference)
 
 
 def _one(value: Tensor) -> Metric:

@@ -60,7 +60,9 @@ class Execution:
             raise explain(error, [list(t.shape) for t in inputs]) from error
 
     def _place(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+        # A copy in any case: a model may write into its input, and every pass has to see the same.
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self.device, dtype, copy=True)
 
     @contextmanager
     def _seeded(self, index: int) -> Iterator[None]:
@@ -80,10 +82,13 @@ def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     # TorchScript appends the message of the failing operator behind its own stack of source lines.
     text = next((ln for ln in reversed(lines) if ln.startswith("RuntimeError:")), None)
     text = text or next(iter(lines), type(error).__name__)
+    hint = "check --data or --input-shape against what the model was built for"
+    if "should be the same" in text or "same dtype" in text:
+        hint = "the model holds constants of another precision: leave --dtype out"
     given = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
     return RunError(
         f"the model cannot be run on inputs of shape {given}: {text[:240]}",
-        hint="check --data or --input-shape against what the model was built for",
+        hint=hint,
     )
 
 

@@ -70,9 +70,10 @@ def _second_order(
 
 
 def _statistics(
-    _session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
+    session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
 ) -> Results:
-    return channel_statistics(collected.batches)
+    synthetic = session.batches.info.source == "synthetic"
+    return channel_statistics(collected.batches, synthetic=synthetic)
 
 
 # Named as the fields of `LayerReport` that hold them.

@@ -30,7 +30,7 @@ from bnaudit.measure.curvature_rows import Products, curvature_rows
 from bnaudit.measure.curvature_summary import second_order_record
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise
+from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from bnaudit.records.curvature import SecondOrder
 
 Key = tuple[str, int]
+
+_ONCE = "torch::autograd::Error"  # the node that `once_differentiable` leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,9 @@ def _double_backward(
     inputs = [sites[k].at_input for k in keys]
     outputs = [sites[k].at_output for k in keys]
     gradients = torch.autograd.grad(loss, [*inputs, *outputs], create_graph=True, allow_unused=True)
+    if any(node.name() == _ONCE for t in gradients if t is not None for node in walk(t)):
+        # PyTorch would go around such a node, and return what is left without a word.
+        return dict.fromkeys(keys, Skipped("a function of the model is differentiable only once"))
     results: dict[Key, SecondOrder | Skipped] = {}
     for i, key in enumerate(keys):
         g, big_g = gradients[i], gradients[len(keys) + i]

@@ -91,9 +91,7 @@ def _lifted(session: Session, options: AuditOptions, exported: int) -> Session:
     """The session at a batch size that the file was not exported at, if its rows are independent."""
     size = session.batches.info.batch_size
     execution, namer = session.execution, session.placed.namer
-    if size >= 2 * exported and rows_independent(
-        execution, namer, session.batches.items[0], exported
-    ):
+    if rows_independent(execution, namer, session.batches.items[0], exported):
         note = f"exported at batch size {exported}, run at {size} (rows proved independent)"
         return replace(session, notes=(*session.notes, note))
     if options.batch_size is not None or options.input_shapes:

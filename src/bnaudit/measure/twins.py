@@ -13,14 +13,14 @@ not be multiplied through depth instead: with skip connections the product is of
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from bnaudit.errors import UsageError
 from bnaudit.records.twins import ParameterEffect, Twin
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable
+from bnaudit.tap.call import BatchNormCall, differentiable, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -85,18 +85,7 @@ def _twin(kind: str, call: BatchNormCall, x: Tensor, z: Tensor) -> Tensor:
 
 def _leaves(x: Tensor) -> set[int]:
     """Identities of the parameters that the graph behind `x` ends in."""
-    found: set[int] = set()
-    visited: set[Any] = set()
-    stack: list[Any] = [x.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        stack += [parent for parent, _ in node.next_functions]
-    return found
+    return {id(node.variable) for node in walk(x) if hasattr(node, "variable")}
 
 
 def measure_twins(

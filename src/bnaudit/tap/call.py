@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -81,6 +81,19 @@ def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     )
     output: Tensor = z
     return output
+
+
+def walk(*tensors: Tensor) -> Iterator[Any]:
+    """Every node of the autograd graph behind some tensors, once."""
+    visited: set[Any] = set()
+    stack: list[Any] = [t.grad_fn for t in tensors]
+    while stack:
+        node = stack.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        yield node
+        stack += [parent for parent, _ in node.next_functions]
 
 
 def plain(mode: str) -> Callable[[BatchNormCall], Tensor]:

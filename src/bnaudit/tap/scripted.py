@@ -34,7 +34,7 @@ def _is_anonymous(module: nn.Module) -> bool:
 
 def _called_paths(modules: dict[str, nn.Module], path: str = "", depth: int = 0) -> list[str]:
     """Paths of the submodules that a module's forward calls, in order, callees after callers."""
-    graph: Any = getattr(modules[path], "graph", None) if depth <= _MAX_DEPTH else None
+    graph = _graph(modules[path]) if depth <= _MAX_DEPTH else None
     if graph is None:
         return []
     paths: list[str] = []
@@ -44,6 +44,14 @@ def _called_paths(modules: dict[str, nn.Module], path: str = "", depth: int = 0)
         if relative is not None and full in modules:
             paths += [full, *_called_paths(modules, full, depth + 1)]
     return paths
+
+
+def _graph(module: nn.Module) -> Any:
+    """The graph of a module's forward, None where it has none (a container)."""
+    try:
+        return getattr(module, "graph", None)
+    except RuntimeError:  # TorchScript's own way of saying that there is no such attribute
+        return None
 
 
 def _attribute_path(value: Any) -> str | None:

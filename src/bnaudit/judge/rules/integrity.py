@@ -1,4 +1,4 @@
-"""BN101: autograd and the closed form disagree at a layer."""
+"""BN101: what autograd computes and the closed form disagree at a layer."""
 
 from __future__ import annotations
 
@@ -6,38 +6,47 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.rule import Rule
 from bnaudit.records.finding import Severity
-from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.records.finding import Finding
+    from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     for layer in report.layers:
-        order = layer.first_order
-        if not layer.integrity_failed or not isinstance(order, FirstOrder):
+        for what, residual, tolerance in _failures(layer):
+            yield rule.finding(
+                f"{what} differs from the closed form by {residual:.1e} of its scale; rounding "
+                f"explains at most {tolerance:.0e}. These numbers of the layer are withheld.",
+                layer=layer.label,
+                observed=residual,
+                threshold=tolerance,
+            )
+
+
+def _failures(layer: LayerReport) -> Iterator[tuple[str, float, float]]:
+    parts = {
+        "the measured gradient": layer.first_order,
+        "the measured curvature": layer.second_order,
+        "the measured weight gradient": layer.weight_space,
+    }
+    for what, part in parts.items():
+        if isinstance(part, Skipped) or isinstance(part.residual, Skipped):
             continue
-        if isinstance(order.residual, Skipped):
-            continue
-        yield rule.finding(
-            f"the measured gradient differs from the closed form by {order.residual:.1e} of |D||G|; "
-            f"rounding explains at most {order.tolerance:.0e}. The layer's numbers are withheld.",
-            layer=layer.label,
-            observed=order.residual,
-            threshold=order.tolerance,
-        )
+        if not part.residual <= part.tolerance:
+            yield what, part.residual, part.tolerance
 
 
 RULE = Rule(
     id="BN101",
     name="integrity",
     severity=Severity.ERROR,
-    summary="Checks autograd's |dL/dx| of each layer against the closed form of BatchNorm's backward.",
-    why="The closed form is an equality. Where it does not hold, something else than BatchNorm was "
+    summary="Checks autograd's gradients and curvature of each layer against BatchNorm's closed forms.",
+    why="The closed forms are equalities. Where one does not hold, something else than BatchNorm was "
     "measured: a wrong capture, a custom backward, or numbers beyond the precision of the run.",
     fix="run again with --dtype float64; if it stays, this layer is not a plain BatchNorm, or bnaudit "
     "has a bug worth a report",
