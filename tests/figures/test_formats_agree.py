@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.nets import load_net
 
 import bnaudit
-from fixtures.nets import load_net
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NETS = ["digits_resnet", "tabular_mlp"]

@@ -1,0 +1,106 @@
+"""Conspicuous channels and drift against the plain definitions on all values at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bnaudit
+from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.values import Skipped, Spread
+from tests import nets
+
+
+def statistics(net: nn.Module, x: Tensor, **options: object) -> list[Channels]:
+    report = bnaudit.audit(net, data=x, dtype="float64", metrics=("statistics",), **options)
+    found = [layer.statistics for layer in report.layers]
+    assert all(isinstance(s, Channels) for s in found)
+    return [s for s in found if isinstance(s, Channels)]
+
+
+def single(channels: int = 6) -> tuple[nn.Sequential, nn.BatchNorm1d]:
+    bn = nn.BatchNorm1d(channels)
+    net = nn.Sequential(bn, nn.Linear(channels, 3))
+    nets.randomise(net)
+    return net, bn
+
+
+def test_drift_is_that_of_all_values_together() -> None:
+    net, bn = single()
+    x = torch.randn(96, 6, generator=torch.Generator().manual_seed(1)) * 2 + 0.3
+    (found,) = statistics(net, x, batch_size=16)
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    values = x.double()
+    sigma = (bn.running_var.double() + bn.eps).sqrt()
+    mean = (values.mean(0) - bn.running_mean.double()).abs() / sigma
+    var = values.var(0, correction=0)
+    ratio = ((var + bn.eps) / (bn.running_var.double() + bn.eps)).log2().abs()
+    for drift, expected in ((found.mean_drift, mean), (found.variance_drift, ratio)):
+        assert isinstance(drift, Drift)
+        assert drift.median == pytest.approx(float(expected.quantile(0.5)), rel=1e-9)
+        assert drift.p95 == pytest.approx(float(expected.quantile(0.95)), rel=1e-9)
+        assert drift.maximum == pytest.approx(float(expected.max()), rel=1e-9)
+        assert drift.channel == int(expected.argmax())
+
+
+def test_the_sampling_error_is_that_of_healthy_channels() -> None:
+    """4,000 healthy channels: the standard deviations of both drifts are what the record says."""
+    bn = nn.BatchNorm1d(4000, eps=0.0001)
+    x = torch.randn(400, 4000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    (found,) = statistics(nn.Sequential(bn), x, batch_size=100, batches=4)
+    assert isinstance(found.mean_drift, Drift)
+    assert isinstance(found.variance_drift, Drift)
+    assert found.mean_drift.sampling_error == pytest.approx(1 / math.sqrt(400))
+    half_normal = 0.6745  # median of |z|
+    for drift in (found.mean_drift, found.variance_drift):
+        assert drift.median == pytest.approx(half_normal * drift.sampling_error, rel=0.06)
+
+
+def test_dead_and_outlying_channels() -> None:
+    net, bn = single()
+    with torch.no_grad():
+        bn.weight.copy_(torch.tensor([1.0, 1e-4, -1.0, 30.0, 1.0, 1.0]))
+        net.get_submodule("1").get_parameter("weight")[:, 4] = 0
+    x = torch.randn(4096, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    (found,) = statistics(net, x, batch_size=4096)
+    assert found.dead_gamma == (1,)
+    assert found.dead_gradient == (4,)
+    assert found.gain_outlier == pytest.approx(1e4, rel=0.2)
+
+
+def test_no_running_statistics_and_synthetic_batches_have_no_drift() -> None:
+    x = nets.inputs_for(nets.Plain)
+    found = statistics(nets.make(nets.Plain), x)
+    assert isinstance(found[1].mean_drift, Skipped)
+    net, _ = single()
+    report = bnaudit.audit(net, input_shapes={"": (32, 6)}, metrics=("statistics",))
+    assert isinstance(report.layers[0].statistics, Channels)
+    assert isinstance(report.layers[0].statistics.mean_drift, Skipped)
+    assert "synthetic" in report.layers[0].statistics.mean_drift.reason
+
+
+def test_gradient_scale_is_first_over_last() -> None:
+    net, x = nets.make(nets.InPlace), nets.inputs_for(nets.InPlace)
+    report = bnaudit.audit(net, data=x, batch_size=24, dtype="float64", metrics=("first_order",))
+    outs = []
+    for layer in report.layers:
+        assert not isinstance(layer.first_order, Skipped)
+        assert isinstance(layer.first_order.grad_out_norm, Spread)
+        outs.append(layer.first_order.grad_out_norm.median)
+    assert isinstance(report.gradient_scale, Spread)
+    assert report.gradient_scale.median == pytest.approx(outs[0] / outs[-1], rel=1e-12)
+
+
+def test_layers_pattern_measures_only_what_matches() -> None:
+    net, x = nets.make(nets.PreActivation), nets.inputs_for(nets.PreActivation)
+    report = bnaudit.audit(net, data=x, layers="*2")
+    assert [layer.name for layer in report.layers] == ["bn2"]
+    assert report.model.not_executed == ()
+    whole = bnaudit.audit(net, data=x)
+    assert report.layers[0].first_order == whole.layers[1].first_order
+    with pytest.raises(bnaudit.BnauditError, match="matches none of the 2"):
+        bnaudit.audit(net, data=x, layers="nothing*")
