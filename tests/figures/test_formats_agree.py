@@ -13,6 +13,8 @@ import torch
 from fixtures.nets import load_net
 
 import bnaudit
+from bnaudit.metrics import METRICS
+from bnaudit.records.values import Skipped
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NETS = ["digits_resnet", "tabular_mlp"]
@@ -26,7 +28,12 @@ def layers(net: str, file: str, mode: str) -> dict[str, dict[str, Any]]:
     folder = FIXTURES / net
     model = load_net(net, folder / "state_dict.pt") if file == "live" else folder / file
     report = bnaudit.audit(
-        model, data=str(folder / "batch.npz"), dtype="float64", mode=mode, channels=True
+        model,
+        data=str(folder / "batch.npz"),
+        dtype="float64",
+        mode=mode,
+        channels=True,
+        metrics=tuple(METRICS),
     )
     return {x["name"]: x for x in json.loads(report.to_json(channels=True))["layers"]}
 
@@ -53,13 +60,13 @@ def test_every_number_is_equal_in_every_format(net: str, file: str, mode: str) -
     for name, layer in live.items():
         expected, found = numbers(layer), numbers(other[name])
         # Residuals are rounding noise, and the order of branches may differ between formats.
-        for noise in (".first_order.residual",):
-            expected.pop(noise, None)
-            found.pop(noise, None)
+        for noise in [path for path in expected if path.endswith(".residual")]:
+            del expected[noise], found[noise]
         assert expected.keys() == found.keys()
         assert len(expected) > 100
         for path, number in expected.items():
             assert found[path] == pytest.approx(number, rel=1e-9, abs=1e-12), (name, path)
+        assert layer["weight_space"]["feeder"] == other[name]["weight_space"]["feeder"]
 
 
 @pytest.mark.parametrize("file", ["live", *FILES])
@@ -88,6 +95,26 @@ def test_prediction_against_finite_differences(net: str, mode: str) -> None:
     assert len(errors) == len(report.layers)
     assert np.median(errors) <= 1e-6
     assert max(errors) <= 2e-3
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_twins_are_equal_and_name_the_authors_parameters(file: str) -> None:
+    folder = FIXTURES / "digits_resnet"
+
+    def twins(model: Path | torch.nn.Module) -> dict[tuple[str, str], float]:
+        report = bnaudit.audit(
+            model, data=str(folder / "batch.npz"), dtype="float64", metrics=("twins",)
+        )
+        assert not isinstance(report.twins, Skipped)
+        # The dynamo exporter gives every convolution a bias of zeros.
+        weights = (
+            (t.kind, e) for t in report.twins for e in t.parameters if e.name.endswith("weight")
+        )
+        return {(kind, e.name): e.twin_grad_norm for kind, e in weights}
+
+    expected = twins(load_net("digits_resnet", folder / "state_dict.pt"))
+    assert ("frozen", "layer2.1.conv1.weight") in expected
+    assert twins(folder / file) == pytest.approx(expected, rel=1e-9)
 
 
 def test_running_statistics_are_those_of_the_file() -> None:

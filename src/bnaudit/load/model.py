@@ -55,8 +55,8 @@ class LoadedModel:
         inputs: the signature; entries may be partly unknown.
         outputs: names of the outputs, empty where the format has none.
         batchnorms: the BatchNorm layers defined in the file, in the file's order.
-        labels: path of a submodule of `module` -> the layer name to report. A path that is not
-            a key is its own label.
+        labels: path of a submodule of `module` -> the name to report for it, of BatchNorm layers and
+            of others that own a weight. A path that is not a key is its own label.
         producer: who wrote the file ("pytorch 2.13.0"), or None.
         facts: further facts for the report, in a fixed order ("opset": "17").
         notes: what the loader changed or noticed and the user should know, one sentence each.
@@ -79,3 +79,9 @@ class LoadedModel:
     static_batch: int | None = None
     lifted: bool = False
     reload: Callable[[], LoadedModel] | None = None
+
+    def parameter_name(self, path: str) -> str:
+        """The author's name of the parameter that `module` has at `path`."""
+        owner, _, own = path.rpartition(".")
+        label = self.labels.get(owner, owner)
+        return f"{label}.{own}" if label else own

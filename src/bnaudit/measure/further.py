@@ -11,6 +11,7 @@ from bnaudit.measure.selection import Selection, measurable
 from bnaudit.measure.statistics import channel_statistics
 from bnaudit.measure.twins import measure_twins
 from bnaudit.measure.verify import verify_gradients
+from bnaudit.measure.weight_space import measure_weight_space
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
@@ -76,10 +77,17 @@ def _statistics(
     return channel_statistics(collected.batches, synthetic=synthetic)
 
 
+def _weight_space(
+    session: Session, collected: Collected, options: AuditOptions, progress: Progress
+) -> Results:
+    return measure_weight_space(session, collected, options.mode, measurable(collected), progress)
+
+
 # Named as the fields of `LayerReport` that hold them.
 _BY_LAYER: dict[str, Callable[[Session, Collected, AuditOptions, Progress], Results]] = {
     "second_order": _second_order,
     "statistics": _statistics,
+    "weight_space": _weight_space,
 }
 
 

@@ -101,7 +101,8 @@ def measure_twins(
     Raises:
         UsageError: no layer has this label.
     """
-    parameters = dict(session.placed.module.named_parameters())
+    name = session.placed.loaded.parameter_name
+    parameters = {name(k): p for k, p in session.placed.module.named_parameters()}
     if not parameters:
         return Skipped("the model has no parameters (a frozen file holds constants)")
     for p in parameters.values():

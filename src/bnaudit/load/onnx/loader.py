@@ -59,7 +59,10 @@ def _load(path: Path) -> LoadedModel:
         inputs=inputs,
         outputs=outputs,
         batchnorms=definitions,
-        labels={paths[key]: name for key, name in names.items() if key in paths},
+        labels={
+            **_weight_owners(draft, origins, paths),
+            **{paths[key]: name for key, name in names.items() if key in paths},
+        },
         producer=writer,
         facts={**described, "batchnorm_nodes": str(len(definitions))},
         notes=tuple(draft.notes),
@@ -67,6 +70,25 @@ def _load(path: Path) -> LoadedModel:
         lifted=lifted,
         reload=lambda: load(path),
     )
+
+
+def _weight_owners(
+    draft: Draft, origins: Mapping[str, Origin], paths: Mapping[str, str]
+) -> dict[str, str]:
+    """Submodule path -> the module that the author's weight name points to, else the node's name."""
+    owners: dict[str, str] = {}
+    for node in draft.nodes:
+        weight = node.input[1] if len(node.input) > 1 else ""
+        path = paths.get(node.name)
+        if path is None or weight not in draft.constants:
+            continue
+        prefix, _, own = weight.rpartition(".")
+        origin = origins.get(node.name)
+        if prefix and own == "weight":
+            owners[path] = prefix
+        elif origin is not None and origin.name:
+            owners[path] = origin.name
+    return owners
 
 
 def normalise(draft: Draft) -> tuple[int | None, bool]:
