@@ -125,3 +125,23 @@ def test_a_frozen_file_has_no_parameters() -> None:
     scripted = torch.jit.freeze(torch.jit.script(nets.make(nets.Plain)), optimize_numerics=False)
     report = bnaudit.audit(scripted, data=nets.inputs_for(nets.Plain), metrics=("twins",))
     assert isinstance(report.twins, Skipped)
+
+
+class Counting(nn.Module):
+    """Its output depends on how often it ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 8)
+        self.bn = nn.BatchNorm1d(8)
+        self.runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return self.runs * self.bn(self.fc(x))
+
+
+def test_a_forward_that_is_not_repeatable_has_no_twins() -> None:
+    report = bnaudit.audit(Counting(), data=torch.randn(24, 6), metrics=("twins",))
+    assert isinstance(report.twins, Skipped)
+    assert "not repeatable" in report.twins.reason

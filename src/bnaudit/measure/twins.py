@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 KINDS = ("frozen", "identity")
 
+_FORWARD_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
 
 @dataclass(slots=True)
 class _Replace:
@@ -116,7 +118,19 @@ def measure_twins(
     finally:
         for p in parameters.values():
             p.requires_grad_(False)
-    return tuple(found) or Skipped("no parameter stands in front of a BatchNorm layer")
+    return _checked(found, session.placed.dtype)
+
+
+def _checked(found: list[tuple[float, Twin]], dtype: torch.dtype) -> tuple[Twin, ...] | Skipped:
+    """Only twins whose forward is the model's own say anything."""
+    if not found:
+        return Skipped("no parameter stands in front of a BatchNorm layer")
+    worst = max(twin.loss_difference / (1 + abs(loss)) for loss, twin in found)
+    if not worst <= _FORWARD_TOLERANCE.get(dtype, 1e-2):
+        return Skipped(
+            f"the twins' loss differs by {worst:.1e}: the model's forward is not repeatable"
+        )
+    return tuple(twin for _, twin in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +143,8 @@ class _Run:
 
 def _of_target(
     session: Session, parameters: dict[str, nn.Parameter], label: str | None, progress: Progress
-) -> list[Twin]:
+) -> list[tuple[float, Twin]]:
+    """The loss of the model as it is with each twin."""
     plain = _Replace(None, label)
     base = _run(session, plain, parameters)
     progress.advance()
@@ -140,11 +155,11 @@ def _of_target(
     upstream = [
         name for name, p in parameters.items() if id(p) in plain.upstream and id(p) not in plain.own
     ]
-    twins: list[Twin] = []
+    twins: list[tuple[float, Twin]] = []
     for kind in KINDS if upstream else ():
         twin = _run(session, replace(plain, kind=kind), parameters)
         progress.advance()
-        twins.append(_compare(kind, label, base, twin, upstream))
+        twins.append((base.loss, _compare(kind, label, base, twin, upstream)))
     return twins
 
 

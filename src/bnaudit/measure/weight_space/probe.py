@@ -141,4 +141,7 @@ def _feeder(call: BatchNormCall) -> Feeder | Skipped:
     hooks = getattr(autograd, "_top_saved_tensors_default_hooks", None)
     if hooks is not None and hooks(False) is not None:
         return Skipped("inside activation checkpointing, or other hooks on saved tensors")
-    return find_feeder(call.x)
+    try:
+        return find_feeder(call.x)
+    except RuntimeError:
+        return Skipped("the input of the operator in front is overwritten in place")
