@@ -36,7 +36,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "weight_space": MetricInfo(
         "gradient of the weights that feed each layer, minimax bound, first batch only",
-        "about 4 F plus 10 to 60 passes of each feeding layer alone",
+        "about 8 to 25 F",
         False,
     ),
     "twins": MetricInfo(

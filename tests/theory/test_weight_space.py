@@ -10,6 +10,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from bnaudit.measure.weight_space.bound import weight_gradients, weight_space
+from bnaudit.measure.weight_space.spectral import spectral_norms
+from bnaudit.measure.weight_space.unfolded import UnfoldedProduct
+from bnaudit.records.values import Skipped
 from tests.theory.weight_space_reference import OneLayer, define, numbers, only, run
 
 CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -161,3 +165,22 @@ def test_float32_is_close_to_float64() -> None:
     assert narrow.residual <= 1e-5 < narrow.tolerance
     assert narrow.violations == 0
     assert numbers(narrow) == pytest.approx(numbers(only(run(net, x))), rel=1e-5)
+
+
+def test_rounding_noise_is_not_reported_as_a_ratio() -> None:
+    """Nearly constant inputs and 1'g = 0: U'g cancels to below float32's precision."""
+    torch.manual_seed(0)
+    u = 1 + 1e-6 * torch.randn(4096, 6, dtype=torch.float64)
+    g = torch.randn(4096, 4, dtype=torch.float64)
+    spaces = {}
+    for dtype in (torch.float32, torch.float64):
+        own = UnfoldedProduct(u.to(dtype))
+        centred = (g - g.mean(0)).to(dtype)
+        gradients = weight_gradients(own, centred.T @ own.inputs, centred, centred)
+        norms = spectral_norms(own, u.device)
+        spaces[dtype] = weight_space("Linear w", gradients, norms, torch.ones(4), dtype)
+    narrow = spaces[torch.float32]
+    for metric in (narrow.tightness, narrow.weight_ratio, narrow.projection):
+        assert isinstance(metric, Skipped)
+        assert "float64" in metric.reason
+    assert numbers(spaces[torch.float64])["weight_ratio"] == 1

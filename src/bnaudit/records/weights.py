@@ -22,16 +22,20 @@ class WeightSpace:
         spectral_norm: lambda = |U|_2, the largest over the groups.
         spectral_norm_centred: lambda_c = |(I - 11'/m) U|_2; since 1'g_j = 0 it bounds as well.
         grad_norm: |dL/dW| measured, over all output channels.
-        bound: sqrt(sum_j lambda^2 |g_j|^2), what the theorem allows with BatchNorm.
+        bound: sqrt(sum_j lambda^2 |g_j|^2), what the theorem allows with BatchNorm; here and below
+            each output channel uses the lambda of its own group.
         bound_centred: the same with lambda_c.
         bound_without: sqrt(sum_j lambda^2 |G_j|^2), what it allows without.
         tightness: largest over output channels of |dL/dw_j| / (lambda |g_j|).
         weight_ratio: |U'g| / |U'G|: how much BatchNorm reduces the gradient of the weights. The
             theorem does not fix it: this is the falsifiable number.
         projection: Pi_w = |U'g|^2 / |U'(D G)|^2, what the projection alone leaves.
-        violations: output channels and batches with |dL/dw_j| > lambda |g_j|; the theorem says 0.
-        residual: |dL/dW - U'g| / |U'g|, largest over the batches: autograd against the adjoint.
-            Above `tolerance` every other number of this record is Skipped.
+            This, `tightness` and `weight_ratio` are Skipped where rounding of the weight gradient
+            exceeds a hundredth of it.
+        violations: output channels with |dL/dw_j| > lambda |g_j| beyond rounding; the theorem says 0.
+        residual: how far autograd's dL/dW is from U'g, the larger of the direct difference and of
+            <w, dL/dw_j> against <U w, g_j> for a random w, which uses the forward operator only;
+            relative to |U'g| + 0.1 |U w||g|. Above `tolerance` every other number is Skipped.
         tolerance: what `residual` must stay below.
     """
 
