@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bnaudit.cli.params import INPUT_SHAPE, LAYER_COUNT, METRIC_NAMES, OUTPUT, Output
+from bnaudit.cli import common
+from bnaudit.cli.params import LAYER_COUNT, METRIC_NAMES, Output
 from bnaudit.cli.streams import stdout_reserved
-from bnaudit.errors import UsageError
 from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
 from bnaudit.records.finding import Severity
 from bnaudit.render.formats import FORMATS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_LARGEST_SEED = 2**32 - 1
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
@@ -59,24 +55,12 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     metavar="N",
     help="Rows in each. [default: up to 32; synthetic: 8]",
 )
-@click.option(
-    "--input-shape",
-    "input_shapes",
-    type=INPUT_SHAPE,
-    multiple=True,
-    help="Shape of a synthetic input, batch first. Repeat for several inputs.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps.")
+@common.input_shapes
+@common.device
 @click.option(
     "--dtype", type=click.Choice(DTYPES), help="Precision of the run. [default: the model's own]"
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, _LARGEST_SEED),
-    default=0,
-    show_default=True,
-    help="Same seed, same report.",
-)
+@common.seed
 @click.option(
     "--mode",
     type=click.Choice(MODES),
@@ -116,14 +100,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     show_default=True,
     help="What goes to stdout.",
 )
-@click.option(
-    "--output",
-    "-o",
-    "outputs",
-    type=OUTPUT,
-    multiple=True,
-    help="Also write the report to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
-)
+@common.outputs
 @click.option(
     "--fail-on",
     type=click.Choice([*_FAIL_ON, "never"]),
@@ -137,10 +114,8 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
-@click.option(
-    "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
-)
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@common.progress
+@common.quiet
 @click.option(
     "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
 )
@@ -176,7 +151,7 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         loss=user_object(given["loss"]) or given["loss"],
         batches=given["batches"],
         batch_size=given["batch_size"],
-        input_shapes=_shapes(given["input_shapes"]),
+        input_shapes=common.shapes_by_name(given["input_shapes"]),
         device=given["device"],
         dtype=given["dtype"],
         seed=given["seed"],
@@ -195,12 +170,3 @@ def _metrics(given: dict[str, Any]) -> tuple[str, ...]:
     metrics: tuple[str, ...] = given["metrics"]
     asked_by_layer = given["twins"] is not None and "twins" not in metrics
     return (*metrics, "twins") if asked_by_layer else metrics
-
-
-def _shapes(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            of = f"the input {name!r}" if name else "the only input"
-            raise UsageError(f"--input-shape is given twice for {of}")
-    return dict(pairs)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnaudit.cli.params import INPUT_SHAPE, OUTPUT, Output
+from bnaudit.cli import common
 from bnaudit.cli.progress import shown
 from bnaudit.cli.streams import stdout_reserved, table_width, unicode_stdout, write_stdout
 from bnaudit.errors import UsageError
 from bnaudit.options import AuditOptions
 
 if TYPE_CHECKING:
+    from bnaudit.cli.params import Output
     from bnaudit.records.initialisation import InitReport
 
 _FORMATS = ("table", "json")
-_LARGEST_SEED = 2**32 - 1
 
 
 @click.command("init", short_help="Compare a trained network with its start.")
@@ -37,15 +37,9 @@ _LARGEST_SEED = 2**32 - 1
 @click.option("--labels", metavar="KEY|PATH", help="Labels: a key in --data, or a file.")
 @click.option("--loss", default="auto", show_default=True, metavar="NAME", help="As for check.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Rows of the batch.")
-@click.option(
-    "--input-shape",
-    "input_shapes",
-    type=INPUT_SHAPE,
-    multiple=True,
-    help="Shape of a synthetic input, batch first. Repeat for several inputs.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=0, show_default=True)
+@common.input_shapes
+@common.device
+@common.seed
 @click.option(
     "--format",
     "stdout_format",
@@ -54,18 +48,9 @@ _LARGEST_SEED = 2**32 - 1
     show_default=True,
     help="What goes to stdout.",
 )
-@click.option(
-    "--output",
-    "-o",
-    "outputs",
-    type=OUTPUT,
-    multiple=True,
-    help="Also write to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
-)
-@click.option(
-    "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
-)
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@common.outputs
+@common.progress
+@common.quiet
 @click.option("--verbose", "-v", count=True, help="-vv: library warnings and tracebacks.")
 def command(start: Path, trained: Path, **given: Any) -> int:
     """Compare START, a network's initial weights, with TRAINED, what training made of them.
@@ -100,7 +85,7 @@ def _compare(start: Path, trained: Path, given: dict[str, Any]) -> InitReport:
         labels=given["labels"],
         loss=user_object(given["loss"]) or given["loss"],
         batch_size=given["batch_size"],
-        input_shapes=_shapes(given["input_shapes"]),
+        input_shapes=common.shapes_by_name(given["input_shapes"]),
         device=given["device"],
         seed=given["seed"],
         layers=given["layers"],
@@ -111,13 +96,6 @@ def _compare(start: Path, trained: Path, given: dict[str, Any]) -> InitReport:
         return compare(
             start, trained, options, progress, every=given["every"], run=not given["no_run"]
         )
-
-
-def _shapes(pairs: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
-    shapes = dict(pairs)
-    if len(shapes) < len(pairs):
-        raise UsageError("--input-shape is given twice for the same input")
-    return shapes
 
 
 def _present(report: InitReport, stdout_format: str, outputs: tuple[Output, ...]) -> int:

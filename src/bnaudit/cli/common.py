@@ -1,0 +1,59 @@
+"""Options that several commands have, each defined once, and what they are turned into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bnaudit.cli.params import INPUT_SHAPE, OUTPUT
+from bnaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST_SEED = 2**32 - 1
+
+input_shapes = click.option(
+    "--input-shape",
+    "input_shapes",
+    type=INPUT_SHAPE,
+    multiple=True,
+    help="Shape of a synthetic input, batch first. Repeat for several inputs.",
+)
+device = click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps."
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(0, _LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Same seed, same report.",
+)
+outputs = click.option(
+    "--output",
+    "-o",
+    "outputs",
+    type=OUTPUT,
+    multiple=True,
+    help="Also write the report to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
+)
+progress = click.option(
+    "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
+)
+quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+
+
+def shapes_by_name(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """What the --input-shape options say together.
+
+    Raises:
+        UsageError: two of them are for the same input.
+    """
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            of = f"the input {name!r}" if name else "the only input"
+            raise UsageError(f"--input-shape is given twice for {of}")
+    return dict(pairs)
