@@ -183,3 +183,24 @@ def test_spread_is_over_the_batches() -> None:
     assert spread.median == pytest.approx(float(ratios.quantile(0.5)))
     assert spread.q25 == pytest.approx(float(ratios.quantile(0.25)))
     assert spread.q75 == pytest.approx(float(ratios.quantile(0.75)))
+
+
+class Cusp(nn.Module):
+    """A finite loss whose gradient is not: the square root at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.bn(x)
+        return (z * (z > 0)).sqrt()
+
+
+def test_gradients_that_are_not_finite_are_not_taken_for_zero() -> None:
+    net = Cusp()
+    report = bnaudit.audit(net, data=torch.randn(64, 4), metrics=("first_order",))
+    order = report.layers[0].first_order
+    assert isinstance(order, bnaudit.records.values.Skipped)
+    assert "not finite" in order.reason
+    assert report.exit_code == 4

@@ -106,6 +106,6 @@ def _residual(moments: Moments, gain: Tensor, sigma: Tensor, predicted_sq: Tenso
     reference = gain * moments.grad_out_sq.sqrt()
     error = (moments.grad_in_sq.sqrt() - predicted_sq.sqrt()).abs()
     slack = 1 + moments.mean.abs() / sigma
-    return torch.where(
-        reference > 0, error / (reference * slack), torch.where(error > 0, torch.inf, 0.0)
-    )
+    # Written so that NaN goes through: a comparison with it is False, and would turn it into 0.
+    silent = torch.where(error > 0, torch.inf, 0.0)
+    return torch.where(reference == 0, silent, error / (reference * slack))
