@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What a metric is for the user who selects it.
+    """What a metric is for the user who selects it. Costs are measured by `bench/metrics.py`.
 
     Attributes:
         summary: what it measures.
-        cost: in forward passes of the model (F), for L BatchNorm layers and B batches.
+        cost: in forward passes of the model (F), F taken in inference mode.
         default: whether it is measured without being asked for.
     """
 
@@ -22,11 +22,11 @@ class MetricInfo:
 
 METRICS: dict[str, MetricInfo] = {
     "first_order": MetricInfo(
-        "gradient-norm reduction, theory against autograd", "about 2 F a batch", True
+        "gradient-norm reduction, theory against autograd", "about 3.5 F a batch", True
     ),
     "second_order": MetricInfo(
         "curvature along the gradient, theory against double backward, first batch only",
-        "about 3 F a layer plus 6 F",
+        "about 7 F a layer",
         True,
     ),
     "statistics": MetricInfo(
@@ -41,7 +41,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "twins": MetricInfo(
         "effect of BatchNorm on all upstream weight gradients, first batch only",
-        "about 9 F",
+        "about 13 F",
         False,
     ),
 }
