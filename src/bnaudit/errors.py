@@ -11,21 +11,23 @@ class BnauditError(Exception):
     Attributes:
         exit_code: what the command line exits with.
         message: one line that names the subject and the fact.
-        hint: one line that says what to do about it, or None.
+        hint: one line that says what to do about it; where none is given, that of the class.
     """
 
     exit_code: ClassVar[int] = 70
+    usual_hint: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class UsageError(BnauditError):
     """The options contradict each other, or one has no meaning for this model."""
 
     exit_code = 2
+    usual_hint = "`bnaudit check --help` says what each option takes"
 
 
 class InputError(BnauditError):
@@ -38,6 +40,7 @@ class DataError(BnauditError):
     """Sample batches or labels that do not fit the model's inputs."""
 
     exit_code = 2
+    usual_hint = "`bnaudit check --help` says what --data and --labels take"
 
 
 class RunError(BnauditError):

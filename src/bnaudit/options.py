@@ -64,6 +64,10 @@ class AuditOptions:
     allow_no_bn: bool = False
 
     def __post_init__(self) -> None:
+        for name, coerce in _COERCE.items():
+            object.__setattr__(self, name, coerce(getattr(self, name)))
+        if self.twins is not None and "twins" not in self.metrics:
+            object.__setattr__(self, "metrics", (*self.metrics, "twins"))
         _one_of("mode", self.mode, MODES)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
@@ -77,6 +81,46 @@ class AuditOptions:
             raise UsageError(f"seed is {self.seed}, but has to be between 0 and 2**32 - 1")
         if self.verify_gradients < -1:
             raise UsageError("verify_gradients is a number of layers, or -1 for all")
+
+
+def _severity(value: Any) -> Severity | None:
+    """A severity by its name, as the command line has it; "never" is None."""
+    if not isinstance(value, str):
+        return value if value is None else Severity(value)
+    if value == "never":
+        return None
+    _one_of("fail_on", value, tuple(s.label for s in Severity))
+    return Severity[value.upper()]
+
+
+def _metric_names(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    names = tuple(str(name).strip() for name in names)
+    return tuple(METRICS) if names == ("all",) else names
+
+
+def _layer_count(value: Any) -> int:
+    if value == "all":
+        return -1
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(
+            f"verify_gradients is {value!r}, but has to be a number of layers or 'all'"
+        )
+    return value
+
+
+def _dtype_name(value: Any) -> str | None:
+    return None if value is None else str(value).removeprefix("torch.")
+
+
+# What people write in Python is taken where there is only one thing that it can mean.
+_COERCE: dict[str, Callable[[Any], Any]] = {
+    "fail_on": _severity,
+    "metrics": _metric_names,
+    "verify_gradients": _layer_count,
+    "dtype": _dtype_name,
+    "device": str,
+}
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

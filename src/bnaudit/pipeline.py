@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bnaudit.assembly import full_report, model_info
-from bnaudit.errors import RunError
+from bnaudit.errors import RunError, UsageError
 from bnaudit.judge import judge
 from bnaudit.load import load
 from bnaudit.measure.further import collect_first_order, measure_all
@@ -51,8 +54,8 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
         model: path of an ONNX or TorchScript file, or a live `torch.nn.Module`, which comes back
             unchanged.
         **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
-            input_shapes, device, dtype, seed, mode, verify_gradients, channels, fail_on,
-            allow_no_bn.
+            input_shapes, device, dtype, seed, mode, verify_gradients, metrics, layers, twins,
+            channels, fail_on, allow_no_bn.
 
     Returns:
         The report; `to_table()` and `to_json()` render it.
@@ -60,6 +63,13 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     Raises:
         BnauditError: with the message, hint and exit code that the command line would show.
     """
+    known = {f.name for f in fields(AuditOptions)}
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            raise UsageError(
+                f"audit has no option {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
+            )
     settings = AuditOptions(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
@@ -87,7 +97,7 @@ def audit_loaded(
         return _judged(_empty_report(loaded, label, options))
     clock = _Clock()
     placed = place_model(loaded, options)
-    with untouched(placed.module):
+    with _own_autograd(placed.device.type), untouched(placed.module):
         session = open_session(placed, options)
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
@@ -95,6 +105,13 @@ def audit_loaded(
             return _judged(_nothing_executed(loaded, label, options, collected))
         measured = measure_all(session, collected, options, progress, clock.stage)
     return _judged(full_report(session, measured, label, options, clock.seconds))
+
+
+@contextmanager
+def _own_autograd(device: str) -> Iterator[None]:
+    """What the caller has switched on around us is not part of the model."""
+    with torch.inference_mode(False), torch.autocast(device, enabled=False):
+        yield
 
 
 def _nothing_executed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -377,3 +377,115 @@ class Container(nn.Module):
 def test_a_scripted_container_has_no_graph_and_is_no_obstacle() -> None:
     report = bnaudit.audit(torch.jit.script(Container()), data=torch.randn(16, 6))
     assert labels(report) == ["blocks.a"]
+
+
+def test_a_batchnorm_that_is_the_model_has_its_class_for_a_name() -> None:
+    x = torch.randn(32, 6)
+    for net in (nn.BatchNorm1d(6), torch.jit.script(nn.BatchNorm1d(6))):
+        report = bnaudit.audit(net, data=x)
+        assert labels(report) == list(report.model.defined) == ["BatchNorm1d"]
+        assert report.model.not_executed == ()
+
+
+class Functional(nn.Module):
+    """BatchNorm called on tensors of the model itself, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean_a: Tensor
+        self.var_a: Tensor
+        self.mean_b: Tensor
+        self.var_b: Tensor
+        for name in ("a", "b"):
+            self.register_buffer(f"mean_{name}", torch.zeros(6))
+            self.register_buffer(f"var_{name}", torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.nn.functional.batch_norm(x, self.mean_a, self.var_a)
+        return torch.nn.functional.batch_norm(torch.tanh(x), self.mean_b, self.var_b)
+
+
+def test_functional_calls_are_told_apart_by_their_tensors() -> None:
+    assert labels(bnaudit.audit(Functional(), data=torch.randn(32, 6))) == [
+        "Functional(mean_a)",
+        "Functional(mean_b)",
+    ]
+
+
+class Reassigning(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(6)
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps = self.steps + 1
+        return self.bn(x)
+
+
+def test_buffers_that_the_model_replaces_are_put_back() -> None:
+    net = Reassigning()
+    original = net.steps
+    bnaudit.audit(net, data=torch.randn(32, 6))
+    assert net.steps is original
+    assert net.steps.item() == 0
+
+
+def test_parameters_made_in_inference_mode_are_refused() -> None:
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))
+    with pytest.raises(RunError, match="inference_mode"):
+        bnaudit.audit(net, data=torch.randn(32, 6))
+
+
+def test_the_callers_autograd_modes_do_not_leak_in() -> None:
+    net, x = nets.make(nets.InPlace), nets.inputs_for(nets.InPlace)
+    expected = bnaudit.audit(net, data=x).layers
+    with torch.inference_mode():
+        assert bnaudit.audit(net, data=x).layers == expected
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bnaudit.audit(net, data=x).layers == expected
+
+
+def test_a_lazy_layer_is_refused_by_name() -> None:
+    with pytest.raises(BnauditError, match="'1' is lazy"):
+        bnaudit.audit(nn.Sequential(nn.Linear(6, 6), nn.LazyBatchNorm1d()), data=torch.randn(8, 6))
+
+
+def test_a_compiled_model_is_measured_without_its_wrapper() -> None:
+    compiled: Any = torch.compile(nets.make(nets.Shared))
+    report = bnaudit.audit(compiled, data=nets.inputs_for(nets.Shared))
+    assert labels(report) == ["bn", "bn#2"]
+    assert "torch.compile" in report.model.notes[0]
+
+
+class Caching(nn.Module):
+    """Cannot be copied after it ran: it holds an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bn = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = self.bn(self.fc(x))
+        return self.last
+
+
+def test_a_failing_verification_is_skipped_and_not_the_end() -> None:
+    report = bnaudit.audit(Caching(), data=torch.randn(32, 6), verify_gradients="all")
+    order = report.layers[0].first_order
+    assert isinstance(order, FirstOrder)
+    assert isinstance(order.measured, Spread)
+    assert isinstance(order.finite_difference, Skipped)
+    assert "float64" in order.finite_difference.reason
+
+
+def test_reentrant_checkpointing_leaves_the_optional_metrics_out() -> None:
+    report = bnaudit.audit(
+        Checkpointed(reentrant=True), data=nets.inputs_for(nets.Shared), metrics="all"
+    )
+    assert report.layers[0].measured
+    assert isinstance(report.twins, Skipped)
+    assert isinstance(report.layers[0].second_order, Skipped)

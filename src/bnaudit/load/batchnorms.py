@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
+from bnaudit.errors import InputError
 from bnaudit.load.model import BatchNormDef
-from bnaudit.tap.scripted import is_scripted_batchnorm
+from bnaudit.tap.scripted import is_batchnorm, module_kind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,16 +19,25 @@ def defined_batchnorms(module: nn.Module) -> tuple[BatchNormDef, ...]:
 
     A layer registered under several names appears under the first. Classes of the user's own that
     call `batch_norm` are found when they run, by the tap; their definition looks like any module's.
+
+    Raises:
+        InputError: a lazy layer has not been initialised.
     """
+    for path, sub in module.named_modules():
+        if any(is_lazy(t) for t in (*sub.parameters(recurse=False), *sub.buffers(recurse=False))):
+            raise InputError(
+                f"layer {path or module_kind(module)!r} is lazy and has no shape yet",
+                hint="run one batch through the model before the audit",
+            )
     return tuple(
-        BatchNormDef(path or type(module).__name__, _channels(sub), _origin(path, sub))
+        BatchNormDef(path or module_kind(module), _channels(sub), _origin(path, sub))
         for path, sub in module.named_modules()
-        if isinstance(sub, _BatchNorm) or is_scripted_batchnorm(sub)
+        if is_batchnorm(sub)
     )
 
 
 def _origin(path: str, module: nn.Module) -> str:
-    kind = getattr(module, "original_name", type(module).__name__)
+    kind = module_kind(module)
     return f"module {path!r} ({kind})" if path else f"the model itself ({kind})"
 
 

@@ -25,11 +25,16 @@ def load_live(module: nn.Module) -> LoadedModel:
             hint="of an exported program pass program.module(); wrap a function in a module",
         )
     torch._C._jit_set_profiling_mode(False)
+    notes: tuple[str, ...] = ()
+    if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+        module = module._orig_mod  # type: ignore[assignment]  # torch.compile's wrapper
+        notes = ("torch.compile's wrapper was taken off: compiled code hides its layers",)
     return LoadedModel(
         module=module,
         format="module",
         inputs=_inputs(module),
         batchnorms=defined_batchnorms(module),
+        notes=notes,
     )
 
 

@@ -72,6 +72,9 @@ class Execution:
             yield
 
 
+_INTEGERS = ("ByteTensor", "CharTensor", "IntTensor", "LongTensor", "unsigned char", "Byte")
+
+
 def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     """The one line of an exception that a user can act on."""
     if isinstance(error, torch.OutOfMemoryError):
@@ -82,8 +85,12 @@ def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     # TorchScript appends the message of the failing operator behind its own stack of source lines.
     text = next((ln for ln in reversed(lines) if ln.startswith("RuntimeError:")), None)
     text = text or next(iter(lines), type(error).__name__)
+    if not isinstance(error, (RuntimeError, ValueError)):
+        text = f"{type(error).__name__}: {text}"
     hint = "check --data or --input-shape against what the model was built for"
-    if "should be the same" in text or "same dtype" in text:
+    if any(kind in text for kind in _INTEGERS):
+        hint = "integers meet floating-point weights: convert the data as in training"
+    elif "should be the same" in text or "same dtype" in text:
         hint = "the model holds constants of another precision: leave --dtype out"
     given = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
     return RunError(

@@ -29,7 +29,7 @@ Key = tuple[str, int]
 Results = dict[Key, Any]
 
 _RUNNING = Skipped("the theorem is about batch statistics (--mode batch)")
-_NO_FIRST_ORDER = Skipped("first order was not measured here")
+_NO_FIRST_ORDER = Skipped("not measured on the first batch: not executed there, or m is too small")
 
 
 @dataclass(frozen=True, slots=True)

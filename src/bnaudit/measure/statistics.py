@@ -137,7 +137,7 @@ def gradient_scale(batches: Sequence[Sequence[LayerRecord]]) -> Metric:
         if len(reached) > 1:
             ratios.append(_grad_norm(reached[0]) / _grad_norm(reached[-1]))
     if not ratios:
-        return Skipped("fewer than two layers have a gradient")
+        return Skipped("no batch has a gradient at two layers")
     return metric(torch.stack(ratios), "the last layer's gradient is zero in every batch")
 
 

@@ -115,6 +115,9 @@ def measure_twins(
         found = [
             twin for target in targets for twin in _of_target(session, parameters, target, progress)
         ]
+    except RuntimeError as error:
+        first = next(iter(str(error).splitlines()), "unknown error")
+        return Skipped(f"the weights cannot be differentiated: {first[:160]}")
     finally:
         for p in parameters.values():
             p.requires_grad_(False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.errors import RunError
 from bnaudit.measure.finite_difference import finite_differences, spread_over_depth
 from bnaudit.measure.selection import measurable
 from bnaudit.measure.session import in_float64
+from bnaudit.records.values import Skipped
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.records.layer import FiniteDifference
-    from bnaudit.records.values import Skipped
 
 Key = tuple[str, int]
 
@@ -34,13 +35,13 @@ def verify_gradients(
     keys = measurable(collected, mode)
     if count == 0 or not keys:
         return {}
-    execution, namer = in_float64(session)
-    with untouched(execution.module):
-        return finite_differences(
-            execution,
-            namer,
-            session.batches.items[0],
-            spread_over_depth(keys, count),
-            mode,
-            progress,
-        )
+    chosen = spread_over_depth(keys, count)
+    try:
+        execution, namer = in_float64(session)
+        with untouched(execution.module):
+            return finite_differences(
+                execution, namer, session.batches.items[0], chosen, mode, progress
+            )
+    except RunError as error:
+        # The model ran as it is; that it does not in float64 is no reason to give up on the audit.
+        return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))

@@ -10,7 +10,7 @@ from bnaudit.records.initialisation import Alignment, ScaleTest
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
-    from bnaudit.records.initialisation import InitReport, Value, WeightReport
+    from bnaudit.records.initialisation import InitReport, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,6 @@ def summarize(report: InitReport) -> InitSummary:
         tolerance=tests[0].tolerance if tests else None,
         broken=sum(t.broken for t in tests),
     )
-
-
-def not_compared(report: InitReport) -> list[WeightReport]:
-    """Weights without the lemma."""
-    return [w for w in report.weights if isinstance(w.alignment, Skipped)]
 
 
 def _numbers(values: list[Value]) -> list[float]:

@@ -40,17 +40,28 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
     Inside, every submodule is in eval mode and no parameter requires a gradient (weight gradients
     are not needed for gradients at activations, and cost a third of the backward). On the way out,
-    also after an exception, the training flags, the requires_grad flags, the gradients and any buffer
-    that the model itself wrote (a traced `num_batches_tracked += 1`) are restored.
+    also after an exception, the training flags, the requires_grad flags, and any buffer that the model
+    itself wrote or replaced (a traced `num_batches_tracked += 1`) are restored.
 
     Raises:
-        RunError: the model changed one of its own parameters while it ran.
+        RunError: the model changed one of its own parameters while it ran, or has parameters that
+            autograd may not touch.
     """
+    if any(p.is_inference() for p in module.parameters()):
+        raise RunError(
+            "the model's parameters were made under torch.inference_mode()",
+            hint="build or load the model outside of it",
+        )
     # A frozen TorchScript module has no such flag.
     training = [(s, s.training) for s in module.modules() if hasattr(s, "training")]
     parameters = list(module.named_parameters())
     requires_grad = [(p, p.requires_grad) for _, p in parameters]
-    buffers = [(name, b, b.detach().clone()) for name, b in module.named_buffers()]
+    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    registered = [
+        (sub, dict(sub._buffers))
+        for sub in module.modules()
+        if not isinstance(sub, torch.jit.ScriptModule)
+    ]
     before = {name: _fingerprint(p) for name, p in parameters}
     try:
         for sub, _ in training:
@@ -63,8 +74,10 @@ def untouched(module: nn.Module) -> Iterator[None]:
             sub.training = flag
         for p, flag in requires_grad:
             p.requires_grad_(flag)
+        for sub, own in registered:
+            sub._buffers.update(own)
         with torch.no_grad():
-            for _, buffer, saved in buffers:
+            for buffer, saved in buffers:
                 if not torch.equal(buffer, saved):
                     buffer.copy_(saved)
     changed = [name for name, p in parameters if _fingerprint(p) != before[name]]

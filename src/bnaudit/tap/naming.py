@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnaudit.tap.scripted import anonymous_batchnorms
+from bnaudit.tap.scripted import anonymous_batchnorms, is_batchnorm, module_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,7 @@ class Namer:
 
     def __init__(self, module: nn.Module, labels: Mapping[str, str]) -> None:
         self._labels = labels
+        self._root = module_kind(module)
         self._owners: dict[_Address, list[str]] = {}
         tensors = [
             *module.named_parameters(remove_duplicate=False),
@@ -45,12 +46,17 @@ class Namer:
         ]
         for path, tensor in tensors:
             if tensor.numel():
-                prefix = path.rpartition(".")[0]
-                self._owners.setdefault(_address(tensor), []).append(prefix)
+                prefix, _, own = path.rpartition(".")
+                owner = prefix or self._at_root(module, own)
+                self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
         self._anonymous = anonymous_batchnorms(module)
         self._uses: Counter[str] = Counter()
         self._unnamed = 0
+
+    def _at_root(self, module: nn.Module, own: str) -> str:
+        """A tensor of the model itself: the model is one BatchNorm, or calls it functionally."""
+        return self._root if is_batchnorm(module) else f"{self._root}({own})"
 
     def start(self) -> None:
         """A new forward pass begins: count occurrences afresh."""
@@ -73,7 +79,9 @@ class Namer:
         if not found:
             return None
         common = [p for p in found[0] if all(p in other for other in found)]
-        return (common or found[0])[0]
+        path = (common or found[0])[0]
+        # Functional calls on tensors of the model itself have the module on the stack, if any.
+        return (self._by_stack() or path) if path.startswith(f"{self._root}(") else path
 
     def _by_stack(self) -> str | None:
         frame: FrameType | None = sys._getframe(1)

@@ -6,8 +6,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _MAX_DEPTH = 100
+
+
+def module_kind(module: nn.Module) -> str:
+    """The name of a module's class, as it was before it was compiled."""
+    return str(getattr(module, "original_name", type(module).__name__))
+
+
+def is_batchnorm(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm layer, of PyTorch's own classes or compiled from one."""
+    return isinstance(module, _BatchNorm) or is_scripted_batchnorm(module)
 
 
 def is_scripted_batchnorm(module: nn.Module) -> bool:

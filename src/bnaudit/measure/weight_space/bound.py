@@ -179,6 +179,7 @@ def weight_space(
     noise = None if gradients.resolved else _NOISE
     own = float(gradients.adjoint.norm())
     scaled = float((gain * gradients.without).norm())
+    flat = _SILENT if float(gradients.without.norm()) == 0 else Skipped("gamma is zero")
     return WeightSpace(
         feeder=feeder,
         spectral_norm=slow or _single(float(plain.max())),
@@ -189,7 +190,7 @@ def weight_space(
         bound_without=slow or _single(float((plain * gradients.grad_out).norm())),
         tightness=slow or noise or _tightness(gradients.measured, allowed),
         weight_ratio=noise or _ratio(own, float(gradients.without.norm()), _SILENT),
-        projection=noise or _ratio(own, scaled, Skipped("gamma is zero"), power=2),
+        projection=noise or _ratio(own, scaled, flat, power=2),
         violations=0 if slow else int((gradients.measured > allowed * (1 + SLACK[dtype])).sum()),
         residual=residual,
         tolerance=tolerance,

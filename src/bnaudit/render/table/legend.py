@@ -36,7 +36,7 @@ def weight_legend(columns: Collection[str]) -> list[str]:
         bound += "; tight: largest share a channel uses"
     ratio = "ratio: these gradients with / without BatchNorm's backward"
     if "projection" in columns:
-        ratio += "; Π_w: energy that the projection leaves"
+        ratio += "; Π_w: energy after projection / before"
     return [bound, ratio]
 
 

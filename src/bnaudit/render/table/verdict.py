@@ -95,7 +95,7 @@ def _layers(summary: Summary) -> str:
 
 def _agreement(summary: Summary) -> str:
     worst = summary.worst
-    if worst is None:
+    if worst is None or not summary.measured + summary.integrity_failed:
         return ""
     numbers = f"residual {error_size(worst.value)}, tolerance {error_size(worst.tolerance)}"
     if summary.integrity_failed:
