@@ -71,3 +71,18 @@ def test_every_metric_exit_code_and_rule_is_documented() -> None:
         assert re.search(rf"^\| {code} \|", README, re.MULTILINE), code
     for metric in set(METRICS) - {"statistics", "second_order"}:
         assert metric in README
+
+
+def test_the_sample_has_the_columns_and_layers_of_the_real_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(shlex.split(commands()[0])[1:]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    header, *rows = blocks("text")[0].splitlines()[1:]
+    assert header in printed
+    names = [line.split()[0] for line in printed if line.strip()]
+    assert [row.split()[0] for row in rows] == [
+        n for n in names if n in {r.split()[0] for r in rows}
+    ]
