@@ -157,16 +157,10 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         seed=given["seed"],
         mode=given["mode"],
         verify_gradients=given["verify_gradients"],
-        metrics=_metrics(given),
+        metrics=given["metrics"],
         layers=given["layers"],
         twins=given["twins"],
         channels=given["channels"],
         fail_on=_FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
     )
-
-
-def _metrics(given: dict[str, Any]) -> tuple[str, ...]:
-    metrics: tuple[str, ...] = given["metrics"]
-    asked_by_layer = given["twins"] is not None and "twins" not in metrics
-    return (*metrics, "twins") if asked_by_layer else metrics

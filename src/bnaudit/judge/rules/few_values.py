@@ -25,10 +25,10 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         return
     worst = min(few, key=lambda layer: layer.m)
     named = few[0].label if len(few) == 1 else f"{len(few)} layers, first {few[0].label},"
-    verb = "has" if len(few) == 1 else "have"
+    verb, whose = ("has", "its") if len(few) == 1 else ("have", "their")
     yield rule.finding(
         f"{named} {verb} fewer than {MINIMUM} values per channel in a batch (least: m = {worst.m} at "
-        f"{worst.label}); their statistics are mostly noise, and their ratios describe the batch size.",
+        f"{worst.label}); {whose} statistics are mostly noise, and {whose} ratios describe the batch size.",
         layer=few[0].label if len(few) == 1 else None,
         severity=Severity.ERROR if worst.m == 1 else None,
         observed=float(worst.m),
