@@ -10,7 +10,7 @@ import torch
 from bnaudit.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -34,6 +34,34 @@ def _fingerprint(tensor: Tensor) -> tuple[int, int, int]:
     return (raw.numel(), int(rows.sum()), int((rows * weights).sum()))
 
 
+def _refuse_inference_tensors(module: nn.Module) -> None:
+    if any(p.is_inference() for p in module.parameters()):
+        raise RunError(
+            "the model's parameters were made under torch.inference_mode()",
+            hint="build or load the model outside of it",
+        )
+
+
+def _buffer_keeper(module: nn.Module) -> Callable[[], None]:
+    """Puts the buffers back: those that were written into, and those that were replaced."""
+    values = [(b, b.detach().clone()) for b in module.buffers()]
+    registered = [
+        (sub, dict(sub._buffers))
+        for sub in module.modules()
+        if not isinstance(sub, torch.jit.ScriptModule)
+    ]
+
+    def restore() -> None:
+        for sub, own in registered:
+            sub._buffers.update(own)
+        with torch.no_grad():
+            for buffer, saved in values:
+                if not torch.equal(buffer, saved):
+                    buffer.copy_(saved)
+
+    return restore
+
+
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
     """Freezes the model for measurement and gives it back exactly as it was.
@@ -47,21 +75,12 @@ def untouched(module: nn.Module) -> Iterator[None]:
         RunError: the model changed one of its own parameters while it ran, or has parameters that
             autograd may not touch.
     """
-    if any(p.is_inference() for p in module.parameters()):
-        raise RunError(
-            "the model's parameters were made under torch.inference_mode()",
-            hint="build or load the model outside of it",
-        )
+    _refuse_inference_tensors(module)
     # A frozen TorchScript module has no such flag.
     training = [(s, s.training) for s in module.modules() if hasattr(s, "training")]
     parameters = list(module.named_parameters())
     requires_grad = [(p, p.requires_grad) for _, p in parameters]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    registered = [
-        (sub, dict(sub._buffers))
-        for sub in module.modules()
-        if not isinstance(sub, torch.jit.ScriptModule)
-    ]
+    restore_buffers = _buffer_keeper(module)
     before = {name: _fingerprint(p) for name, p in parameters}
     try:
         for sub, _ in training:
@@ -74,12 +93,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             sub.training = flag
         for p, flag in requires_grad:
             p.requires_grad_(flag)
-        for sub, own in registered:
-            sub._buffers.update(own)
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                if not torch.equal(buffer, saved):
-                    buffer.copy_(saved)
+        restore_buffers()
     changed = [name for name, p in parameters if _fingerprint(p) != before[name]]
     if changed:
         raise RunError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import fx, nn
 
 from bnaudit.errors import InputError
-from bnaudit.load.onnx.converters.base import tensor
+from bnaudit.load.onnx.converters.base import shared, tensor
 from bnaudit.load.onnx.converters.lookup import convert_node
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ _OPTIONAL_OUTPUTS = frozenset({"MaxPool", "LayerNormalization", "BatchNormalizat
 """Their modules return the first output alone; the others must be unused."""
 
 
-def assemble(draft: Draft, origins: Mapping[str, Origin]) -> tuple[nn.Module, dict[str, str]]:
+def assemble(
+    draft: Draft, origins: Mapping[str, Origin]
+) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
     """A module that takes the draft's inputs in order and returns its outputs in order.
 
     Returns:
-        The module in eval mode, and node key -> path of its submodule.
+        The module in eval mode, node key -> path of its submodule, and path of a submodule that
+        holds a parameter for operators without any -> the author's name of its owner.
 
     Raises:
         InputError: a node has no translation; it is named.
@@ -49,6 +52,7 @@ class _Builder:
         self.root = nn.Module()
         self.graph = fx.Graph()
         self.paths: dict[str, str] = {}
+        self.holders: dict[str, str] = {}
         self.values: dict[str, fx.Node] = {
             value.name: self.graph.placeholder(f"input_{index}")
             for index, value in enumerate(draft.inputs)
@@ -59,7 +63,7 @@ class _Builder:
         path = f"{node.op_type}_{len(self.paths)}"
         self.paths[node.name or path] = path
         self.root.add_module(path, module)
-        arguments = tuple(self._value(name) if name else None for name in inputs)
+        arguments = tuple(self._value(name, node) if name else None for name in inputs)
         called = self.graph.call_module(path, arguments)
         names = list(node.output)
         if node.op_type in _OPTIONAL_OUTPUTS:
@@ -71,11 +75,11 @@ class _Builder:
             if name and (name in self.readers or name in self.draft.output_names()):
                 self.values[name] = self.graph.call_function(_item, (called, index))
 
-    def finish(self) -> tuple[nn.Module, dict[str, str]]:
+    def finish(self) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
         results = tuple(self._value(value.name) for value in self.draft.outputs)
         self.graph.output(results if len(results) > 1 else results[0])
         module = fx.GraphModule(self.root, self.graph, class_name="OnnxModel")
-        return module.eval(), self.paths
+        return module.eval(), self.paths, self.holders
 
     def _convert(self, node: NodeProto) -> Converted:
         try:
@@ -100,15 +104,31 @@ class _Builder:
             "operator, for example without its post-processing",
         )
 
-    def _value(self, name: str) -> fx.Node:
+    def _value(self, name: str, reader: NodeProto | None = None) -> fx.Node:
         if name not in self.values:
             if name not in self.draft.constants:
                 raise InputError(
                     f"{self.draft.path}: value {name!r} is read but nothing computes it",
                     hint="the file is damaged, or was edited by hand: export it again",
                 )
-            self.values[name] = self._constant(name)
+            self.values[name] = self._parameter(name, reader) or self._constant(name)
         return self.values[name]
+
+    def _parameter(self, name: str, reader: NodeProto | None) -> fx.Node | None:
+        """A floating initializer of the file; single numbers are settings, not weights."""
+        array = self.draft.constants[name]
+        if reader is None or name not in self.draft.sources or array.size <= 1:
+            return None
+        prefix, _, own = self.draft.sources[name].name.rpartition(".")
+        holder = nn.Module()
+        if not own.isidentifier() or hasattr(holder, own):
+            prefix, own = self.draft.sources[name].name, "value"
+        index = list(reader.input).index(name)
+        holder.register_parameter(own, shared(reader, self.draft, index, array))
+        path = f"initializer_{len(self.holders)}"
+        self.root.add_module(path, holder)
+        self.holders[path] = prefix
+        return self.graph.get_attr(f"{path}.{own}")
 
     def _constant(self, name: str) -> fx.Node:
         try:

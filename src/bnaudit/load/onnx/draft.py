@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
 from onnx import helper, numpy_helper
@@ -12,19 +13,34 @@ from onnx import helper, numpy_helper
 from bnaudit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
+    from torch import nn
 
 SMALL = 1024
 """Constants up to this many elements may be shapes, axes or scales: analyses need to see them.
 Larger ones are weights, which analyses only slow down on."""
 
+_COMPUTED = re.compile(r"val_\d+")
+
 _IR_VERSION = 8
 """Below, shape inference drops what it finds; the value only concerns the in-memory copy."""
+
+
+class Source(NamedTuple):
+    """The initializer of the file that a constant holds.
+
+    Attributes:
+        name: of the initializer.
+        layout: "" as it is, "T" a transposed matrix, else what tells this form from others.
+    """
+
+    name: str
+    layout: str = ""
 
 
 @dataclass(slots=True)
@@ -42,6 +58,8 @@ class Draft:
         domains: versions of the other operator sets.
         types: what the latest shape inference knows of each value.
         notes: sentences for the user.
+        sources: constants that are a floating initializer of the file, as it is or laid out anew.
+        parameters: those made so far: what the file shares, the module shares.
     """
 
     path: Path
@@ -54,6 +72,8 @@ class Draft:
     domains: dict[str, int]
     types: dict[str, TypeProto] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+    parameters: dict[Hashable, nn.Parameter] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path, model: ModelProto) -> Draft:
@@ -71,6 +91,7 @@ class Draft:
             opset=opset,
             file_opset=opset,
             domains=versions,
+            sources={n: Source(n) for n, a in constants.items() if a.dtype.kind == "f"},
         )
 
     def to_model(self, *, limit: int | None = None) -> ModelProto:
@@ -121,6 +142,10 @@ class Draft:
         self.nodes = kept[::-1]
         self.constants = {name: a for name, a in self.constants.items() if name in needed}
 
+    def is_authored(self, name: str) -> bool:
+        """Whether a constant is the author's, and not what PyTorch's dynamo exporter computed."""
+        return name in self.sources and not _COMPUTED.fullmatch(self.sources[name].name)
+
     def shape(self, name: str) -> tuple[int | str | None, ...] | None:
         """What is known of a value's shape; None where not even the rank is."""
         if name in self.constants:
@@ -129,6 +154,20 @@ class Draft:
         if kind is None or not kind.tensor_type.HasField("shape"):
             return None
         return tuple(dimension(dim) for dim in kind.tensor_type.shape.dim)
+
+
+def is_uniform(array: NDArray[np.generic]) -> bool:
+    """Whether all elements are the same: what an initialiser writes, never what was trained."""
+    return array.size > 0 and bool((array == array.flat[0]).all())
+
+
+def may_be_merged(array: NDArray[np.generic]) -> bool:
+    """Whether layers may have this weight in common without sharing it.
+
+    Exporters store weights with equal values once. Ones and zeros are equal because nobody trained
+    them, and the betas of two BatchNorms whose outputs are added because their gradients are.
+    """
+    return array.ndim < 2 or is_uniform(array)
 
 
 def dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper, numpy_helper
 
-from bnaudit.load.onnx.draft import set_attributes
+from bnaudit.load.onnx.draft import Source, attributes, may_be_merged, set_attributes
 from bnaudit.load.onnx.evaluate import FOLDABLE, evaluate
 from bnaudit.load.onnx.infer import infer
 from bnaudit.load.onnx.prepare import bypass
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROUNDS = 8
 """Each round feeds newly known shapes into inference; real graphs settle within three."""
+
+_RELAYOUTS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 _CONSTANT_TYPES: dict[str, type[np.generic]] = {
     "value_int": np.int64,
@@ -53,7 +55,7 @@ def _fold_once(draft: Draft) -> bool:
     for node in nodes:
         for index, name in enumerate(node.input):
             node.input[index] = aliases.get(name, name)
-        if node.op_type == "Identity":
+        if node.op_type == "Identity" and not _is_merged(draft, node):
             aliases[node.output[0]] = node.input[0]
             kept.append(node)
             continue
@@ -62,11 +64,34 @@ def _fold_once(draft: Draft) -> bool:
             kept.append(node)
         else:
             draft.constants.update(zip(node.output, folded, strict=False))
+            _keep_source(draft, node)
             changed |= node.op_type != "Constant"
     draft.nodes = kept
     bypass(draft, aliases)
     draft.prune()
     return changed
+
+
+def _is_merged(draft: Draft, node: NodeProto) -> bool:
+    """Whether it copies an initializer that PyTorch's TorchScript exporter stored for two layers."""
+    array = draft.constants.get(node.input[0])
+    return node.input[0] in draft.sources and array is not None and may_be_merged(array)
+
+
+def _keep_source(draft: Draft, node: NodeProto) -> None:
+    """An initializer that only changes its layout or type is still that initializer."""
+    source = draft.sources.get(node.input[0]) if node.input else None
+    if source is None or node.op_type not in _RELAYOUTS:
+        return
+    name = node.output[0]
+    if node.op_type == "Identity":
+        draft.sources[name] = Source(name)
+    elif node.op_type == "Transpose" and draft.constants[name].ndim == 2:
+        permutation = attributes(node).get("perm", [1, 0])
+        flipped = {"": "T", "T": ""}.get(source.layout, f"{source.layout}T")
+        draft.sources[name] = source._replace(layout=flipped) if permutation == [1, 0] else source
+    elif draft.constants[name].dtype.kind == "f":
+        draft.sources[name] = source._replace(layout=name)
 
 
 def _constant(
@@ -77,6 +102,8 @@ def _constant(
         return None
     if node.op_type == "Constant":
         return _literal(node)
+    if node.op_type == "Identity":
+        return [draft.constants[node.input[0]]]
     if node.op_type == "CastLike":
         _resolve_cast_like(draft, node)
     if node.op_type == "Shape":

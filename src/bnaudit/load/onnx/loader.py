@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from onnx import NodeProto
+
     from bnaudit.load.onnx.draft import Draft
     from bnaudit.load.onnx.prepare import Origin
 
@@ -52,7 +54,7 @@ def _load(path: Path) -> LoadedModel:
     check_batchnorms(draft, names)
     definitions = _definitions(draft, origins, names)
     absorb_scales(draft)
-    module, paths = assemble(draft, origins)
+    module, paths, holders = assemble(draft, origins)
     return LoadedModel(
         module=module,
         format="onnx",
@@ -60,6 +62,7 @@ def _load(path: Path) -> LoadedModel:
         outputs=outputs,
         batchnorms=definitions,
         labels={
+            **holders,
             **_weight_owners(draft, origins, paths),
             **{paths[key]: name for key, name in names.items() if key in paths},
         },
@@ -78,17 +81,23 @@ def _weight_owners(
     """Submodule path -> the module that the author's weight name points to, else the node's name."""
     owners: dict[str, str] = {}
     for node in draft.nodes:
-        weight = node.input[1] if len(node.input) > 1 else ""
         path = paths.get(node.name)
-        if path is None or weight not in draft.constants:
+        if path is None or len(node.input) < 2 or node.input[1] not in draft.constants:
             continue
-        prefix, _, own = weight.rpartition(".")
         origin = origins.get(node.name)
-        if prefix and own == "weight":
-            owners[path] = prefix
-        elif origin is not None and origin.name:
-            owners[path] = origin.name
+        # A weight that was computed leaves the bias to tell the layer.
+        owner = _prefix(draft, node, 1, "weight") or _prefix(draft, node, 2, "bias")
+        if owner or (origin is not None and origin.name):
+            owners[path] = owner or (origin.name if origin is not None else "")
     return owners
+
+
+def _prefix(draft: Draft, node: NodeProto, index: int, own: str) -> str:
+    """'layer1.0.conv1' where an input holds the initializer 'layer1.0.conv1.weight'."""
+    name = node.input[index] if index < len(node.input) else ""
+    source = draft.sources.get(name)
+    prefix, _, last = (source.name if source else name).rpartition(".")
+    return prefix if last == own else ""
 
 
 def normalise(draft: Draft) -> tuple[int | None, bool]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from bnaudit.load.onnx.draft import Draft, attributes
+from bnaudit.load.onnx.draft import Draft, attributes, is_uniform, may_be_merged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +73,33 @@ def constant(draft: Draft, node: NodeProto, index: int) -> NDArray[Any] | None:
 def tensor(array: NDArray[np.generic]) -> torch.Tensor:
     """A private copy: the arrays may be views into the file's bytes."""
     return torch.from_numpy(np.array(array))
+
+
+def shared(node: NodeProto, draft: Draft, index: int, array: NDArray[np.generic]) -> nn.Parameter:
+    """The parameter of an initializer: one for all nodes that read it.
+
+    Args:
+        node: who reads it.
+        draft: the graph, with the parameters made so far.
+        index: of the node's input.
+        array: its value, in the layout it is wanted in.
+    """
+    name = node.input[index]
+    source = draft.sources.get(name)
+    if source is None:
+        return parameter(array)
+    key: list[Hashable] = [source.name, array.shape, array.dtype.str, source.layout]
+    if source.layout == "T" and array is not draft.constants[name]:
+        key[-1] = ""  # flipped back
+    if may_be_merged(array):
+        # Such only count as shared together with the rest of the layer.
+        others = tuple(
+            draft.sources[n].name
+            for n in node.input[1:]
+            if n in draft.sources and n in draft.constants and not is_uniform(draft.constants[n])
+        )
+        key += [index, others or node.name]
+    return draft.parameters.setdefault(tuple(key), parameter(array))
 
 
 def parameter(array: NDArray[np.generic]) -> nn.Parameter:

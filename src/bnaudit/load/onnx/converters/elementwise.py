@@ -57,6 +57,22 @@ def thresholded_relu(node: NodeProto, _: Draft) -> Converted:
     return apply(node, lambda x: torch.where(x > alpha, x, torch.zeros_like(x)))
 
 
+def random_normal_like(node: NodeProto, _: Draft) -> Converted:
+    """Noise from the caller's random state: a seed of the file would be the same in every call."""
+    mean, scale = (float(options(node).get(key, d)) for key, d in (("mean", 0.0), ("scale", 1.0)))
+    return apply(node, lambda x: torch.randn_like(_floating(x)) * scale + mean)
+
+
+def random_uniform_like(node: NodeProto, _: Draft) -> Converted:
+    """Noise from the caller's random state: a seed of the file would be the same in every call."""
+    low, high = (float(options(node).get(key, d)) for key, d in (("low", 0.0), ("high", 1.0)))
+    return apply(node, lambda x: torch.rand_like(_floating(x)) * (high - low) + low)
+
+
+def _floating(x: torch.Tensor) -> torch.Tensor:
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
 def one_hot(node: NodeProto, _: Draft) -> Converted:
     """A new axis that holds the second value at the index, and the first elsewhere."""
     axis = int(options(node).get("axis", -1))

@@ -18,13 +18,14 @@ from bnaudit.load.onnx.converters.base import (
     constant,
     input_name,
     options,
-    parameter,
+    shared,
 )
 from bnaudit.load.onnx.converters.padding import explicit_pads, pad_zeros, split_pads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from onnx import NodeProto
 
     from bnaudit.load.onnx.draft import Draft
@@ -69,22 +70,36 @@ class Weighted(nn.Module):
         return self.label
 
 
-def _weighted(node: NodeProto, draft: Draft, function: Callable[..., torch.Tensor]) -> Converted:
+def _weighted(
+    node: NodeProto,
+    draft: Draft,
+    function: Callable[..., torch.Tensor],
+    *,
+    flipped: bool = False,
+) -> Converted:
     module = Weighted(function, node.op_type)
     fed = [node.input[0], input_name(node, 1), input_name(node, 2)]
     for index, name in ((1, "weight"), (2, "bias")):
         value = constant(draft, node, index)
-        if value is not None:
-            setattr(module, name, parameter(value))
-            fed[index] = ""
-    if module.bias is not None and _is_stray_bias(node, module.bias):
-        module.bias = None
+        if value is None:
+            continue
+        fed[index] = ""
+        if index == 1 and flipped:
+            value = value.T
+        if index == 1 or not _is_stray_bias(draft, node, value):
+            setattr(module, name, shared(node, draft, index, value))
     return Converted(module, tuple(fed))
 
 
-def _is_stray_bias(node: NodeProto, bias: torch.Tensor) -> bool:
-    """PyTorch 2.13's dynamo exporter gives a Conv3d without bias zeros of shape (channels, 2)."""
-    return node.op_type == "Conv" and bias.dim() > 1 and not bool(bias.any())
+def _is_stray_bias(draft: Draft, node: NodeProto, bias: NDArray[Any]) -> bool:
+    """Zeros that are no initializer of the file: the author's layer has no bias.
+
+    PyTorch's dynamo exporter gives one to every convolution, and that of PyTorch 2.13 gives a
+    Conv3d zeros of shape (channels, 2).
+    """
+    if bias.any():
+        return False
+    return not draft.is_authored(node.input[2]) or (node.op_type == "Conv" and bias.ndim > 1)
 
 
 def _spatial(draft: Draft, node: NodeProto) -> int:
@@ -177,5 +192,8 @@ def gemm(node: NodeProto, draft: Draft) -> Converted:
 def matmul(node: NodeProto, draft: Draft) -> Converted:
     """A product with a constant on the right is a layer with a weight."""
     if constant(draft, node, 1) is not None:
+        source = draft.sources.get(node.input[1])
+        if source is not None and source.layout == "T":  # a Linear: keep its weight as it was
+            return _weighted(node, draft, lambda x, weight, _: x @ weight.mT, flipped=True)
         return _weighted(node, draft, lambda x, weight, _: x @ weight)
     return apply(node, torch.matmul)

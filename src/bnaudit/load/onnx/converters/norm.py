@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnaudit.load.onnx.converters.base import Converted, apply, constant, options, parameter, tensor
+from bnaudit.load.onnx.converters.base import Converted, apply, constant, options, shared, tensor
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -29,21 +29,28 @@ class BatchNorm(_BatchNorm):
 
 
 class FunctionalBatchNorm(nn.Module):
-    """BatchNorm whose parameters are computed while the model runs."""
+    """BatchNorm some of whose inputs are computed while the model runs, such as the statistics."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
         self.epsilon = epsilon
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None)
 
     def forward(
         self,
         x: torch.Tensor,
-        gamma: torch.Tensor,
-        beta: torch.Tensor,
+        gamma: torch.Tensor | None,
+        beta: torch.Tensor | None,
         mean: torch.Tensor,
         var: torch.Tensor,
     ) -> torch.Tensor:
-        """ONNX's order of inputs."""
+        """ONNX's order of inputs; gamma and beta are None where they are held here, or missing."""
+        gamma = self.weight if gamma is None else gamma
+        beta = self.bias if beta is None else beta
         return functional.batch_norm(x, mean, var, gamma, beta, training=False, eps=self.epsilon)
 
 
@@ -62,12 +69,37 @@ def batch_normalization(node: NodeProto, draft: Draft) -> Converted:
     epsilon = _decimal(values.get("epsilon", _EPSILON))
     gamma, beta, mean, var = (constant(draft, node, index) for index in range(1, 5))
     if gamma is None or beta is None or mean is None or var is None:
-        return Converted(FunctionalBatchNorm(epsilon), tuple(node.input))
+        return _functional(node, draft, epsilon)
     # ONNX's momentum weighs the old value, PyTorch's the new one.
-    layer = BatchNorm(gamma.size, eps=epsilon, momentum=1 - float(values.get("momentum", 0.9)))
-    layer.weight, layer.bias = parameter(gamma), parameter(beta)
+    momentum = 1 - float(values.get("momentum", 0.9))
+    affine = not _is_filled_in(node, draft)
+    layer = BatchNorm(gamma.size, eps=epsilon, momentum=momentum, affine=affine)
+    if affine:
+        layer.weight = shared(node, draft, 1, gamma)
+        layer.bias = shared(node, draft, 2, beta)
+    # Not shared between calls: they tell which call of a layer this is.
     layer.running_mean, layer.running_var = tensor(mean), tensor(var)
     return Converted(layer, (node.input[0],))
+
+
+def _functional(node: NodeProto, draft: Draft, epsilon: float) -> Converted:
+    module, fed = FunctionalBatchNorm(epsilon), list(node.input)
+    filled_in = _is_filled_in(node, draft)
+    for index, name in ((1, "weight"), (2, "bias")):
+        value = constant(draft, node, index)
+        if value is not None:
+            fed[index] = ""
+            if not filled_in:
+                setattr(module, name, shared(node, draft, index, value))
+    return Converted(module, tuple(fed))
+
+
+def _is_filled_in(node: NodeProto, draft: Draft) -> bool:
+    """Ones and zeros that are no initializers: ONNX wants them where the layer has affine=False."""
+    gamma, beta = constant(draft, node, 1), constant(draft, node, 2)
+    if gamma is None or beta is None or any(map(draft.is_authored, node.input[1:3])):
+        return False
+    return bool((gamma == 1).all()) and not beta.any()
 
 
 def instance_normalization(node: NodeProto, _: Draft) -> Converted:

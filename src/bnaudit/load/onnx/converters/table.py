@@ -55,6 +55,8 @@ OWN: dict[str, Converter] = {
     "OneHot": elementwise.one_hot,
     "PRelu": elementwise.prelu,
     "Pad": padding.pad,
+    "RandomNormalLike": elementwise.random_normal_like,
+    "RandomUniformLike": elementwise.random_uniform_like,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "SequenceAt": shapes.sequence_at,
