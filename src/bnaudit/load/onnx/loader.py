@@ -11,7 +11,7 @@ from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
 from bnaudit.load.onnx.lift import lift, pin, static_batch
-from bnaudit.load.onnx.names import layer_names
+from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
 from bnaudit.load.onnx.prepare import prepare
 from bnaudit.load.onnx.read import read_model
@@ -49,10 +49,14 @@ def _load(path: Path) -> LoadedModel:
     inputs = input_specs(draft.inputs)
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
-    names = dict(zip(keys, layer_names([origins[key] for key in keys]), strict=True))
+    first_use = layers_by_use([origins[key] for key in keys])
+    layers = [key for key, first in zip(keys, first_use, strict=True) if origins[key] is first]
+    by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
+    by_origin = {id(origins[key]): name for key, name in by_layer.items()}
+    names = {key: by_origin[id(first)] for key, first in zip(keys, first_use, strict=True)}
     batch, lifted = normalise(draft)
     check_batchnorms(draft, names)
-    definitions = _definitions(draft, origins, names)
+    definitions = _definitions(draft, origins, by_layer)
     absorb_scales(draft)
     module, paths, holders = assemble(draft, origins)
     return LoadedModel(
@@ -67,7 +71,7 @@ def _load(path: Path) -> LoadedModel:
             **{paths[key]: name for key, name in names.items() if key in paths},
         },
         producer=writer,
-        facts={**described, "batchnorm_nodes": str(len(definitions))},
+        facts={**described, "batchnorm_nodes": str(len(keys))},
         notes=tuple(draft.notes),
         static_batch=batch,
         lifted=lifted,

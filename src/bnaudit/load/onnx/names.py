@@ -18,6 +18,17 @@ _REPEATED_CALL = re.compile(r"_\d+$")
 _SEPARATOR = re.compile(r"[._/:-]+[^._/:-]*$")
 
 
+def layers_by_use(origins: Sequence[Origin]) -> list[Origin]:
+    """For each BatchNorm node the first node of the same layer, itself where it is the first.
+
+    A layer that is called twice is two nodes on the same statistics (gamma and beta may be constants made
+    up for each node). An exporter that stores equal
+    weights of several layers once makes them look alike too; it records other scopes for them.
+    """
+    first: dict[tuple[object, ...], Origin] = {}
+    return [first.setdefault((o.inputs[3:5], _from_scopes(o)), o) for o in origins]
+
+
 def layer_names(origins: Sequence[Origin]) -> list[str]:
     """One unique name for each BatchNorm node, in their order.
 

@@ -130,7 +130,7 @@ class Net(nn.Module):
 
 
 LAYERS = ["stem.1", "blocks.0.bn1", "blocks.0.tail.1.0", "blocks.1.bn1", "blocks.1.tail.1.0",
-          "shared", "shared#2", "side.1"]  # fmt: skip
+          "shared", "side.1"]  # fmt: skip
 
 
 def network(*, trained: bool) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
