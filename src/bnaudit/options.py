@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
+from bnaudit.judge.policy import DEFAULT_POLICY, Policy
 from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.records.finding import Severity
 
@@ -43,6 +44,7 @@ class AuditOptions:
         channels: keep per-channel arrays.
         fail_on: severity from which findings fail the audit; None never.
         allow_no_bn: a model without BatchNorm passes.
+        policy: which rules judge, how strictly, and where they are silent.
     """
 
     data: Any = None
@@ -62,6 +64,7 @@ class AuditOptions:
     channels: bool = False
     fail_on: Severity | None = Severity.ERROR
     allow_no_bn: bool = False
+    policy: Policy = DEFAULT_POLICY
 
     def __post_init__(self) -> None:
         for name, coerce in _COERCE.items():

@@ -94,7 +94,7 @@ def audit_loaded(
         RunError: the model cannot be run or measured.
     """
     if not loaded.batchnorms and loaded.format != "module":
-        return _judged(_empty_report(loaded, label, options))
+        return _judged(_empty_report(loaded, label, options), options)
     clock = _Clock()
     placed = place_model(loaded, options)
     with _own_autograd(placed.device.type), untouched(placed.module):
@@ -102,9 +102,9 @@ def audit_loaded(
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
-            return _judged(_nothing_executed(loaded, label, options, collected))
+            return _judged(_nothing_executed(loaded, label, options, collected), options)
         measured = measure_all(session, collected, options, progress, clock.stage)
-    return _judged(full_report(session, measured, label, options, clock.seconds))
+    return _judged(full_report(session, measured, label, options, clock.seconds), options)
 
 
 @contextmanager
@@ -148,5 +148,11 @@ def _empty_report(
     )
 
 
-def _judged(report: Report) -> Report:
-    return replace(report, findings=judge(report))
+def _judged(report: Report, options: AuditOptions) -> Report:
+    verdicts = judge(report, options.policy)
+    return replace(
+        report,
+        findings=verdicts.findings,
+        suppressed=verdicts.suppressed,
+        rules_not_run=verdicts.not_run,
+    )

@@ -32,6 +32,10 @@ class Finding:
         fix: one concrete remedy.
         observed: the number that was compared, or None where the rule compares none.
         threshold: what it was compared with.
+        channels: the channels it is about, empty for all or none in particular.
+        interval: lower and upper quartile of `observed` over the batches, or its sampling interval;
+            None where it is exact.
+        confidence: how sure the finding is, one clause ("read from the file", "in all 8 batches").
     """
 
     rule: str
@@ -42,3 +46,34 @@ class Finding:
     fix: str
     observed: float | None = None
     threshold: float | None = None
+    channels: tuple[int, ...] = ()
+    interval: tuple[float, float] | None = None
+    confidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A finding that the configuration silences: counted and shown, never dropped.
+
+    Attributes:
+        finding: what would have been reported.
+        by: what silences it, as the user wrote it ("ignore: BN009", "layers 'head.*': BN009").
+    """
+
+    finding: Finding
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNotRun:
+    """A rule that could not judge this report.
+
+    Attributes:
+        rule: its id.
+        name: its name.
+        reason: why ("synthetic data says nothing about drift").
+    """
+
+    rule: str
+    name: str
+    reason: str

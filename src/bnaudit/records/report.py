@@ -10,7 +10,8 @@ from bnaudit.records.values import NOT_REQUESTED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnaudit.records.finding import Finding, Severity
+    from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
+    from bnaudit.records.inspection import Inspection
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.twins import Twin
     from bnaudit.records.values import Metric, Skipped
@@ -136,6 +137,9 @@ class Report:
         failure: why the audit is incomplete, or None.
         twins: the model against itself with BatchNorm's backward replaced, where asked for.
         gradient_scale: |dL/dz| at the first measured layer over that at the last.
+        inspection: what the file stores, where it was read.
+        suppressed: findings that the configuration silences.
+        rules_not_run: rules that had nothing to judge by, and why.
     """
 
     model: ModelInfo
@@ -147,6 +151,9 @@ class Report:
     failure: Failure | None = None
     twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
     gradient_scale: Metric = NOT_REQUESTED
+    inspection: Inspection | None = None
+    suppressed: tuple[Suppressed, ...] = ()
+    rules_not_run: tuple[RuleNotRun, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -65,6 +65,8 @@ def test_top_level_keys_and_tool() -> None:
         "layers",
         "twins",
         "findings",
+        "suppressed",
+        "rules_not_run",
         "summary",
         "failure",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         f"{named} {verb} fewer than {MINIMUM} values per channel in a batch (least: m = {worst.m} at "
         f"{worst.label}); {whose} statistics are mostly noise, and {whose} ratios describe the batch size.",
         layer=few[0].label if len(few) == 1 else None,
-        severity=Severity.ERROR if worst.m == 1 else None,
+        severity=Severity.ERROR if worst.m == 1 else rule.severity,
         observed=float(worst.m),
         threshold=float(MINIMUM),
     )
@@ -40,6 +40,7 @@ RULE = Rule(
     id="BN102",
     name="few-values",
     severity=Severity.WARNING,
+    needs=Needs.RUN,
     summary="Looks for layers with too few values per channel (batch size times spatial positions).",
     why="Batch statistics of m values leave (m-2)/m of a random gradient; at m = 2 next to nothing "
     "survives, and at m = 1 BatchNorm cannot be evaluated and PyTorch refuses to train.",

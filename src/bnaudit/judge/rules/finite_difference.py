@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FiniteDifference, FirstOrder
 
@@ -37,6 +37,7 @@ RULE = Rule(
     id="BN103",
     name="finite-difference",
     severity=Severity.ERROR,
+    needs=Needs.RUN,
     summary="Compares the predicted reduction with finite differences, where --verify-gradients took them.",
     why="Finite differences use no backward pass of any kind. If they contradict the closed form, the "
     "model's forward is not a function of its input alone (randomness, state), or its gradient is not the "

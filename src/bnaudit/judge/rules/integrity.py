@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 
@@ -45,6 +45,7 @@ RULE = Rule(
     id="BN101",
     name="integrity",
     severity=Severity.ERROR,
+    needs=Needs.RUN,
     summary="Checks autograd's gradients and curvature of each layer against BatchNorm's closed forms.",
     why="The closed forms are equalities. Where one does not hold, something else than BatchNorm was "
     "measured: a wrong capture, a custom backward, or numbers beyond the precision of the run.",

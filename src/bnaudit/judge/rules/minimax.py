@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 
@@ -33,6 +33,7 @@ RULE = Rule(
     id="BN104",
     name="minimax-bound",
     severity=Severity.ERROR,
+    needs=Needs.RUN,
     summary="Checks that no weight gradient exceeds the minimax bound of Theorem 4.4.",
     why="The bound is a theorem: |U'g| is at most the spectral norm of U times |g|. A violation means that "
     "the spectral norm or the gradient was not measured rightly.",

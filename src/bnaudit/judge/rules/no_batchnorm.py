@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     yield rule.finding(
         message,
         fix=fix,
-        severity=Severity.INFO if report.allow_no_bn else None,
+        severity=Severity.INFO if report.allow_no_bn else rule.severity,
         observed=0.0,
         threshold=1.0,
     )
@@ -74,6 +74,7 @@ RULE = Rule(
     id="BN001",
     name="no-batchnorm",
     severity=Severity.ERROR,
+    needs=Needs.RUN,
     summary="Reports a model in which no BatchNorm is left.",
     why="A file without BatchNorm says nothing about the network that was trained: exporters fold "
     "BatchNorm into the weights by default, and an audit of such a file would be silently empty.",

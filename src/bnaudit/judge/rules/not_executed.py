@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.rule import Rule
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ RULE = Rule(
     id="BN002",
     name="not-executed",
     severity=Severity.INFO,
+    needs=Needs.RUN,
     summary="Lists BatchNorm layers that no sample batch went through.",
     why="They are not audited. An auxiliary head that only trains is normal; anything else is dead "
     "weight or a branch that the sample data does not reach.",

@@ -12,7 +12,7 @@ from bnaudit.render.json_v1.twins import twins_entry
 from bnaudit.render.json_v1.values import Json, Skips, finite, metric
 
 if TYPE_CHECKING:
-    from bnaudit.records.finding import Finding
+    from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
     from bnaudit.records.report import DataInfo, Failure, LossInfo, ModelInfo, Report, RunInfo
 
 SCHEMA = "bnaudit.report/1"
@@ -35,7 +35,9 @@ def report_to_json(report: Report, *, channels: bool = False) -> str:
         "run": None if report.run is None else _run(report.run),
         "layers": [layer_entry(layer, channels=channels) for layer in report.layers],
         "twins": twins_entry(report.twins),
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [finding_entry(finding) for finding in report.findings],
+        "suppressed": [suppressed_entry(entry) for entry in report.suppressed],
+        "rules_not_run": [not_run_entry(entry) for entry in report.rules_not_run],
         "summary": summary_entry(report),
         "failure": None if report.failure is None else _failure(report.failure),
     }
@@ -104,7 +106,9 @@ def _loss(loss: LossInfo, skips: Skips) -> Json:
     }
 
 
-def _finding(finding: Finding) -> Json:
+def finding_entry(finding: Finding) -> Json:
+    """One finding."""
+    interval = finding.interval
     return {
         "rule": finding.rule,
         "name": finding.name,
@@ -114,7 +118,20 @@ def _finding(finding: Finding) -> Json:
         "fix": finding.fix,
         "observed": finite(finding.observed),
         "threshold": finite(finding.threshold),
+        "channels": list(finding.channels),
+        "interval": None if interval is None else [finite(bound) for bound in interval],
+        "confidence": finding.confidence,
     }
+
+
+def suppressed_entry(suppressed: Suppressed) -> Json:
+    """A silenced finding, and by what."""
+    return {"finding": finding_entry(suppressed.finding), "by": suppressed.by}
+
+
+def not_run_entry(entry: RuleNotRun) -> Json:
+    """A rule that had nothing to judge by."""
+    return {"rule": entry.rule, "name": entry.name, "reason": entry.reason}
 
 
 def _failure(failure: Failure) -> Json:
