@@ -24,10 +24,12 @@ LAYERS: dict[str, set[str]] = {
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
-    "cli": {"load", "records", "render", "judge", "initialisation"},
+    "config": {"judge", "records", "render"},
+    "cli": {"config", "load", "records", "render", "judge", "initialisation"},
 }
 """`Report.to_json` asks a renderer when it is called; `load.batchnorms` asks `tap.scripted` what a
-scripted BatchNorm looks like; `data.row_check` runs the model as `measure` does."""
+scripted BatchNorm looks like; `config` takes the names of formats from `render`; `data.row_check`
+runs the model as `measure` does."""
 
 
 def loaded_by(code: str) -> set[str]:

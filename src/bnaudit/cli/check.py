@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bnaudit.cli import common
+from bnaudit.cli.configured import configuration, configured, settled, tell_notes
 from bnaudit.cli.params import LAYER_COUNT, METRIC_NAMES, Output
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.metrics import DEFAULT, METRICS
@@ -101,6 +102,8 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     help="What goes to stdout.",
 )
 @common.outputs
+@common.select
+@common.ignore
 @click.option(
     "--fail-on",
     type=click.Choice([*_FAIL_ON, "never"]),
@@ -111,6 +114,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @click.option(
     "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a model without BatchNorm."
 )
+@configured()
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
@@ -129,6 +133,8 @@ def command(model: Path, **given: Any) -> int:
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
     from bnaudit.cli.execute import Presentation, execute
 
+    tell_notes(configuration(), quiet=given["quiet"])
+    given = settled(given)
     outputs: tuple[Output, ...] = given["outputs"]
     presentation = Presentation(
         stdout_format=given["stdout_format"],
@@ -144,7 +150,9 @@ def command(model: Path, **given: Any) -> int:
 
 def _options(given: dict[str, Any]) -> AuditOptions:
     from bnaudit.cli.user_code import user_data, user_object
+    from bnaudit.config.policy import policy_of
 
+    select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     return AuditOptions(
         data=user_data(given["data"]),
         labels=given["labels"],
@@ -163,4 +171,5 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         channels=given["channels"],
         fail_on=_FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
+        policy=policy_of(configuration(), select, ignore),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnaudit.cli.params import INPUT_SHAPE, OUTPUT
+from bnaudit.cli.params import INPUT_SHAPE, OUTPUT, RULE_ENTRIES
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,10 +39,27 @@ outputs = click.option(
     multiple=True,
     help="Also write the report to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
 )
+select = click.option(
+    "--select",
+    type=RULE_ENTRIES,
+    multiple=True,
+    help="Run only these rules: ids, names or beginnings of ids (BN1), by commas. Repeatable.",
+)
+ignore = click.option(
+    "--ignore",
+    type=RULE_ENTRIES,
+    multiple=True,
+    help="Suppress the findings of these rules: they are counted and shown, but fail nothing.",
+)
 progress = click.option(
     "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
 )
 quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+
+
+def joined(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What repeated options with lists say together."""
+    return tuple(dict.fromkeys(entry for group in groups for entry in group))
 
 
 def shapes_by_name(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
