@@ -18,7 +18,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 LAYERS: dict[str, set[str]] = {
     "records": {"render"},
     "judge": {"records"},
-    "render": {"records"},
+    "render": {"records", "judge"},
     "load": {"tap"},
     "tap": {"records"},
     "data": {"load", "records", "measure", "tap"},

@@ -37,7 +37,8 @@ outputs = click.option(
     "outputs",
     type=OUTPUT,
     multiple=True,
-    help="Also write the report to a file, as JSON or table by its suffix (.json, .txt). Repeatable.",
+    help="Also write the report to a file, in the format that its suffix says (.txt, .json, .sarif, .xml "
+    "for JUnit, .md), or FORMAT=FILE. Repeatable.",
 )
 select = click.option(
     "--select",

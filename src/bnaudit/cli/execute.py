@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnaudit.cli.streams import (
+    append_step_summary,
     color_wanted,
     stdout_reserved,
     table_width,
@@ -39,7 +40,7 @@ class Presentation:
     """What to show where.
 
     Attributes:
-        stdout_format: "table", "json" or "none".
+        stdout_format: a name of `bnaudit.render.formats.FORMATS`, or "none".
         outputs: files to write as well.
         color: "auto", "always" or "never".
         progress: whether to show progress on stderr.
@@ -133,6 +134,8 @@ def _present(report: Report, presentation: Presentation, options: AuditOptions) 
             channels=options.channels,
         )
         write_stdout(FORMATS[wanted].render(report, style))
+        if wanted == "github":
+            append_step_summary(lambda: FORMATS["markdown"].render(report, style))
     if failed:  # told last: what was measured is on stdout all the same
         raise failed[0]
 

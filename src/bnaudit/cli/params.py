@@ -12,9 +12,7 @@ import click
 from bnaudit.config.rule_kinds import names_rule, nearest_rule
 from bnaudit.judge.rules import RULES
 from bnaudit.metrics import METRICS
-from bnaudit.render.formats import FORMATS
-
-_FORMAT_BY_SUFFIX = {f.suffix: name for name, f in FORMATS.items()}
+from bnaudit.render.formats import FORMATS, format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +33,20 @@ class _OutputType(click.ParamType[Output]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Output:
-        """`report.json` -> JSON; the folder is checked now, not after minutes of measuring."""
-        path = Path(value)
-        if path.suffix.lower() not in _FORMAT_BY_SUFFIX:
-            known = ", ".join(_FORMAT_BY_SUFFIX)
-            self.fail(f"{value}: the suffix says no format (known: {known})", param, ctx)
+        """`report.json` or `junit=report.log`; the folder is checked now, not after minutes of measuring."""
+        named, separator, rest = str(value).partition("=")
+        if separator and named in FORMATS:
+            path, format_name = Path(rest), named
+        else:
+            path, format_name = Path(value), format_of(str(value)) or ""
+        if not format_name:
+            known = ", ".join(f.suffix for f in FORMATS.values() if f.suffix)
+            self.fail(
+                f"{value}: the suffix says no format (known: {known}; or FORMAT=FILE)", param, ctx
+            )
         if not path.parent.is_dir() or path.is_dir():
             self.fail(f"{value}: cannot be written: no such folder, or a folder itself", param, ctx)
-        return Output(path, _FORMAT_BY_SUFFIX[path.suffix.lower()])
+        return Output(path, format_name)
 
 
 class _InputShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):

@@ -6,14 +6,18 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PIPED_WIDTH = 100
+_SUMMARY_LIMIT = 2**20  # bytes that GitHub takes of one step
 _NARROWEST = 60
 
 
@@ -81,3 +85,22 @@ def write_stdout(text: str) -> None:
             raise UsageError(
                 f"stdout: cannot be written ({error.strerror})", hint="-o FILE writes a report too"
             ) from error
+
+
+def append_step_summary(render: Callable[[], str]) -> None:
+    """Adds Markdown to the step's summary where GitHub Actions offers a file for it.
+
+    A summary that cannot be written, or has no room left, is no reason to fail the step.
+    """
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        return
+    data = render().encode("utf-8", "replace")
+    try:
+        path = Path(name)
+        used = path.stat().st_size if path.exists() else 0
+        if used + len(data) <= _SUMMARY_LIMIT:
+            with path.open("ab") as file:
+                file.write(data)
+    except OSError as error:
+        click.echo(f"note: the step summary cannot be written ({error.strerror})", err=True)

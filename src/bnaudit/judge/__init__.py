@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
 
 
+NOT_SELECTED = "not selected"
+"""The user's own choice: to be listed for machines, and no news for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """What the rules say.
@@ -43,6 +47,7 @@ def judge(report: Report, policy: Policy = DEFAULT_POLICY) -> Verdicts:
     """
     found: list[tuple[Rule, Finding]] = []
     not_run: list[RuleNotRun] = []
+    not_run += _unselected(policy)
     for rule in policy.selected(RULES):
         reason = _obstacle(rule, report)
         if reason is not None:
@@ -63,6 +68,7 @@ def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) ->
     """
     found: list[tuple[Rule, Finding]] = []
     not_run: list[RuleNotRun] = []
+    not_run += _unselected(policy)
     for rule in policy.selected(RULES):
         reason = rule.not_applicable(inspection) if rule.not_applicable else None
         if rule.inspect is None:
@@ -74,6 +80,11 @@ def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) ->
         else:
             found += [(rule, finding) for finding in rule.inspect(rule, inspection)]
     return _verdicts(found, not_run, policy)
+
+
+def _unselected(policy: Policy) -> list[RuleNotRun]:
+    run = {rule.id for rule in policy.selected(RULES)}
+    return [RuleNotRun(r.id, r.name, NOT_SELECTED) for r in RULES if r.id not in run]
 
 
 def _obstacle(rule: Rule, report: Report) -> str | None:

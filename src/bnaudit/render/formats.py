@@ -33,11 +33,13 @@ class Format:
     """One output format.
 
     Attributes:
-        suffix: file names that end so are written in it.
+        suffix: file names that end so are written in it; None where only its name says it.
+        summary: what it is for, a few words of `--help`.
         render: makes the document.
     """
 
-    suffix: str
+    suffix: str | None
+    summary: str
     render: Callable[[Report, Style], str]
 
 
@@ -49,7 +51,44 @@ def _json(report: Report, style: Style) -> str:
     return report.to_json(channels=style.channels)
 
 
+def _sarif(report: Report, _: Style) -> str:
+    from bnaudit.render.sarif import report_to_sarif
+
+    return report_to_sarif(report)
+
+
+def _junit(report: Report, _: Style) -> str:
+    from bnaudit.render.junit import report_to_junit
+
+    return report_to_junit(report)
+
+
+def _markdown(report: Report, _: Style) -> str:
+    from bnaudit.render.markdown import report_to_markdown
+
+    return report_to_markdown(report)
+
+
+def _github(report: Report, _: Style) -> str:
+    from bnaudit.render.github import report_to_github
+
+    return report_to_github(report)
+
+
 FORMATS: dict[str, Format] = {
-    "table": Format(".txt", _table),
-    "json": Format(".json", _json),
+    "table": Format(".txt", "for people", _table),
+    "json": Format(".json", "for programs", _json),
+    "sarif": Format(".sarif", "for code scanning", _sarif),
+    "junit": Format(".xml", "for test reports", _junit),
+    "markdown": Format(".md", "for pull-request comments", _markdown),
+    "github": Format(None, "annotations of GitHub Actions", _github),
 }
+
+
+def format_of(file_name: str) -> str | None:
+    """The format that a file name's suffix stands for, or None."""
+    name = file_name.lower()
+    if name.endswith(".sarif.json"):
+        return "sarif"
+    endings = ((f.suffix, key) for key, f in FORMATS.items() if f.suffix is not None)
+    return next((key for suffix, key in endings if name.endswith(suffix)), None)

@@ -1,0 +1,74 @@
+"""Workflow commands of GitHub Actions: annotations beside the run.
+
+GitHub shows ten annotations of each kind per step and drops the rest without a word: the tenth says what
+is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.records.finding import Severity
+from bnaudit.render.outcome import artifact_path, outcome_of, sentence_of
+from bnaudit.render.table.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.inspection import InspectionReport
+    from bnaudit.records.report import Report
+    from bnaudit.render.outcome import Outcome
+
+SHOWN = 10
+"""Annotations of one kind that GitHub shows for a step."""
+
+_COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
+
+
+def report_to_github(report: Report | InspectionReport) -> str:
+    """Annotations, worst first, then the verdict as a plain line of the log."""
+    outcome = outcome_of(report)
+    return "".join(f"{line}\n" for line in _lines(outcome))
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    failed = outcome.failure
+    if failed is not None:
+        hint = f" ({failed.hint})" if failed.hint else ""
+        yield _command("error", outcome, "bnaudit failed", f"{failed.message}{hint}")
+    for severity in sorted(_COMMANDS, reverse=True):
+        found = [finding for finding in outcome.findings if finding.severity is severity]
+        used = 1 if failed is not None and severity is Severity.ERROR else 0
+        yield from _annotations(found, SHOWN - used, outcome)
+    # A line that begins with "::" would be taken as a command.
+    yield f"bnaudit: {_data(outcome.headline)}"
+
+
+def _annotations(found: Sequence[Finding], room: int, outcome: Outcome) -> Iterator[str]:
+    shown = found if len(found) <= room else found[: room - 1]
+    for finding in shown:
+        title = f"{finding.rule} {finding.name}"
+        command = _COMMANDS[finding.severity]
+        yield _command(command, outcome, title, sentence_of(finding))
+    left = found[len(shown) :]
+    if left:
+        rules = ", ".join(dict.fromkeys(f"{f.rule} {f.name}" for f in left))
+        noun = f"more {left[0].severity.label} finding"
+        text = f"{plural(len(left), noun)} ({rules}): see the report"
+        yield _command(_COMMANDS[left[0].severity], outcome, "bnaudit", text)
+
+
+def _command(command: str, outcome: Outcome, title: str, message: str) -> str:
+    file = _property(artifact_path(outcome.path))
+    return f"::{command} file={file},line=1,title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    """Escaped as the runner's toolkit does; other control characters would reach the log's viewer."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped)
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

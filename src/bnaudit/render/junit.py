@@ -1,0 +1,96 @@
+"""JUnit XML: a test suite per model, a test case per layer and rule, as CI systems show them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET  # written, never parsed
+
+from bnaudit.judge.rules import RULES
+from bnaudit.render.outcome import MODEL, outcome_of, sentence_of
+
+if TYPE_CHECKING:
+    from bnaudit.records.finding import Finding, Suppressed
+    from bnaudit.records.inspection import InspectionReport
+    from bnaudit.records.report import Report
+    from bnaudit.render.outcome import Outcome
+
+# XML 1.0 has no way to write these, escaped or not.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def report_to_junit(report: Report | InspectionReport) -> str:
+    """One document. Findings that fail the step are failures; others are in a passing case's output."""
+    outcome = outcome_of(report)
+    root = ET.Element("testsuites", name="bnaudit")
+    suite = ET.SubElement(root, "testsuite", name=_text(outcome.path))
+    if outcome.failure is not None:
+        case = _case(suite, outcome, MODEL, "audit")
+        error = ET.SubElement(case, "error", type="failure", message=_text(outcome.failure.message))
+        error.text = _text(outcome.failure.hint or "")
+    reasons = {entry.rule: entry.reason for entry in outcome.rules_not_run}
+    for rule, name in _rules(outcome):
+        if rule in reasons:
+            case = _case(suite, outcome, MODEL, f"{rule} {name}")
+            ET.SubElement(case, "skipped", message=_text(reasons[rule]))
+        elif outcome.failure is None:
+            _judged(suite, outcome, rule, name)
+    _count(root, suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _rules(outcome: Outcome) -> list[tuple[str, str]]:
+    """(id, name) of every rule, and of rules that only the report knows."""
+    reported = [*outcome.findings, *(entry.finding for entry in outcome.suppressed)]
+    known = [(rule.id, rule.name) for rule in RULES]
+    return list(dict.fromkeys([*known, *((f.rule, f.name) for f in reported)]))
+
+
+def _judged(suite: ET.Element, outcome: Outcome, rule: str, name: str) -> None:
+    """A case for the model and for each layer; one that nothing speaks against passes."""
+    found: dict[str, list[Finding]] = {}
+    silenced: dict[str, list[Suppressed]] = {}
+    for finding in outcome.findings:
+        if (finding.rule, finding.name) == (rule, name):
+            found.setdefault(finding.layer or MODEL, []).append(finding)
+    for entry in outcome.suppressed:
+        if (entry.finding.rule, entry.finding.name) == (rule, name):
+            silenced.setdefault(entry.finding.layer or MODEL, []).append(entry)
+    for where in dict.fromkeys((MODEL, *outcome.layers, *found, *silenced)):
+        case = _case(suite, outcome, where, f"{rule} {name}")
+        failing = [f for f in found.get(where, []) if outcome.fails(f)]
+        passing = [f for f in found.get(where, []) if not outcome.fails(f)]
+        if failing:
+            message = "; ".join(finding.message for finding in failing)
+            failure = ET.SubElement(case, "failure", type=_text(name), message=_text(message))
+            failure.text = _text("\n".join(_line(finding) for finding in failing))
+        elif where in silenced and not passing:
+            by = ", ".join(sorted({entry.by for entry in silenced[where]}))
+            ET.SubElement(case, "skipped", message=_text(f"suppressed by {by}"))
+        if passing:
+            ET.SubElement(case, "system-out").text = _text("\n".join(map(_line, passing)))
+
+
+def _case(suite: ET.Element, outcome: Outcome, where: str, name: str) -> ET.Element:
+    # Dots in a class name become folders in most viewers: the model's path and the layer stay whole.
+    owner = f"{outcome.path}::{where}"
+    return ET.SubElement(suite, "testcase", classname=_text(owner), name=_text(name), time="0")
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.severity.label}: {sentence_of(finding)}"
+
+
+def _count(root: ET.Element, suite: ET.Element) -> None:
+    """The totals that viewers expect on both levels."""
+    counts = {"tests": len(suite.findall("testcase"))}
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        counts[attribute] = len(suite.findall(f"testcase/{tag}"))
+    for element in (root, suite):
+        for attribute, number in counts.items():
+            element.set(attribute, str(number))
+
+
+def _text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,157 @@
+"""GitHub-flavoured Markdown: a pull-request comment, or a step summary.
+
+GitHub takes 65,536 characters a comment; rows that would not fit are counted instead.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.values import Skipped
+from bnaudit.render.outcome import outcome_of
+from bnaudit.render.summary import gain_of, gain_statistics
+from bnaudit.render.table.numbers import error_size, significant
+from bnaudit.render.table.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.layer import LayerReport
+    from bnaudit.records.report import Report
+    from bnaudit.records.values import Metric
+    from bnaudit.render.outcome import Outcome
+
+LIMIT = 65_536
+"""Characters of a comment on GitHub."""
+
+_FINDINGS = 40_000
+_ROOM = 1_500  # for headings, and the lines that say what was left out
+
+
+def report_to_markdown(report: Report | InspectionReport) -> str:
+    """Verdict, findings as a table, then everything else folded away."""
+    outcome = outcome_of(report)
+    parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
+    if outcome.failure is not None:
+        parts.append(_failure(outcome))
+    if outcome.findings:
+        parts.append(_findings(outcome.findings))
+    parts += [_folded(title, body) for title, body in _asides(outcome)]
+    text = "\n\n".join(parts) + "\n"
+    if isinstance(report, InspectionReport) or not report.layers:
+        return text
+    rows = _layer_rows(report, LIMIT - len(text) - _ROOM)
+    return f"{text}\n{_folded(plural(len(report.layers), 'layer'), rows)}\n"
+
+
+def _failure(outcome: Outcome) -> str:
+    failure = outcome.failure
+    if failure is None:
+        return ""
+    hint = f"\n\n{_escaped(failure.hint)}" if failure.hint else ""
+    return f"The audit stopped: {_escaped(failure.message)}{hint}"
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    head = "| | rule | layer | finding | fix |\n|---|---|---|---|---|\n"
+    rows = [_finding(finding) for finding in findings]
+    kept, left = _fitting(rows, _FINDINGS)
+    more = f"\n\n… and {plural(left, 'more finding')}." if left else ""
+    return head + "\n".join(kept) + more
+
+
+def _finding(finding: Finding) -> str:
+    layer = _code(finding.layer) if finding.layer else "model"
+    sure = f" *({_escaped(finding.confidence)})*" if finding.confidence else ""
+    cells = (
+        finding.severity.label,
+        f"{finding.rule} {finding.name}",
+        layer,
+        _escaped(finding.message) + sure,
+        _escaped(finding.fix),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _asides(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    if outcome.suppressed:
+        lines = [
+            f"- {s.finding.rule} {s.finding.name} at {_code(s.finding.layer or 'model')}: "
+            f"{_escaped(s.by)}"
+            for s in outcome.suppressed
+        ]
+        yield f"{plural(len(lines), 'finding')} suppressed", _listed(lines)
+    if outcome.rules_not_run:
+        lines = [f"- {r.rule} {r.name}: {_escaped(r.reason)}" for r in outcome.rules_not_run]
+        yield f"{plural(len(lines), 'rule')} not run", _listed(lines)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    kept, left = _fitting(lines, LIMIT // 10)
+    return "\n".join(kept) + (f"\n- … and {left} more" if left else "")
+
+
+def _layer_rows(report: Report, room: int) -> str:
+    statistics = gain_statistics(report)
+    head = (
+        f"| layer | channels | median gamma/sigma ({statistics}) | predicted | measured | residual |"
+        "\n|---|--:|--:|--:|--:|--:|\n"
+    )
+    rows = []
+    for layer in report.layers:
+        gain = gain_of(layer, statistics)
+        middle = "–" if isinstance(gain, Skipped) else _number(gain.median)
+        rows.append(
+            f"| {_code(layer.label)} | {layer.channels} | {middle} | {_first_order(layer)} |"
+        )
+    kept, left = _fitting(rows, room)
+    return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
+
+
+def _first_order(layer: LayerReport) -> str:
+    order = layer.first_order
+    if isinstance(order, Skipped):
+        return "– | – | –"
+    residual = "–" if isinstance(order.residual, Skipped) else error_size(order.residual)
+    return f"{_number(order.predicted)} | {_number(order.measured)} | {residual}"
+
+
+def _number(value: Metric) -> str:
+    return "–" if isinstance(value, Skipped) else significant(value.median)
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _fitting(rows: Sequence[str], room: int) -> tuple[list[str], int]:
+    """As many rows as fit, and how many do not."""
+    kept: list[str] = []
+    for row in rows:
+        room -= len(row) + 1
+        if room < 0:
+            break
+        kept.append(row)
+    return kept, len(rows) - len(kept)
+
+
+def _code(text: str) -> str:
+    """A code span that no letter of the text can end; pipes end a cell even inside one."""
+    clean = _printable(text).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", clean)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if clean.startswith("`") or clean.endswith("`") else ""
+    return f"{fence}{pad}{clean}{pad}{fence}"
+
+
+def _escaped(text: str) -> str:
+    """Plain text: no markup, no HTML, and nobody is notified by an @."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", _printable(text))
+    return escaped.replace("@", "@\u200b")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

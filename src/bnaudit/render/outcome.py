@@ -1,0 +1,117 @@
+"""What every CI format needs of a report: findings, where they are, and whether they fail the step.
+
+An audit and an inspection look the same from here, so each format is written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnaudit.records.finding import Severity
+from bnaudit.records.inspection import InspectionReport
+from bnaudit.render.table.text import plural
+from bnaudit.render.table.verdict import verdict_line
+
+if TYPE_CHECKING:
+    from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
+    from bnaudit.records.report import Failure, Report
+
+MODEL = "model"
+"""Where a finding is that belongs to no layer."""
+
+_NO_BATCHNORM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A report as a CI system sees it.
+
+    Attributes:
+        command: what made it, "check" or "inspect".
+        path: the model, as the user typed it.
+        headline: verdict and counts, one sentence.
+        layers: labels of the layers that were looked at.
+        findings: worst first.
+        suppressed: findings that the configuration silences.
+        rules_not_run: rules that had nothing to judge by.
+        fail_on: severity that fails the step, or None.
+        exit_code: what the command exits with.
+        failure: why the audit is incomplete, or None.
+    """
+
+    command: str
+    path: str
+    headline: str
+    layers: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Suppressed, ...]
+    rules_not_run: tuple[RuleNotRun, ...]
+    fail_on: Severity | None
+    exit_code: int
+    failure: Failure | None = None
+
+    def fails(self, finding: Finding) -> bool:
+        """Whether this finding is a reason for the exit code."""
+        if self.exit_code == _NO_BATCHNORM:
+            return finding.severity is Severity.ERROR
+        return self.fail_on is not None and finding.severity >= self.fail_on
+
+
+def outcome_of(report: Report | InspectionReport) -> Outcome:
+    """The outcome of an audit or of an inspection."""
+    if isinstance(report, InspectionReport):
+        return Outcome(
+            command="inspect",
+            path=report.inspection.path,
+            headline=_inspected(report),
+            layers=tuple(layer.name for layer in report.inspection.batchnorms),
+            findings=report.findings,
+            suppressed=report.suppressed,
+            rules_not_run=report.rules_not_run,
+            fail_on=report.fail_on,
+            exit_code=report.exit_code,
+        )
+    word, _, sentence = verdict_line(report)
+    return Outcome(
+        command="check",
+        path=report.model.path,
+        headline=f"{word}: {sentence}",
+        layers=tuple(layer.label for layer in report.layers),
+        findings=report.findings,
+        suppressed=report.suppressed,
+        rules_not_run=report.rules_not_run,
+        fail_on=report.fail_on,
+        exit_code=report.exit_code,
+        failure=report.failure,
+    )
+
+
+def _inspected(report: InspectionReport) -> str:
+    word = {0: "PASS", 1: "FAIL", 3: "NOTHING TO AUDIT (exit 3)"}[report.exit_code]
+    severities = [finding.severity for finding in report.findings]
+    counts = [
+        plural(severities.count(severity), noun)
+        for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"))
+    ]
+    layers = plural(len(report.inspection.batchnorms), "BatchNorm layer")
+    return f"{word}: {layers} read from the file; {', '.join(counts)}"
+
+
+def artifact_path(path: str) -> str:
+    """The model's path with forward slashes; relative to the working directory where it lies in it.
+
+    CI systems match it against the checkout, and an absolute path would tell of the machine.
+    """
+    given = Path(path)
+    if given.is_absolute() and given.is_relative_to(Path.cwd()):
+        given = given.relative_to(Path.cwd())
+    return given.as_posix()
+
+
+def sentence_of(finding: Finding) -> str:
+    """Fact, certainty and remedy in one paragraph."""
+    where = f"{finding.layer}: " if finding.layer else ""
+    sure = f" ({finding.confidence})" if finding.confidence else ""
+    return f"{where}{finding.message}{sure} Fix: {finding.fix}"
