@@ -12,6 +12,9 @@ from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bnaudit.records.snapshot import Snapshot
 
 MODES = ("batch", "running")
 DTYPES = ("float32", "float64", "bfloat16")
@@ -45,6 +48,7 @@ class AuditOptions:
         fail_on: severity from which findings fail the audit; None never.
         allow_no_bn: a model without BatchNorm passes.
         policy: which rules judge, how strictly, and where they are silent.
+        baseline: path of an earlier report, or one that was read; its findings do not fail this audit.
     """
 
     data: Any = None
@@ -65,6 +69,7 @@ class AuditOptions:
     fail_on: Severity | None = Severity.ERROR
     allow_no_bn: bool = False
     policy: Policy = DEFAULT_POLICY
+    baseline: str | Path | Snapshot | None = None
 
     def __post_init__(self) -> None:
         for name, coerce in _COERCE.items():

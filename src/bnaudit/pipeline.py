@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.assembly import full_report, model_info
+from bnaudit.compare.baseline import audit_against
 from bnaudit.errors import RunError, UsageError
 from bnaudit.judge import judge
 from bnaudit.load import load
@@ -55,7 +56,7 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
             unchanged.
         **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
             input_shapes, device, dtype, seed, mode, verify_gradients, metrics, layers, twins,
-            channels, fail_on, allow_no_bn.
+            channels, fail_on, allow_no_bn, policy, baseline.
 
     Returns:
         The report; `to_table()` and `to_json()` render it.
@@ -150,9 +151,10 @@ def _empty_report(
 
 def _judged(report: Report, options: AuditOptions) -> Report:
     verdicts = judge(report, options.policy)
-    return replace(
+    judged = replace(
         report,
         findings=verdicts.findings,
         suppressed=verdicts.suppressed,
         rules_not_run=verdicts.not_run,
     )
+    return judged if options.baseline is None else audit_against(judged, options.baseline)

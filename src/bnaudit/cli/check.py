@@ -102,6 +102,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     help="What goes to stdout.",
 )
 @common.outputs
+@common.baseline
 @common.select
 @common.ignore
 @click.option(
@@ -150,6 +151,7 @@ def command(model: Path, **given: Any) -> int:
 
 def _options(given: dict[str, Any]) -> AuditOptions:
     from bnaudit.cli.user_code import user_data, user_object
+    from bnaudit.compare.baseline import read_baseline
     from bnaudit.config.policy import policy_of
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
@@ -172,4 +174,5 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         fail_on=_FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
         policy=policy_of(configuration(), select, ignore),
+        baseline=None if given["baseline"] is None else read_baseline(given["baseline"]),
     )

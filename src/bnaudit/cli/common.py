@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +40,12 @@ outputs = click.option(
     multiple=True,
     help="Also write the report to a file, in the format that its suffix says (.txt, .json, .sarif, .xml "
     "for JUnit, .md), or FORMAT=FILE. Repeatable.",
+)
+baseline = click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="REPORT.json",
+    help="An earlier report (-o report.json): only findings that it lacks, or that are worse, fail.",
 )
 select = click.option(
     "--select",

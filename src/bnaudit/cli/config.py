@@ -11,8 +11,10 @@ from bnaudit.cli.configured import configuration, tell_notes
 from bnaudit.cli.streams import write_stdout
 from bnaudit.config.effective import Effective, to_json, to_yaml
 from bnaudit.config.keys import KEYS
+from bnaudit.render.formats import format_of
 
 if TYPE_CHECKING:
+    from bnaudit.cli.params import Output
     from bnaudit.config import Config
     from bnaudit.config.keys import Key
 
@@ -73,7 +75,15 @@ def as_written(key: str, value: Any) -> Any:
     if key == "verify-gradients":
         return "all" if value == -1 else value
     if key == "output":
-        return [str(output.path) for output in value]
+        return [_typed(output) for output in value]
+    if key == "baseline":
+        return None if value is None else str(value)
     if key in {"select", "ignore"}:
         return [entry for entries in value for entry in entries]
     return value
+
+
+def _typed(output: Output) -> str:
+    """FORMAT= where the suffix alone would say another."""
+    path = str(output.path)
+    return path if format_of(path) == output.format else f"{output.format}={path}"

@@ -132,6 +132,7 @@ def _present(report: Report, presentation: Presentation, options: AuditOptions) 
             color=color_wanted(presentation.color),
             unicode=unicode_stdout(),
             channels=options.channels,
+            verbose=presentation.verbose > 0,
         )
         write_stdout(FORMATS[wanted].render(report, style))
         if wanted == "github":

@@ -64,7 +64,13 @@ def _labels(text: str, folder: str) -> str:
 
 
 def _outputs(texts: tuple[str, ...], folder: str) -> tuple[str, ...]:
-    return tuple(_path(text, folder) for text in texts)
+    """FILE, or FORMAT=FILE."""
+    found = []
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        named = equals and name in FORMATS
+        found.append(f"{name}={_path(rest, folder)}" if named else _path(text, folder))
+    return tuple(found)
 
 
 _FORMATS = (*FORMATS, "none")
@@ -96,6 +102,7 @@ KEYS: tuple[Key, ...] = (
     Key("output", "outputs", Texts("a file, or a list of files"), "reports to write", (), _outputs),
     Key("fail-on", "fail_on", Word(_FAIL_ON), "severity that makes the exit code 1", "error"),
     Key("allow-no-bn", "allow_no_bn", Flag(), "a model without BatchNorm passes", False),
+    Key("baseline", "baseline", Text(), "earlier report whose findings do not fail", None, _path),
     Key("select", "select", Rules(), "the only rules to run; none: all", ()),
     Key("ignore", "ignore", Rules(), "rules whose findings are suppressed", ()),
     Key("severity", None, Severities(), "rule: error, warning or info", {}),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
     from bnaudit.records.report import TensorInfo
 
@@ -149,6 +150,7 @@ class InspectionReport:
         rules_not_run: rules that this file gives nothing to judge by, and why.
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a file without BatchNorm passes.
+        baseline: the earlier report that the findings were held against, or None.
     """
 
     inspection: Inspection
@@ -157,12 +159,11 @@ class InspectionReport:
     rules_not_run: tuple[RuleNotRun, ...] = ()
     fail_on: Severity | None = None
     allow_no_bn: bool = False
+    baseline: Baseline | None = None
 
     @property
     def exit_code(self) -> int:
         """0 clean, 1 findings at or above `fail_on`, 3 no BatchNorm."""
         if not self.inspection.batchnorms and not self.allow_no_bn:
             return 3
-        if self.fail_on is None:
-            return 0
-        return int(any(f.severity >= self.fail_on for f in self.findings))
+        return int(any(finding.counts(self.fail_on) for finding in self.findings))

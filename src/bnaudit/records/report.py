@@ -10,6 +10,7 @@ from bnaudit.records.values import NOT_REQUESTED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
     from bnaudit.records.inspection import Inspection
     from bnaudit.records.layer import LayerReport
@@ -140,6 +141,7 @@ class Report:
         inspection: what the file stores, where it was read.
         suppressed: findings that the configuration silences.
         rules_not_run: rules that had nothing to judge by, and why.
+        baseline: the earlier report that the findings were held against, or None.
     """
 
     model: ModelInfo
@@ -154,6 +156,7 @@ class Report:
     inspection: Inspection | None = None
     suppressed: tuple[Suppressed, ...] = ()
     rules_not_run: tuple[RuleNotRun, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def exit_code(self) -> int:
@@ -164,9 +167,7 @@ class Report:
             return 3
         if self.layers and not any(layer.measured for layer in self.layers):
             return 4  # a verdict that rests on no measurement would be a silently empty audit
-        if self.fail_on is None:
-            return 0
-        return int(any(f.severity >= self.fail_on for f in self.findings))
+        return int(any(finding.counts(self.fail_on) for finding in self.findings))
 
     def to_json(self, *, channels: bool = False) -> str:
         """The report as one strict JSON document of schema `bnaudit.report/1`.
@@ -178,14 +179,22 @@ class Report:
 
         return report_to_json(self, channels=channels)
 
-    def to_table(self, *, width: int = 100, color: bool = False, unicode: bool = True) -> str:
+    def to_table(
+        self,
+        *,
+        width: int = 100,
+        color: bool = False,
+        unicode: bool = True,
+        verbose: bool = False,
+    ) -> str:
         """The report as the text that `bnaudit check` prints.
 
         Args:
             width: columns to fit into (at least 60).
             color: whether to emit ANSI colour.
             unicode: whether letters and lines beyond ASCII may be used.
+            verbose: list what is otherwise counted: suppressed findings, rules that did not run.
         """
         from bnaudit.render.table import report_to_text
 
-        return report_to_text(self, width=width, color=color, unicode=unicode)
+        return report_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

@@ -20,12 +20,14 @@ class Style:
         color: whether ANSI colour may be used.
         unicode: whether letters beyond ASCII may be used.
         channels: whether per-channel arrays are included.
+        verbose: whether tables list what is otherwise counted.
     """
 
     width: int = 100
     color: bool = False
     unicode: bool = True
     channels: bool = False
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class Format:
 
 
 def _table(report: Report, style: Style) -> str:
-    return report.to_table(width=style.width, color=style.color, unicode=style.unicode)
+    return report.to_table(
+        width=style.width, color=style.color, unicode=style.unicode, verbose=style.verbose
+    )
 
 
 def _json(report: Report, style: Style) -> str:

@@ -67,7 +67,9 @@ def _finding(finding: Finding) -> str:
     layer = _code(finding.layer) if finding.layer else "model"
     sure = f" *({_escaped(finding.confidence)})*" if finding.confidence else ""
     cells = (
-        finding.severity.label,
+        f"{finding.severity.label} ({finding.status})"
+        if finding.status
+        else finding.severity.label,
         f"{finding.rule} {finding.name}",
         layer,
         _escaped(finding.message) + sure,

@@ -56,7 +56,7 @@ class Outcome:
         """Whether this finding is a reason for the exit code."""
         if self.exit_code == _NO_BATCHNORM:
             return finding.severity is Severity.ERROR
-        return self.fail_on is not None and finding.severity >= self.fail_on
+        return finding.counts(self.fail_on)
 
 
 def outcome_of(report: Report | InspectionReport) -> Outcome:
@@ -113,5 +113,6 @@ def artifact_path(path: str) -> str:
 def sentence_of(finding: Finding) -> str:
     """Fact, certainty and remedy in one paragraph."""
     where = f"{finding.layer}: " if finding.layer else ""
-    sure = f" ({finding.confidence})" if finding.confidence else ""
+    asides = [text for text in (finding.confidence, finding.status) if text]
+    sure = f" ({', '.join(asides)})" if asides else ""
     return f"{where}{finding.message}{sure} Fix: {finding.fix}"

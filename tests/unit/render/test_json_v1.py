@@ -67,6 +67,7 @@ def test_top_level_keys_and_tool() -> None:
         "findings",
         "suppressed",
         "rules_not_run",
+        "baseline",
         "summary",
         "failure",
     ]

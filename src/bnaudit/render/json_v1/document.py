@@ -12,6 +12,7 @@ from bnaudit.render.json_v1.twins import twins_entry
 from bnaudit.render.json_v1.values import Json, Skips, finite, metric
 
 if TYPE_CHECKING:
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
     from bnaudit.records.report import DataInfo, Failure, LossInfo, ModelInfo, Report, RunInfo
 
@@ -38,6 +39,7 @@ def report_to_json(report: Report, *, channels: bool = False) -> str:
         "findings": [finding_entry(finding) for finding in report.findings],
         "suppressed": [suppressed_entry(entry) for entry in report.suppressed],
         "rules_not_run": [not_run_entry(entry) for entry in report.rules_not_run],
+        "baseline": baseline_entry(report.baseline),
         "summary": summary_entry(report),
         "failure": None if report.failure is None else _failure(report.failure),
     }
@@ -121,6 +123,21 @@ def finding_entry(finding: Finding) -> Json:
         "channels": list(finding.channels),
         "interval": None if interval is None else [finite(bound) for bound in interval],
         "confidence": finding.confidence,
+        "status": finding.status,
+    }
+
+
+def baseline_entry(baseline: Baseline | None) -> Json | None:
+    """Counts against an earlier report."""
+    if baseline is None:
+        return None
+    return {
+        "path": baseline.path,
+        "known": baseline.known,
+        "new": baseline.new,
+        "worse": baseline.worse,
+        "gone": baseline.gone,
+        "notes": list(baseline.notes),
     }
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from bnaudit._version import __version__
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import gain_statistics
+from bnaudit.render.table.asides import aside_lines
 from bnaudit.render.table.channels import channel_facts, channel_notes
 from bnaudit.render.table.findings import finding_blocks
 from bnaudit.render.table.grid import layer_grid
@@ -30,7 +31,7 @@ _LABELS = len("batchnorm") + 2
 _HANGING = 2
 
 
-def render_page(report: Report, *, width: int, color: bool, unicode: bool) -> str:
+def render_page(report: Report, *, width: int, color: bool, unicode: bool, verbose: bool) -> str:
     """The whole report as text."""
     page = _Page(width, Charset(unicode))
     page.header(report)
@@ -43,6 +44,7 @@ def render_page(report: Report, *, width: int, color: bool, unicode: bool) -> st
         page.banner(nothing_to_audit(report), "bold yellow")
     if report.findings:
         page.findings(report)
+    page.aside(report, verbose=verbose)
     if report.failure is not None:
         page.failure(report.failure)
     page.verdict(report)
@@ -137,6 +139,14 @@ class _Page:
         for head, body in finding_blocks(report.findings, self.charset):
             self._beside(head, body)
         self._gap()
+
+    def aside(self, report: Report, *, verbose: bool) -> None:
+        """What is silenced, known or could not be judged: counted, and listed if asked for."""
+        lines = aside_lines(report, verbose=verbose)
+        for line in lines:
+            self._wrapped(line, "dim")
+        if lines:
+            self._gap()
 
     def failure(self, failure: Failure) -> None:
         """The line and hint that stderr shows as well."""
