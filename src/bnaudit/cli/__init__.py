@@ -18,6 +18,8 @@ from bnaudit.errors import BnauditError
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
+    "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
+    "explain": ("bnaudit.cli.explain", "Explain rules: why, how to fix it, thresholds."),
     "schema": ("bnaudit.cli.schema", "Print the JSON Schema of a report."),
 }
 

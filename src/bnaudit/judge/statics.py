@@ -70,16 +70,20 @@ def middle(values: Sequence[float]) -> float:
     return median(kept) if kept else 0.0
 
 
-def statistics_at_init(bn: BatchNormStatics) -> bool:
-    """Whether running_mean is exactly 0 and running_var exactly 1 in every channel."""
-    if not bn.running_mean or not bn.running_var:
+def statistics_untouched(bn: BatchNormStatics) -> bool:
+    """Whether all channels have the same running mean and the same variance, which no data gives.
+
+    (0, 1) is where PyTorch starts, (0, 0) Caffe; a single channel counts only with one of these.
+    """
+    means, variances = bn.running_mean, bn.running_var
+    if not means or not variances or not (_constant(means) and _constant(variances)):
         return False
-    return all(v == 0 for v in bn.running_mean) and all(v == 1 for v in bn.running_var)
+    return len(variances) > 1 or (means[0] == 0 and variances[0] in (0, 1))
 
 
-def affine_at_init(bn: BatchNormStatics) -> bool:
-    """Whether gamma and beta are constants, as initialisation leaves them (gamma 1 or 0, beta 0)."""
-    return _constant(bn.gamma) and all(b == 0 for b in bn.beta or ())
+def affine_untouched(bn: BatchNormStatics) -> bool:
+    """Whether all channels have the same gamma and the same beta, or there are none."""
+    return _constant(bn.gamma) and _constant(bn.beta)
 
 
 def _constant(values: Sequence[float] | None) -> bool:

@@ -112,8 +112,8 @@ RULE = Rule(
             "share",
             0.9,
             "share of collapsed channels from which a layer warns",
-            "survey: at most 0.72 (torchvision's MobileNetV2), then 0.22; where the weights before a layer "
-            "collapsed it is 1",
+            "survey: at most 0.72 (torchvision's MobileNetV2), then 0.22; weights that shrink as a whole "
+            "take all channels with them",
         ),
         Threshold(
             "layers",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST, Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import largest, listed, middle, statistics_at_init, without
+from bnaudit.judge.statics import largest, listed, middle, statistics_untouched, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -55,7 +55,7 @@ def _whole(
 
 def _zero(bn: BatchNormStatics, count: int) -> Hit:
     channels = tuple(range(count))
-    if statistics_at_init(bn):
+    if statistics_untouched(bn):
         return Hit(
             bn.name,
             f"gamma is 0 in all {count} channels and the statistics are as initialised, which is how "
@@ -140,13 +140,13 @@ RULE = Rule(
             "relative",
             1e-3,
             "|gamma| over the layer's largest |gamma|; of a whole layer, over the other layers' median",
-            "no channel of the survey is below 1e-3 (the smallest layer is at 0.055 of the others)",
+            "survey: the smallest channel is at 0.0020 of its layer, the smallest layer at 0.055 of the others",
         ),
         Threshold(
             "share",
             0.05,
             "share of dead channels above which a layer warns; below it is an info",
-            "survey: 0 in every layer; sparsified and damaged layers have 20 % and more",
+            "a choice: 1 channel in 20. Survey: 0 in every layer",
         ),
         Threshold(
             "lost",
@@ -158,7 +158,7 @@ RULE = Rule(
             "outlier",
             10.0,
             "the layer's largest |gamma| counts up to this multiple of the other layers' median",
-            "survey: at most 3.6; it keeps one exploded channel from making all others look dead",
+            "survey: at most 3.7; it keeps one exploded channel from making all others look dead",
         ),
     ),
     inspect=_inspect,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import statistics_at_init, without
+from bnaudit.judge.statics import statistics_untouched, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -55,7 +55,7 @@ def _refuted(bn: BatchNormStatics) -> bool:
 
 def _hit(rule: Rule, bn: BatchNormStatics, batches: int) -> Hit | None:
     weight = _initial_weight(bn)
-    if statistics_at_init(bn) or weight <= rule.limit("weight"):
+    if statistics_untouched(bn) or weight <= rule.limit("weight"):
         return None
     assumed = bn.momentum is None
     return Hit(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import affine_at_init, statistics_at_init, without
+from bnaudit.judge.statics import affine_untouched, statistics_untouched, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -34,8 +34,8 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
     fix = _FIX.get(inspection.kind)
-    unused = bn.running_var is None or statistics_at_init(bn)
-    if unused and affine_at_init(bn) and bn.feeder is None:
+    unused = bn.running_var is None or statistics_untouched(bn)
+    if unused and affine_untouched(bn) and bn.feeder is None:
         return Hit(
             bn.name,
             "runs in training mode, without statistics, gamma or beta of its own and not behind a "
@@ -45,7 +45,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             fix="none if the network standardises its weights or uses InstanceNorm; otherwise "
             "export it after net.eval()",
         )
-    if unused and not affine_at_init(bn):
+    if unused and not affine_untouched(bn):
         return Hit(
             bn.name,
             "runs in training mode and has no statistics of its own: its output depends on the batch "

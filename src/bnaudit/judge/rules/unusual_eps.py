@@ -119,7 +119,7 @@ RULE = Rule(
             "leak",
             0.1,
             "a large eps warns where eps/(var + eps) of the median channel exceeds it",
-            "the median layer of every model of the survey is below 0.01; at 0.1 the gain is 5 % too low",
+            "survey: below 0.001 in the median layer of every model; at 0.1 the gain is 5 % lower",
         ),
     ),
     inspect=_inspect,
