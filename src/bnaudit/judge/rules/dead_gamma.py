@@ -140,7 +140,7 @@ RULE = Rule(
             "relative",
             1e-3,
             "|gamma| over the layer's largest |gamma|; of a whole layer, over the other layers' median",
-            "survey: the smallest channel is at 0.0020 of its layer, the smallest layer at 0.055 of the others",
+            "survey: the smallest channel is at 0.0020 of its layer, the smallest layer at 0.055",
         ),
         Threshold(
             "share",

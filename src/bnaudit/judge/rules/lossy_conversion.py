@@ -7,7 +7,7 @@ from math import isfinite, sqrt
 from typing import TYPE_CHECKING
 
 from bnaudit.judge import examples
-from bnaudit.judge.aggregate import FEWEST, SHARE
+from bnaudit.judge.aggregate import FEWEST
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import TORCH_EPS, eps_of, middle, statistics_untouched
 from bnaudit.records.finding import Severity
@@ -37,14 +37,13 @@ def _scaled_statistics(rule: Rule, layers: list[BatchNormStatics]) -> Iterator[F
     """Mean and variance multiplied by F raise |mean|/sigma by sqrt(F), in every layer alike."""
     offsets = [_offset(bn) for bn in layers]
     limit = rule.limit("offset")
-    high = sum(offset > limit for offset in offsets)
-    if high <= SHARE * len(layers):
-        return
     usual = middle(offsets)
+    if usual <= limit:
+        return
     yield rule.finding(
-        f"in {high} of {len(layers)} layers the median channel's |running_mean| is more than {limit:g} "
-        f"running deviations ({usual:.1f} in the median layer): mean and variance look as if they were "
-        "multiplied by a common factor, as Caffe stores them",
+        f"the median channel's |running_mean| is {usual:.1f} running deviations in the median of "
+        f"{len(layers)} layers: mean and variance look as if they were multiplied by a common factor, as "
+        "Caffe stores them",
         observed=usual,
         threshold=limit,
         confidence=_SUGGESTED,
@@ -141,10 +140,9 @@ RULE = Rule(
     thresholds=(
         Threshold(
             "offset",
-            4.0,
-            "|running_mean|/sigma of the median channel, exceeded in more than 3/4 of at least 4 layers",
-            "survey: at most 2.0 in any layer and 0.63 in the median layer of a model; times sqrt(999.98) "
-            "the lowest model is at 6.6",
+            3.0,
+            "|running_mean|/sigma of the median channel, in the median of at least 4 layers",
+            "survey: 0.21 to 0.63 (2.0 in a single layer); times sqrt(999.98) it is 6.6 to 20",
         ),
     ),
     inspect=_inspect,

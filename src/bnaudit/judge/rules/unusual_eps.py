@@ -117,13 +117,13 @@ RULE = Rule(
         ),
         Threshold(
             "leak",
-            0.1,
+            0.25,
             "a large eps warns where eps/(var + eps) of the median channel exceeds it",
-            "survey: below 0.001 in the median layer of every model; at 0.1 the gain is 5 % lower",
+            "survey: at eps = 1e-3 at most 0.11 (EfficientNet-Lite0); 0.25 lowers the gain by 13 %",
         ),
     ),
     inspect=_inspect,
     healthy=examples.inspection,
-    sick=lambda: examples.changed("head.bn", eps=0.1),
+    sick=lambda: examples.changed("head.bn", eps=1.0),
     not_applicable=_not_applicable,
 )
