@@ -19,6 +19,8 @@ COMMANDS = {
     "--help": ["--help"],
     "check --help": ["check", "--help"],
     "schema": ["schema"],
+    "rules": ["rules"],
+    "explain": ["explain", "BN009"],
     "a missing file": ["check", "nosuch.onnx"],
 }
 

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
+    "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
+    "explain": ("bnaudit.cli.explain", "Explain rules: why, how to fix it, thresholds."),
     "schema": ("bnaudit.cli.schema", "Print the JSON Schema of a report."),
 }
 

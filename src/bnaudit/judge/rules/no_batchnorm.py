@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.judge import examples_report
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
@@ -67,6 +68,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         severity=Severity.INFO if report.allow_no_bn else rule.severity,
         observed=0.0,
         threshold=1.0,
+        confidence="counted in the model and while it ran",
     )
 
 
@@ -79,5 +81,11 @@ RULE = Rule(
     why="A file without BatchNorm says nothing about the network that was trained: exporters fold "
     "BatchNorm into the weights by default, and an audit of such a file would be silently empty.",
     fix=f"export with BatchNorm kept: {_KEEP_DYNAMO}",
+    references=(
+        "https://github.com/pytorch/pytorch/issues/49226",
+        "https://github.com/pytorch/pytorch/issues/93343",
+    ),
     check=_check,
+    healthy=examples_report.report,
+    sick=examples_report.without_batchnorm,
 )
