@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
 from bnaudit.load.pickles.objects import DamagedError
+from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.load.weights.model import Layout, NamedTensor, WeightFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -57,23 +59,32 @@ class StoredFile:
         Raises:
             InputError: they are damaged or outside the file.
         """
-        return self.numbers(self.tensors[name], self.owners.get(name, 0))
+        from bnaudit.load.pickles.numbers import read_tensor
 
-    def numbers(self, tensor: StoredTensor, part: int = 0) -> NDArray[np.float64]:
-        """The elements of a tensor of one of the parts.
+        part = self.owners.get(name, 0)
+        with self._explained(part):
+            return read_tensor(self.parts[part], self.tensors[name])
+
+    def vector(self, tensor: StoredTensor, part: int = 0) -> tuple[float, ...]:
+        """The elements of a tensor of one dimension or none, of one of the parts; without numpy.
 
         Raises:
             InputError: they are damaged or outside the file.
         """
-        from bnaudit.load.pickles.numbers import read_tensor
+        with self._explained(part):
+            return read_vector(self.parts[part], tensor)
 
+    @contextmanager
+    def _explained(self, part: int) -> Iterator[None]:
         path = self.paths[part]
         try:
-            return read_tensor(self.parts[part], tensor)
+            yield
         except DamagedError as error:
             raise InputError(f"{path}: cannot be read ({error})", hint=COPY_AGAIN) from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except MemoryError as error:
+            raise InputError(f"{path}: needs more memory than there is") from error
 
     @property
     def size(self) -> int:
