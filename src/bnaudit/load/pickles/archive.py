@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bnaudit.load.pickles.machine import Machine
-from bnaudit.load.pickles.objects import DamagedError
+from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage
 from bnaudit.load.pickles.rebuild import storage
 from bnaudit.load.pickles.source import Source
 
@@ -101,8 +102,12 @@ class Archive:
             raise DamagedError(f"{name} inside it is too short")
         return data
 
-    def unpickle(self, name: str) -> Any:
+    def unpickle(self, name: str, folder: str) -> Any:
         """The object that a member describes.
+
+        Args:
+            name: the pickle.
+            folder: where the numbers of its tensors are; their storages' keys begin with it.
 
         Raises:
             DamagedError: it is missing or makes no sense.
@@ -110,10 +115,17 @@ class Archive:
         size = self._member(name).file_size
         if not 0 < size <= MAX_PICKLE:
             raise DamagedError(f"{name} inside it is too large")
+
+        def within(pid: Any) -> Any:
+            found = storage(pid)
+            if isinstance(found, Storage):
+                return replace(found, key=f"{folder}/{found.key}")
+            return found
+
         try:
             with self._zip.open(self._member(name)) as raw:
                 file = cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", raw), 1 << 16))
-                found = Machine(Source(file, size), storage).load()
+                found = Machine(Source(file, size), within).load()
                 while file.read(1 << 16):
                     pass  # the checksum is compared at the end
                 return found
@@ -121,6 +133,14 @@ class Archive:
             raise
         except Exception as error:
             raise DamagedError(f"{name} inside it is damaged") from error
+
+    def numbers(self, of: Storage, start: int, count: int) -> bytes:
+        """`count` bytes of a storage from byte `start` on.
+
+        Raises:
+            DamagedError: it is not in the file, damaged, or ends before.
+        """
+        return self.slice(of.key, of.start * SIZES[of.dtype] + start, count)
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self:

@@ -8,49 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.errors import InputError
 from bnaudit.load.pickles.archive import Archive
 from bnaudit.load.pickles.legacy import LegacyFile
-from bnaudit.load.pickles.objects import SIZES, DamagedError
+from bnaudit.load.pickles.objects import DamagedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bnaudit.load.pickles.numbers import TensorFile
-    from bnaudit.load.pickles.objects import Storage
-
-_FOLDERS = ("data", "tensors")
-
-
-class ZipCheckpoint:
-    """A file of `torch.save` since 1.6.
-
-    Attributes:
-        root: the object that was saved.
-        big_endian: how its numbers are stored.
-
-    Raises:
-        DamagedError: it is damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._archive = Archive(path)
-        self.big_endian = self._archive.big_endian
-        self.root: Any = self._archive.unpickle("data.pkl")
-
-    def numbers(self, of: Storage, start: int, count: int) -> bytes:
-        """`count` bytes of a storage from byte `start` on.
-
-        Raises:
-            DamagedError: it is not in the file, damaged, or ends before.
-        """
-        return storage_bytes(self._archive, _FOLDERS, of, start, count)
-
-
-def storage_bytes(
-    archive: Archive, folders: tuple[str, ...], of: Storage, start: int, count: int
-) -> bytes:
-    """`count` bytes, from byte `start` on, of a storage in one of these folders of a zip file."""
-    names = [f"{folder}/{of.key}" for folder in folders]
-    name = next((n for n in names if n in archive), names[0])
-    return archive.slice(name, of.start * SIZES[of.dtype] + start, count)
 
 
 def open_checkpoint(path: Path) -> tuple[Any, TensorFile, str]:
@@ -63,8 +26,8 @@ def open_checkpoint(path: Path) -> tuple[Any, TensorFile, str]:
     """
     try:
         if zipfile.is_zipfile(path):
-            new = ZipCheckpoint(path)
-            return new.root, new, "zip"
+            new = Archive(path)
+            return new.unpickle("data.pkl", "data"), new, "zip"
         old = LegacyFile(path)
     except DamagedError as error:
         raise damaged(path, error) from error
@@ -75,9 +38,9 @@ def open_checkpoint(path: Path) -> tuple[Any, TensorFile, str]:
     return old.root, old, "legacy"
 
 
-def damaged(path: Path, error: DamagedError) -> InputError:
+def damaged(path: Path, error: DamagedError, what: str = "PyTorch checkpoint") -> InputError:
     """The error for the user."""
     return InputError(
-        f"{path}: cannot be read as a PyTorch checkpoint ({error})",
+        f"{path}: cannot be read as a {what} ({error})",
         hint="damaged or cut off? copy it again and compare the size",
     )
