@@ -20,6 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "judge": {"records"},
     "render": {"records", "judge"},
     "load": {"tap"},
+    "inspection": {"load", "records", "tap"},
     "tap": {"records"},
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},

@@ -115,7 +115,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], start: Path, tmp_path: Pa
     cases: list[tuple[tuple[object, ...], str]] = [
         ((start, mlp / "state_dict.pt"), "different architectures"),
         ((start, tmp_path / "none.pt"), "no such file"),
-        ((whole, start), "Python objects"),
+        ((whole, start), "different architectures"),
         ((empty, start), "empty"),
         ((start, DIGITS / "folded.onnx"), "folded"),
         ((start, DIGITS / "model.onnx", "--data", tmp_path / "none.npz"), "none.npz"),

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnaudit.errors import InputError
+from bnaudit.load.index import shard_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class FileKind(Enum):
     ONNX = "ONNX"
 
 
-_LEGACY_CHECKPOINT = bytes.fromhex("80028a0a6cfc9c46f9206aa8")
+_LEGACY_CHECKPOINT = bytes.fromhex("8a0a6cfc9c46f9206aa850")
 _GIT_LFS = b"version https://git-lfs"
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _ONNX_GRAPH = 7 << 3 | 2
@@ -47,6 +48,8 @@ def sniff(path: Path) -> FileKind:
             _refuse_hopeless(path, head)
             if head.startswith(b"PK"):
                 return _zip_kind(path)
+            if head.lstrip().startswith(b"{") and (shards := shard_paths(path)):
+                return sniff(_no_index(path, shards[0]))
             for kind, test in _TESTS:
                 file.seek(0)
                 if test(file, head):
@@ -90,6 +93,12 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
         )
 
 
+def _no_index(path: Path, shard: Path) -> Path:
+    if shard_paths(shard) is not None:
+        raise InputError(f"{path}: its part {shard.name} is an index again")
+    return shard
+
+
 def _zip_kind(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -119,7 +128,7 @@ def _zip_kind(path: Path) -> FileKind:
 
 
 def _is_legacy_checkpoint(_: BinaryIO, head: bytes) -> bool:
-    return head.startswith(_LEGACY_CHECKPOINT)
+    return head[:1] == b"\x80" and _LEGACY_CHECKPOINT in head[:24]  # of any pickle protocol
 
 
 def _is_safetensors(file: BinaryIO, head: bytes) -> bool:

@@ -31,7 +31,7 @@ RUNNABLE = frozenset({FileKind.ONNX, FileKind.TORCHSCRIPT})
 def read_weights(path: Path) -> WeightFile:
     """The named tensors of a file, whatever its extension says.
 
-    Nothing in the file is executed: pickles are read with `weights_only`.
+    Nothing in the file is executed or imported: pickles are read as data (`load.pickles`).
 
     Args:
         path: a checkpoint, safetensors, ONNX or TorchScript file.
