@@ -47,7 +47,7 @@ _OPERATORS: dict[str, tuple[tuple[str, ...], bool | None, str]] = {
 NAMES = frozenset(_OPERATORS)
 
 
-def overrides(tap: Tap) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
+def overrides(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]:
     """Operator -> what stands in for it during a run."""
     return {
         name: _override(tap, *row)
@@ -57,13 +57,13 @@ def overrides(tap: Tap) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
 
 
 def _override(
-    tap: Tap, names: tuple[str, ...], flag: bool | None, behind: str
-) -> Callable[..., tuple[Tensor, ...]]:
-    def call(*values: Any) -> tuple[Tensor, ...]:
+    tap: Tap, names: tuple[str, ...], flag: bool | None, kinds: str
+) -> Callable[..., tuple[Tensor | None, ...]]:
+    def call(*values: Any) -> tuple[Tensor | None, ...]:
         given = dict(zip(names, values, strict=True))
         x, gamma, beta = given["x"], given["gamma"], given["beta"]
         mean, var = given.get("running_mean"), given.get("running_var")
-        training = given.get("training", flag)
+        training = bool(given.get("training", flag))
         tensors = (mean, var, gamma, beta)
         if x.shape[0] == 1 and not tap.namer.owns(*tensors):
             z = tap.folded_instance_norm(x, *tensors, training, given["eps"])
@@ -71,8 +71,8 @@ def _override(
             z = tap.batch_norm(
                 x, gamma, beta, mean, var, training, given["momentum"], given["eps"], False
             )
-        rest = {"s": lambda: x.new_empty(0), "m": lambda: _copy(mean), "v": lambda: _copy(var)}
-        return (z, *(rest[kind]() for kind in behind))
+        behind = {"s": x.new_empty(0), "m": _copy(mean), "v": _copy(var)}
+        return (z, *(behind[kind] for kind in kinds))
 
     return call
 

@@ -119,7 +119,7 @@ class Tap:
         )[0]
         return out.view(x.shape)
 
-    def folded_instance_norm(  # noqa: PLR0913, PLR0917  # as above
+    def folded_instance_norm(  # as above
         self,
         x: Tensor,
         running_mean: Tensor | None,

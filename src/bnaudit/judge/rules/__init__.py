@@ -2,6 +2,7 @@
 
 from bnaudit.judge.rule import Rule
 from bnaudit.judge.rules import (
+    conversion,
     few_values,
     finite_difference,
     integrity,
@@ -17,4 +18,5 @@ RULES: tuple[Rule, ...] = (
     few_values.RULE,
     finite_difference.RULE,
     minimax.RULE,
+    conversion.RULE,
 )

@@ -49,10 +49,10 @@ def read_checkpoint(path: Path) -> WeightFile:
     Raises:
         InputError: it is damaged, holds Python objects beside tensors, or holds no state_dict.
     """
-    content = _load(path)
-    entry, state, others = _state(path, content)
-    tensors = tuple(_named(name, t) for name, t in _flatten(state) if _usable(t))
-    left_out = sum(1 for _, t in _flatten(state) if not _usable(t) and _is_number(t))
+    content = load_checkpoint(path)
+    entry, state, others = find_state(path, content)
+    tensors = tuple(_named(name, t) for name, t in flatten(state) if _usable(t))
+    left_out = sum(1 for _, t in flatten(state) if not _usable(t) and _is_number(t))
     notes = []
     if entry:
         beside = f" (beside it: {', '.join(others)})" if others else ""
@@ -62,7 +62,12 @@ def read_checkpoint(path: Path) -> WeightFile:
     return WeightFile(path, FileKind.CHECKPOINT, tensors, notes=tuple(notes))
 
 
-def _load(path: Path) -> Any:
+def load_checkpoint(path: Path) -> Any:
+    """What a file of `torch.save` holds, as far as it is tensors and plain containers.
+
+    Raises:
+        InputError: it is damaged, or holds Python objects.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in a dozen ways inside torch
@@ -81,8 +86,14 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _state(path: Path, content: Any, depth: int = 0) -> tuple[str, Mapping[str, Any], list[str]]:
-    """(dotted path of the entry, the state_dict, other entries that hold one too)."""
+def find_state(
+    path: Path, content: Any, depth: int = 0
+) -> tuple[str, Mapping[str, Any], list[str]]:
+    """(dotted path of the entry, the state_dict, other entries that hold one too).
+
+    Raises:
+        InputError: there are no named tensors.
+    """
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise InputError(
@@ -92,7 +103,7 @@ def _state(path: Path, content: Any, depth: int = 0) -> tuple[str, Mapping[str, 
     found = [key for key in _ENTRIES if _holds_tensors(content.get(key), depth)]
     if not found:
         return "", content, []
-    inner, state, _ = _state(path, content[found[0]], depth + 1)
+    inner, state, _ = find_state(path, content[found[0]], depth + 1)
     return f"{found[0]}.{inner}" if inner else found[0], state, found[1:]
 
 
@@ -103,14 +114,15 @@ def _holds_tensors(value: Any, depth: int) -> bool:
     return any(isinstance(v, Tensor) or _holds_tensors(v, depth + 1) for v in value.values())
 
 
-def _flatten(
+def flatten(
     state: Mapping[Any, Any], prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a state_dict with its dotted name."""
     for key, value in state.items():
         if not isinstance(key, str):
             continue  # an optimizer numbers its parameters
         if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-            yield from _flatten(value, f"{prefix}{key}.", depth + 1)
+            yield from flatten(value, f"{prefix}{key}.", depth + 1)
         elif isinstance(value, Tensor):
             yield prefix + key, value
 

@@ -7,6 +7,7 @@ dependency is needed. https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1}
+_SIZES |= {"BOOL": 1, "U64": 8, "U32": 4, "U16": 2}
 _HEADER_LIMIT = 100_000_000  # the format's own
 _DAMAGED = "damaged or cut off? copy it again and compare the size"
 
@@ -32,22 +35,45 @@ def read_safetensors(path: Path) -> WeightFile:
     Raises:
         InputError: the header is damaged, or disagrees with the file's size.
     """
-    header, start, size = _header(path)
     tensors, left_out = [], 0
+    for entry in entries(path):
+        if entry.dtype in _FLOATS:
+            tensors.append(_named(path, entry))
+        else:
+            left_out += entry.dtype.startswith("F")
+    notes = (f"{path}: {left_out} tensors of 8 bits or less left out",) if left_out else ()
+    return WeightFile(path, FileKind.SAFETENSORS, tuple(tensors), ordered=False, notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of the file: its type as the format writes it, and where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def entries(path: Path) -> list[Entry]:
+    """The header of a file.
+
+    Raises:
+        InputError: it is damaged, or disagrees with the file's size.
+    """
+    header, start, size = _header(path)
+    found = []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         dtype, shape, begin, end = _entry(path, name, entry)
         if not 0 <= begin <= end <= size - start:
             raise InputError(f"{path}: the tensor {name!r} lies outside the file", hint=_DAMAGED)
-        if dtype not in _FLOATS:
-            left_out += dtype.startswith("F")
-            continue
-        if prod(shape) * np.dtype(_FLOATS[dtype]).itemsize != end - begin:
+        if dtype in _SIZES and prod(shape) * _SIZES[dtype] != end - begin:
             raise InputError(f"{path}: the tensor {name!r} has another size", hint=_DAMAGED)
-        tensors.append(_named(path, name, dtype, shape, start + begin))
-    notes = (f"{path}: {left_out} tensors of 8 bits or less left out",) if left_out else ()
-    return WeightFile(path, FileKind.SAFETENSORS, tuple(tensors), ordered=False, notes=notes)
+        found.append(Entry(name, dtype, shape, start + begin, end - begin))
+    return found
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -79,11 +105,12 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
     return dtype, tuple(shape), begin, end
 
 
-def _named(path: Path, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> NamedTensor:
+def _named(path: Path, entry: Entry) -> NamedTensor:
     def read() -> NDArray[np.float64]:
-        raw = np.fromfile(path, dtype=_FLOATS[dtype], count=prod(shape), offset=offset)
-        if dtype == "BF16":  # the upper half of a float32
+        kind, count = _FLOATS[entry.dtype], prod(entry.shape)
+        raw = np.fromfile(path, dtype=kind, count=count, offset=entry.offset)
+        if entry.dtype == "BF16":  # the upper half of a float32
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
-        return raw.astype(np.float64).reshape(shape)
+        return raw.astype(np.float64).reshape(entry.shape)
 
-    return NamedTensor(name, shape, read)
+    return NamedTensor(entry.name, entry.shape, read)
