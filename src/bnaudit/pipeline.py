@@ -82,7 +82,7 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
 def loading(options: AuditOptions) -> Loading:
     """What the options say of how to load a model."""
     weights = None if options.weights is None else Path(options.weights)
-    return Loading(options.trust, weights, options.kwargs, options.strict)
+    return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
 
 
 def audit_loaded(

@@ -55,6 +55,10 @@ def match(
     hint = wanted(model)
     _require(arrays, model, source, hint)
     unknown = [n for n in arrays if n not in ignore and not model.accepts(n)]
+    if unknown and unknown[0] in model.values:
+        raise DataError(
+            f"{source}: array {unknown[0]!r} is set with --input as well", hint="leave one out"
+        )
     if unknown:
         raise DataError(f"{source}: array {unknown[0]!r} is not an input of the model", hint=hint)
     specs = {s.name: s for s in (*model.inputs, *model.further)}

@@ -134,7 +134,9 @@ def _shape(
     dims: list[int] = []
     for axis, declared in enumerate(spec.shape):
         if axis == 0:
-            dims.append(size)
+            # Beside a fixed batch another fixed size is no batch (a mask of the features).
+            fixed = isinstance(declared, int) and model.static_batch not in {None, declared}
+            dims.append(declared if fixed and isinstance(declared, int) else size)
         elif isinstance(declared, int):
             dims.append(declared)
         elif len(spec.shape) == 4 and axis >= 2:

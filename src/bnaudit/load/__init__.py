@@ -51,12 +51,14 @@ class Loading:
         weights: a file with the weights of a factory's network.
         kwargs: what a factory is called with.
         strict: whether weights have to name every parameter of the network, and nothing else.
+        seed: of the weights that a factory draws.
     """
 
     trust: bool = False
     weights: Path | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
+    seed: int = 0
 
 
 def load(model: str | Path | nn.Module, loading: Loading | None = None) -> LoadedModel:
@@ -78,7 +80,9 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     if reference is not None:
         from bnaudit.load.factory import load_factory
 
-        return load_factory(reference, given.weights, given.kwargs, strict=given.strict)
+        return load_factory(
+            reference, given.weights, given.kwargs, strict=given.strict, seed=given.seed
+        )
     for name, value in (("weights", given.weights), ("arguments of a factory", given.kwargs)):
         if value:
             raise UsageError(

@@ -14,7 +14,7 @@ from bnaudit.values import Typed, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from bnaudit.load.model import InputSpec, LoadedModel
+    from bnaudit.load.model import Dim, InputSpec, LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,23 @@ def _is_input(argument: Argument, model: LoadedModel) -> bool:
 
 def _of_input(spec: InputSpec) -> Argument:
     def convert(value: Any) -> Any:
-        return number_tensor(value, spec.dtype)
+        tensor = number_tensor(value, spec.dtype)
+        if spec.shape is not None and not _fits(tuple(tensor.shape), spec.shape):
+            raise ValueError(f"of shape {list(tensor.shape)}")
+        return tensor
 
-    return Argument(spec.name, f"{spec.dtype or 'any'} tensor", False, convert)
+    shape = (
+        ""
+        if spec.shape is None
+        else f" [{', '.join('?' if d is None else str(d) for d in spec.shape)}]"
+    )
+    return Argument(spec.name, f"{spec.dtype or 'any'} tensor{shape}", False, convert)
+
+
+def _fits(have: tuple[int, ...], declared: tuple[Dim, ...]) -> bool:
+    return len(have) == len(declared) and all(
+        not isinstance(d, int) or d == h for h, d in zip(have, declared, strict=True)
+    )
 
 
 def _unlisted(name: str, known: Mapping[str, Argument], model: LoadedModel) -> Argument:

@@ -19,6 +19,7 @@ import torch
 from torch.utils import _pytree
 
 from bnaudit.errors import InputError
+from bnaudit.load.archive import require_intact
 from bnaudit.load.exported_graph import (
     adapt,
     assertions_removed,
@@ -56,6 +57,7 @@ def load_exported(path: Path, *, trust: bool = False) -> LoadedModel:
             f"{path}: is a torch.export file, and loading one can run code out of it",
             hint=_REFUSED_HINT,
         )
+    require_intact(path)
     program = _load(path)
     try:
         return _describe(path, program)

@@ -79,10 +79,9 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _static_batch(inputs: tuple[InputSpec, ...]) -> int | None:
-    """The first dimension of the inputs, where it is one number in all that have one."""
-    firsts = {spec.shape[0] for spec in inputs if spec.shape}
-    only = next(iter(firsts), None)
-    return only if len(firsts) == 1 and isinstance(only, int) else None
+    """The first dimension of the first input that has one, where that is a number."""
+    first = next((spec.shape[0] for spec in inputs if spec.shape), None)
+    return first if isinstance(first, int) else None
 
 
 def _example(

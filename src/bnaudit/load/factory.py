@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from bnaudit.errors import BnauditError, InputError, UsageError
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
     from bnaudit.load.reference import Reference
 
 
+_NO_WEIGHTS = "no weights were given: the network is audited as its factory made it"
+
+
 def load_factory(
-    reference: Reference, weights: Path | None, kwargs: Mapping[str, Any], *, strict: bool
+    reference: Reference,
+    weights: Path | None,
+    kwargs: Mapping[str, Any],
+    *,
+    strict: bool,
+    seed: int,
 ) -> LoadedModel:
     """Imports a factory, makes its network, and loads weights into it.
 
@@ -37,14 +46,16 @@ def load_factory(
         weights: a checkpoint, safetensors, ONNX or TorchScript file; None keeps what the factory made.
         kwargs: what a class or function is called with.
         strict: whether the weights' names have to be those of the network.
+        seed: of the weights that the factory draws.
 
     Raises:
         InputError: the code cannot be imported, fails, or makes no module; the weights do not fit.
         UsageError: arguments for something that is not called.
     """
-    found = _attribute(_imported(reference), reference)
-    module = _made(found, reference, kwargs)
-    notes: tuple[str, ...] = ()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _made(_attribute(_imported(reference), reference), reference, kwargs)
+    notes: tuple[str, ...] = (_NO_WEIGHTS,)
     if weights is not None:
         notes = load_weights(module, weights, strict=strict)
     _require_values(module, reference)
@@ -138,8 +149,8 @@ def _made(found: Any, reference: Reference, kwargs: Mapping[str, Any]) -> nn.Mod
         return found
     if not callable(found):
         raise InputError(
-            f"{reference.text}: is a {type(found).__name__}, neither a module nor something that "
-            "makes one",
+            f"{reference.text}: is neither a module nor something that makes one, but of type "
+            f"{type(found).__name__}",
             hint="name a torch.nn.Module, a class of modules, or a function that returns one",
         )
     made = _called(found, reference, kwargs)

@@ -76,7 +76,9 @@ def _renamed(
     names = {_without_infixes(name): name for name in wanted}
     prefix = _common_prefix(plain, names)
     stripped = {n.removeprefix(prefix): t for n, t in plain.items() if n.startswith(prefix)}
-    added = _common_prefix(names, plain) if not prefix else ""
+    added = "" if prefix else _common_prefix(names, plain)
+    if not all(name.startswith(added) for name in names):
+        added = ""  # only the network as a whole is wrapped
     return {names.get(added + n, n): t for n, t in stripped.items()}, prefix
 
 
@@ -127,7 +129,7 @@ def _require_shapes(path: Path, given: Mapping[str, Tensor], wanted: Mapping[str
         have, want = (
             "x".join(map(str, t.shape)) or "a single number" for t in (tensor, wanted[name])
         )
-        more = f"; so do {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        more = f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
         raise InputError(
             f"{path}: {name} is {have} in the file and {want} in the network{more}",
             hint="--arg sets what the factory builds, for example --arg num_classes=10",
@@ -152,13 +154,13 @@ def _assign(
 def _notes(
     path: Path, prefix: str, outside: int, missing: list[str], unexpected: list[str]
 ) -> tuple[str, ...]:
-    others = f"; {outside} other tensors are no part of the network" if outside else ""
+    others = f"; tensors under other names: {outside}, left out" if outside else ""
     notes = [f"{path}: the names begin with {prefix!r} there{others}"] if prefix else []
     if missing:
         notes.append(
-            f"{path}: lacks {len(missing)} tensors, which stay as the factory made them: "
-            f"{_listed(missing)}"
+            f"{path}: tensors that it lacks, left as the factory made them: {len(missing)} "
+            f"({_listed(missing)})"
         )
     if unexpected:
-        notes.append(f"{path}: {len(unexpected)} tensors left out: {_listed(unexpected)}")
+        notes.append(f"{path}: tensors left out: {len(unexpected)} ({_listed(unexpected)})")
     return tuple(notes)

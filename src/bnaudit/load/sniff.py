@@ -6,13 +6,13 @@ import re
 import zipfile
 from difflib import get_close_matches
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnaudit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class FileKind(Enum):
@@ -76,18 +76,22 @@ def sniff(path: Path) -> FileKind:
         raise InputError(f"{path}: cannot be read ({reason})") from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
-        hint="bnaudit reads ONNX, TorchScript and torch.export files, whatever their extension",
+        hint=f"name what makes the network in it: {path}:FACTORY"
+        if path.suffix == ".py"
+        else "bnaudit reads ONNX, TorchScript and torch.export files, whatever their extension",
     )
 
 
 def _nearby(path: Path) -> str:
-    folder = path.parent.resolve()
+    folder = path.parent
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:
         return f"there is no folder {folder} either"
     close = get_close_matches(path.name, names, 1)
-    return f"did you mean {path.parent / close[0]}?" if close else f"looked in {folder}"
+    if close:
+        return f"did you mean {folder / close[0]}?"
+    return "looked in the current folder" if folder == Path() else f"looked in {folder}"
 
 
 def _refuse_hopeless(path: Path, head: bytes) -> None:

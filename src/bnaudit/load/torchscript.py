@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import InputError
+from bnaudit.load.archive import require_intact
 from bnaudit.load.batchnorms import defined_batchnorms
 from bnaudit.load.model import BatchNormDef, LoadedModel
 from bnaudit.load.script_signature import read_signature
@@ -21,7 +21,6 @@ _FROZEN_NOTE = (
     "frozen by torch.jit.freeze: the layers' names are gone, they are numbered in the order of the "
     "code; whatever BatchNorm followed a convolution directly may have been folded into it"
 )
-_COPY_AGAIN = "copy or download it again and compare the size"
 
 
 def load_torchscript(path: Path) -> LoadedModel:
@@ -37,8 +36,7 @@ def load_torchscript(path: Path) -> LoadedModel:
     # Compiled once under the profiling executor, a module would bypass the tap from its second
     # differentiated run on.
     torch._C._jit_set_profiling_mode(False)
-    if zipfile.is_zipfile(path) or not _is_flatbuffer(path):
-        _check_sums(path)
+    require_intact(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation is not the user's concern
         try:
@@ -108,24 +106,6 @@ def _graphs(module: Any) -> Iterator[Any]:
     for sub in module.modules():
         for name in sub._c._method_names() if isinstance(sub, torch.jit.ScriptModule) else ():
             yield sub._c._get_method(name).graph
-
-
-def _is_flatbuffer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(8)[4:] == b"PTMF"
-
-
-def _check_sums(path: Path) -> None:
-    """PyTorch leaves the checksums of its files unread: weights with a wrong bit load without a word."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except Exception as error:  # zipfile fails on damaged files in ways of its own
-        raise InputError(f"{path}: a damaged or cut-off file", hint=_COPY_AGAIN) from error
-    if damaged is not None:
-        raise InputError(
-            f"{path}: damaged: the checksum of {damaged} inside it is wrong", hint=_COPY_AGAIN
-        )
 
 
 def _inlined_batchnorms(module: Any) -> tuple[BatchNormDef, ...]:

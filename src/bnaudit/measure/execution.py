@@ -116,8 +116,9 @@ def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     elif "should be the same" in text or "same dtype" in text:
         hint = "the model holds constants of another precision: leave --dtype out"
     given = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
+    on = f" on inputs of shape {given}" if given else ""
     return RunError(
-        f"the model cannot be run on inputs of shape {given}: {text[:240]}",
+        f"the model cannot be run{on}: {text[:240]}",
         hint=hint,
     )
 

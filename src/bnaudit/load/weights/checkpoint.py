@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bnaudit.errors import InputError
+from bnaudit.load.archive import require_intact
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.model import NamedTensor, WeightFile
 
@@ -68,6 +69,7 @@ def load_checkpoint(path: Path) -> Any:
     Raises:
         InputError: it is damaged, or holds Python objects.
     """
+    require_intact(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in a dozen ways inside torch
