@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from bnaudit.measure.session import Session
     from bnaudit.options import AuditOptions
     from bnaudit.records.layer import LayerReport
+    from bnaudit.records.values import Skipped
+    from bnaudit.records.verification import Verification
 
 
 def model_info(
@@ -60,6 +63,7 @@ def full_report(
     label: str,
     options: AuditOptions,
     seconds: Mapping[str, float],
+    verification: Verification | Skipped,
 ) -> Report:
     """The report without findings."""
     loaded, collected = session.placed.loaded, measured.collected
@@ -69,7 +73,7 @@ def full_report(
     )
     return Report(
         model=model_info(loaded, label, collected.executed, collected.instance_norms),
-        run=_run_info(session, collected, options, seconds),
+        run=_run_info(session, collected, options, seconds, verification),
         layers=tuple(_with_further(layer, measured.further) for layer in layers),
         findings=(),
         fail_on=options.fail_on,
@@ -85,8 +89,25 @@ def _with_further(layer: LayerReport, further: Mapping[str, Mapping[Key, Any]]) 
     return replace(layer, **{name: results[key] for name, results in further.items()})
 
 
+def _plain(value: Any) -> Any:
+    """A value as strict JSON can hold it."""
+    if isinstance(value, torch.Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value if isinstance(value, float) and isfinite(value) else str(value)
+
+
 def _run_info(
-    session: Session, collected: Collected, options: AuditOptions, seconds: Mapping[str, float]
+    session: Session,
+    collected: Collected,
+    options: AuditOptions,
+    seconds: Mapping[str, float],
+    verification: Verification | Skipped,
 ) -> RunInfo:
     loss = session.execution.loss
     values = torch.tensor(collected.losses, dtype=torch.float64)
@@ -106,6 +127,8 @@ def _run_info(
             value=metric(values, "the model was not differentiated"),
         ),
         verify_gradients=verify,
+        inputs={name: _plain(value) for name, value in session.placed.loaded.values.items()},
+        verification=verification,
         versions={"python": platform.python_version(), "torch": torch.__version__},
         notes=session.notes,
         seconds=dict(seconds),

@@ -25,9 +25,15 @@ class AuditOptions:
     """How to audit a model.
 
     Attributes:
+        trust: whether code that a torch.export file brings along may run while it is loaded.
+        weights: a file with the weights of a factory's network.
+        kwargs: what a factory (`package.module:factory`) is called with.
+        strict: whether weights have to name every parameter of the network, and nothing else.
+        inputs: values of the model's arguments that are no data, by name.
         data: files (paths), tensors or arrays (one, a tuple in input order, or a mapping by input
             name), or an iterable of batches such as a DataLoader, whose items are (inputs..., labels),
-            inputs, or mappings; None draws a synthetic batch.
+            inputs, or mappings; None takes the batch that the file
+            brings along, or draws a synthetic one.
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
             the key "labels" if there is one.
         loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
@@ -39,6 +45,7 @@ class AuditOptions:
         dtype: precision of the run; None keeps the model's own (float16 runs as float32).
         seed: of synthetic data, label-free targets and any randomness inside the model.
         mode: "batch" normalises with batch statistics as in training, "running" as in inference.
+        verify: whether to compare a converted model with a runtime that reads its file directly.
         verify_gradients: how many layers, spread over the depth, to check by finite differences;
             -1 means all.
         metrics: names of `bnaudit.metrics.METRICS`; first_order is always measured.
@@ -51,6 +58,11 @@ class AuditOptions:
         baseline: path of an earlier report, or one that was read; its findings do not fail this audit.
     """
 
+    trust: bool = False
+    weights: str | Path | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = True
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
     labels: Any = None
     loss: str | Callable[..., Any] = "auto"
@@ -61,6 +73,7 @@ class AuditOptions:
     dtype: str | None = None
     seed: int = 0
     mode: str = "batch"
+    verify: bool = False
     verify_gradients: int = 0
     metrics: tuple[str, ...] = DEFAULT
     layers: str | None = None

@@ -7,6 +7,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,8 @@ from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import audit_against
 from bnaudit.errors import RunError, UsageError
 from bnaudit.judge import judge
-from bnaudit.load import load
+from bnaudit.load import Loading, load
+from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
@@ -25,7 +27,6 @@ from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import nn
 
@@ -52,11 +53,12 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     """Audits the BatchNorm layers of a model.
 
     Args:
-        model: path of an ONNX or TorchScript file, or a live `torch.nn.Module`, which comes back
-            unchanged.
-        **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
-            input_shapes, device, dtype, seed, mode, verify_gradients, metrics, layers, twins,
-            channels, fail_on, allow_no_bn, policy, baseline.
+        model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
+            `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
+        **options: the fields of `bnaudit.AuditOptions`: trust, weights, kwargs, strict, inputs, data,
+            labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
+            verify_gradients, metrics, layers, twins, channels, fail_on, allow_no_bn, policy,
+            baseline.
 
     Returns:
         The report; `to_table()` and `to_json()` render it.
@@ -74,9 +76,15 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     settings = AuditOptions(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
-        loaded = load(model)
-        label = type(model).__name__ if loaded.format == "module" else str(model)
+        loaded = load(model, loading(settings))
+        label = str(model) if isinstance(model, (str, Path)) else type(model).__name__
         return audit_loaded(loaded, label, settings, Silent())
+
+
+def loading(options: AuditOptions) -> Loading:
+    """What the options say of how to load a model."""
+    weights = None if options.weights is None else Path(options.weights)
+    return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
 
 
 def audit_loaded(
@@ -105,7 +113,11 @@ def audit_loaded(
         if not collected.batches:
             return _judged(_nothing_executed(loaded, label, options, collected), options)
         measured = measure_all(session, collected, options, progress, clock.stage)
-    return _judged(full_report(session, measured, label, options, clock.seconds), options)
+        with clock.stage("conversion"):
+            verification = verify_conversion(session, options, progress)
+    return _judged(
+        full_report(session, measured, label, options, clock.seconds, verification), options
+    )
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from bnaudit.cli import common
 from bnaudit.cli.configured import configuration, configured, settled, tell_notes
+from bnaudit.cli.model_options import model_options, model_settings
 from bnaudit.cli.params import LAYER_COUNT, METRIC_NAMES, Output
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.metrics import DEFAULT, METRICS
@@ -22,14 +22,16 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 
 
 @click.command("check", short_help="Audit a model.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
+@model_options
 @click.option(
     "--data",
     "-d",
     multiple=True,
     metavar="PATH",
     help="Sample batch: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
-    "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: a synthetic batch.",
+    "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the batch "
+    "inside a .pt2 file, else a synthetic one.",
 )
 @click.option(
     "--labels",
@@ -124,12 +126,17 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @click.option(
     "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
 )
-def command(model: Path, **given: Any) -> int:
-    """Audit the BatchNorm layers of MODEL, an ONNX or TorchScript file (told apart by content).
+def command(model: str, **given: Any) -> int:
+    """Audit the BatchNorm layers of a model.
+
+    MODEL is an ONNX, TorchScript or torch.export file (told apart by content), or
+    package.module:factory or file.py:factory, whose code is imported and run.
 
     \b
       bnaudit check model.onnx --data batch.npz
       bnaudit check model.pt --input-shape 8x3x224x224 --verify-gradients 5
+      bnaudit check model.pt2 --trust
+      bnaudit check package.nets:resnet --arg depth=18 --weights checkpoint.pt --data batch.npz
       bnaudit check model.onnx --data batch.npz --format json | jq .summary
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
     from bnaudit.cli.execute import Presentation, execute
@@ -156,6 +163,7 @@ def _options(given: dict[str, Any]) -> AuditOptions:
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     return AuditOptions(
+        **model_settings(given),
         data=user_data(given["data"]),
         labels=given["labels"],
         loss=user_object(given["loss"]) or given["loss"],

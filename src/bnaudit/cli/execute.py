@@ -7,6 +7,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,6 @@ from bnaudit.render.formats import FORMATS, Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bnaudit.cli.params import Output
     from bnaudit.options import AuditOptions
@@ -54,7 +54,7 @@ class Presentation:
     verbose: int
 
 
-def execute(model: Path, options: AuditOptions, presentation: Presentation) -> int:
+def execute(model: str, options: AuditOptions, presentation: Presentation) -> int:
     """Audits, renders, and returns the exit code.
 
     Raises:
@@ -91,7 +91,7 @@ def _say_why_nothing(report: Report) -> None:
 
 
 def _audited(
-    model: Path, options: AuditOptions, presentation: Presentation
+    model: str, options: AuditOptions, presentation: Presentation
 ) -> tuple[Report, BnauditError | None]:
     from bnaudit.cli.progress import shown
 
@@ -101,24 +101,26 @@ def _audited(
 
 
 def _load_and_audit(
-    model: Path, options: AuditOptions, progress: Progress
+    model: str, options: AuditOptions, progress: Progress
 ) -> tuple[Report, BnauditError | None]:
+    from bnaudit.load.reference import factory_reference
     from bnaudit.load.sniff import sniff
 
-    sniff(model)  # a wrong file is told in milliseconds, not after the import of torch
+    if factory_reference(model) is None:
+        sniff(Path(model))  # a wrong file is told in milliseconds, not after the import of torch
     from bnaudit.load import load
-    from bnaudit.pipeline import audit_loaded, failed_report
+    from bnaudit.pipeline import audit_loaded, failed_report, loading
 
     start = time.perf_counter()
-    loaded = load(model)
-    loading = time.perf_counter() - start
+    loaded = load(model, loading(options))
+    spent = time.perf_counter() - start
     try:
-        report = audit_loaded(loaded, str(model), options, progress)
+        report = audit_loaded(loaded, model, options, progress)
     except BnauditError as error:
-        return failed_report(loaded, str(model), error, options), error
+        return failed_report(loaded, model, error, options), error
     if report.run is None:
         return report, None
-    seconds = {"load": loading, **report.run.seconds}
+    seconds = {"load": spent, **report.run.seconds}
     return replace(report, run=replace(report.run, seconds=seconds)), None
 
 

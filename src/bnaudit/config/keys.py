@@ -94,6 +94,7 @@ KEYS: tuple[Key, ...] = (
         "layers to check by finite differences",
         0,
     ),
+    Key("verify", "verify", Flag(), "compare a converted model with the file's runtime", False),
     Key("metrics", "metrics", Words(tuple(METRICS)), "what to measure", DEFAULT),
     Key("layers", "layers", Text(), "pattern of the layers to measure"),
     Key("twins", "twins", Text(), "layer to replace alone by its twins"),

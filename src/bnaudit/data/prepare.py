@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.example import brings_its_own, example_batches
 from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
 from bnaudit.data.loader import from_loader
 from bnaudit.data.signature import match, wanted
@@ -40,6 +41,8 @@ def prepare(
     if data is None:
         if options.labels is not None:
             raise UsageError("labels without data", hint="pass --data as well")
+        if brings_its_own(model, options):
+            return example_batches(model), ()
         return synthetic_batches(
             model,
             _input_shapes(options.input_shapes, model),
@@ -63,13 +66,12 @@ def _input_shapes(
     if "" in shapes:
         if len(names) != 1 or len(shapes) != 1:
             raise UsageError(
-                "--input-shape without a name fits models with one input only",
-                hint=wanted(model.inputs),
+                "--input-shape without a name fits models with one input only", hint=wanted(model)
             )
         return {names[0]: shapes[""]}
     for name in shapes:
-        if name not in names:
-            raise UsageError(f"--input-shape: no input {name!r}", hint=wanted(model.inputs))
+        if not model.accepts(name):
+            raise UsageError(f"--input-shape: no input {name!r}", hint=wanted(model))
     return shapes
 
 

@@ -6,6 +6,7 @@ import re
 import zipfile
 from difflib import get_close_matches
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnaudit.errors import InputError
@@ -13,7 +14,6 @@ from bnaudit.load.index import shard_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class FileKind(Enum):
@@ -21,6 +21,8 @@ class FileKind(Enum):
 
     TORCHSCRIPT = "TorchScript"
     EXPORTED = "torch.export (.pt2)"
+    COMPILED = "AOTInductor (.pt2)"
+    PACKAGE = "torch.package"
     CHECKPOINT = "PyTorch checkpoint"
     SAFETENSORS = "safetensors"
     ONNX = "ONNX"
@@ -31,6 +33,18 @@ _GIT_LFS = b"version https://git-lfs"
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _ONNX_GRAPH = 7 << 3 | 2
 _HEAD = 64
+_OLD_PROGRAM = "serialized_exported_program.json"
+_FLATBUFFER = slice(4, 8)
+_MOBILE = b"PTMF"
+"""TorchScript for mobile devices, as a flatbuffer."""
+
+# Where the mark stands, the mark, what the file is. Nothing in them can be differentiated.
+_STRANGERS: tuple[tuple[slice, bytes, str], ...] = (
+    (slice(0, 4), b"\x89HDF", "an HDF5 file (Keras)"),
+    (slice(0, 4), b"GGUF", "a GGUF file (llama.cpp)"),
+    (_FLATBUFFER, b"TFL3", "a TensorFlow Lite file"),
+    (_FLATBUFFER, b"ET12", "an ExecuTorch file (.pte)"),
+)
 
 
 def sniff(path: Path) -> FileKind:
@@ -65,18 +79,22 @@ def sniff(path: Path) -> FileKind:
         raise InputError(f"{path}: cannot be read ({reason})") from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
-        hint="bnaudit reads ONNX and TorchScript files, whatever their extension",
+        hint=f"name what makes the network in it: {path}:FACTORY"
+        if path.suffix == ".py"
+        else "bnaudit reads ONNX, TorchScript and torch.export files, whatever their extension",
     )
 
 
 def _nearby(path: Path) -> str:
-    folder = path.parent.resolve()
+    folder = path.parent
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:
         return f"there is no folder {folder} either"
     close = get_close_matches(path.name, names, 1)
-    return f"did you mean {path.parent / close[0]}?" if close else f"looked in {folder}"
+    if close:
+        return f"did you mean {folder / close[0]}?"
+    return "looked in the current folder" if folder == Path() else f"looked in {folder}"
 
 
 def _refuse_hopeless(path: Path, head: bytes) -> None:
@@ -91,6 +109,13 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
             f"{path}: an HTML or XML page, not a model",
             hint="a download link often returns a page: fetch the raw file",
         )
+
+    for place, mark, what in _STRANGERS:
+        if head[place] == mark:
+            raise InputError(
+                f"{path}: {what}, which bnaudit does not read",
+                hint="audit the network it was made from, as ONNX or TorchScript",
+            )
 
 
 def _no_index(path: Path, shard: Path) -> Path:
@@ -111,10 +136,11 @@ def _zip_kind(path: Path) -> FileKind:
     inner = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return FileKind.TORCHSCRIPT
-    if "archive_format" in inner or any(
-        n.startswith("models/") and n.endswith(".json") for n in inner
-    ):
-        return FileKind.EXPORTED
+    exported = _exported_kind(inner)
+    if exported is not None:
+        return exported
+    if ".data/extern_modules" in inner:
+        return FileKind.PACKAGE
     if "data.pkl" in inner:
         return FileKind.CHECKPOINT
     if names and all(name.endswith(".npy") for name in names):
@@ -125,6 +151,19 @@ def _zip_kind(path: Path) -> FileKind:
         f"{path}: a zip file, but not one that PyTorch wrote",
         hint="point bnaudit at the model file inside it",
     )
+
+
+def _exported_kind(inner: set[str]) -> FileKind | None:
+    """A program (PyTorch before 2.8 wrote it at the top), or nothing but the library made of one."""
+    if _OLD_PROGRAM in inner or any(n.startswith("models/") and n.endswith(".json") for n in inner):
+        return FileKind.EXPORTED
+    if any(n.startswith("data/aotinductor/") for n in inner):
+        return FileKind.COMPILED
+    return FileKind.EXPORTED if "archive_format" in inner else None
+
+
+def _is_mobile(_: BinaryIO, head: bytes) -> bool:
+    return head[_FLATBUFFER] == _MOBILE
 
 
 def _is_legacy_checkpoint(_: BinaryIO, head: bytes) -> bool:
@@ -181,6 +220,7 @@ def _varint(file: BinaryIO) -> int | None:
 
 _TESTS: tuple[tuple[FileKind, Callable[[BinaryIO, bytes], bool]], ...] = (
     (FileKind.CHECKPOINT, _is_legacy_checkpoint),
+    (FileKind.TORCHSCRIPT, _is_mobile),
     (FileKind.SAFETENSORS, _is_safetensors),
     (FileKind.ONNX, _is_onnx),
 )

@@ -73,8 +73,7 @@ def _second_order(
 def _statistics(
     session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
 ) -> Results:
-    synthetic = session.batches.info.source == "synthetic"
-    return channel_statistics(collected.batches, synthetic=synthetic)
+    return channel_statistics(collected.batches, source=session.batches.info.source)
 
 
 def _weight_space(

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 
-_SYNTHETIC = Skipped("synthetic batches say nothing about drift (pass --data)")
+_MADE_UP = {
+    "synthetic": Skipped("synthetic batches say nothing about drift (pass --data)"),
+    "example": Skipped("the example inputs of a file say nothing about drift (pass --data)"),
+}
 
 DEAD_GAMMA = 1e-3
 """Of the layer's largest |gamma|: below, a channel passes on nothing that training would notice."""
@@ -36,26 +39,27 @@ _LOG2_VARIANCE_SD = math.sqrt(2) / math.log(2)
 
 
 def channel_statistics(
-    batches: Sequence[Sequence[LayerRecord]], *, synthetic: bool
+    batches: Sequence[Sequence[LayerRecord]], *, source: str
 ) -> dict[Key, Channels | Skipped]:
     """The record of every call that ran.
 
     Args:
         batches: per batch the records of its calls.
-        synthetic: the batches are noise, and say nothing of the data behind the running statistics.
+        source: where they came from; made-up ones say nothing of the data behind the running statistics.
     """
     calls: dict[Key, list[LayerRecord]] = {}
     for records in batches:
         for record in records:
             calls.setdefault(record.key, []).append(record)
-    return {key: _channels(records, synthetic=synthetic) for key, records in calls.items()}
+    return {key: _channels(records, source) for key, records in calls.items()}
 
 
-def _channels(records: list[LayerRecord], *, synthetic: bool) -> Channels | Skipped:
+def _channels(records: list[LayerRecord], source: str) -> Channels | Skipped:
     with_moments = [r for r in records if r.moments is not None]
     if not with_moments:
         return Skipped("the layer's input was not recorded")
-    mean_drift, variance_drift = (_SYNTHETIC, _SYNTHETIC) if synthetic else _drifts(with_moments)
+    none = _MADE_UP.get(source)
+    mean_drift, variance_drift = (none, none) if none else _drifts(with_moments)
     return Channels(
         dead_gamma=_dead_gamma(records[0].gamma),
         dead_gradient=_dead_gradient(with_moments),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.values import NOT_REQUESTED
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.twins import Twin
     from bnaudit.records.values import Metric, Skipped
+    from bnaudit.records.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class ModelInfo:
 
     Attributes:
         path: as the user typed it, or the class name of a live module.
-        format: "onnx", "torchscript" or "module".
+        format: "onnx", "torchscript", "exported" (torch.export) or "module".
         producer: who wrote the file, or None.
         facts: opset and the like, as the loader found them.
         inputs: the signature.
@@ -63,7 +64,8 @@ class DataInfo:
     """The sample batches: where they came from and how they were cut.
 
     Attributes:
-        source: "file", "tensor" (given from Python) or "synthetic".
+        source: "file", "tensor" (given from Python), "synthetic", or "example" (the inputs that a
+            torch.export file brings along).
         paths: as the user typed them.
         batches: how many were run.
         batch_size: rows in each.
@@ -100,7 +102,10 @@ class LossInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """How the audit was run; with the same inputs these settings give the same numbers."""
+    """How the audit was run; with the same inputs these settings give the same numbers.
+
+    `inputs` are the values of arguments that are no data, as JSON can hold them.
+    """
 
     mode: str
     device: str
@@ -110,6 +115,8 @@ class RunInfo:
     data: DataInfo
     loss: LossInfo
     verify_gradients: str | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    verification: Verification | Skipped = NOT_REQUESTED
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import RunError
+from bnaudit.tap import decomposed
 from bnaudit.tap.call import BatchNormCall
 
 if TYPE_CHECKING:
@@ -118,6 +119,25 @@ class Tap:
         )[0]
         return out.view(x.shape)
 
+    def folded_instance_norm(  # as above
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        training: bool,
+        eps: float,
+    ) -> Tensor:
+        """An InstanceNorm as its decomposition leaves it: (1, N*C, ...) with repeated parameters."""
+        self.log.instance_norms += 1
+        training = training or running_mean is None
+        stats = (None, None) if training else (running_mean, running_var)
+        out: Tensor = torch.ops.aten.native_batch_norm.default(
+            x, gamma, beta, *stats, training, 0.0, eps
+        )[0]
+        return out
+
     def bypassed(self, *_: Any) -> Any:
         """Tripwire: somebody called BatchNorm's inner kernel around the override."""
         raise RunError(
@@ -155,6 +175,8 @@ def tapped(
             library.impl("batch_norm", tap.batch_norm, _KEY)
             library.impl("instance_norm", tap.instance_norm, _KEY)
             library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
+            for name, override in decomposed.overrides(tap).items():
+                library.impl(name, override, decomposed.KEY)
         yield tap
     finally:
         library._destroy()

@@ -17,6 +17,10 @@ from .reading import from_toml, from_yaml, refusal
 
 PERSONAL = {"color", "progress", "quiet", "verbose", "model", "config", "no_config", "help"}
 """Options that say how one person wants to see a run: a project's configuration has no say."""
+OF_ONE_MODEL = {"weights", "kwargs", "strict", "inputs"}
+"""Options without which the one model on the command line cannot be loaded or called."""
+CONSENT = {"trust"}
+"""What runs code of a file has to be typed: a file that lies about must not give itself leave."""
 
 
 def value(text: str) -> Any:
@@ -25,7 +29,7 @@ def value(text: str) -> Any:
 
 
 def test_every_option_of_check_has_its_key() -> None:
-    options = {p.name for p in check.params} - PERSONAL
+    options = {p.name for p in check.params} - PERSONAL - OF_ONE_MODEL - CONSENT
     assert options == {key.parameter for key in KEYS} - {None}
 
 

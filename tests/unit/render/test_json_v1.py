@@ -174,7 +174,8 @@ def test_loss_without_a_value_explains_itself() -> None:
     run = strict(report_to_json(replace(report, run=replace(report.run, loss=loss))))["run"]
     assert run["loss"]["value"] is None
     assert run["skipped"] == [
-        {"metric": "loss.value", "reason": "the model was not differentiated"}
+        {"metric": "loss.value", "reason": "the model was not differentiated"},
+        {"metric": "verification", "reason": "not requested"},
     ]
 
 

@@ -4,6 +4,7 @@ from bnaudit.judge.rule import Rule
 from bnaudit.judge.rules import (
     after_batchnorm,
     collapsed_variance,
+    conversion,
     dead_gamma,
     dropout_before,
     few_batches,
@@ -47,4 +48,5 @@ RULES: tuple[Rule, ...] = (
     few_values.RULE,
     finite_difference.RULE,
     minimax.RULE,
+    conversion.RULE,
 )

@@ -30,6 +30,20 @@ def _explanation(report: Report) -> tuple[str, str]:
     )
     if model.format == "onnx":
         return _onnx(model.facts.get("exporter", ""), model.producer, others)
+    if model.facts.get("frozen"):
+        return (
+            "no BatchNorm call is left in this TorchScript file: it was frozen (torch.jit.freeze), which "
+            f"folds BatchNorm into the convolutions and keeps weights as constants.{others}",
+            "if the network has BatchNorm, save torch.jit.script(net.eval()) before freezing it, or "
+            "freeze it with optimize_numerics=False",
+        )
+    if model.format == "exported":
+        return (
+            f"no BatchNorm call is left in this torch.export file: the network has none, or it was "
+            f"folded or decomposed into plain arithmetic before it was saved.{others}",
+            "if the network has BatchNorm, save torch.export.export(net.eval(), (x,)) as it is, or with "
+            "run_decompositions() and no table of its own",
+        )
     if model.format == "torchscript":
         return (
             "no BatchNorm call is left in this TorchScript file: the network has none, or "

@@ -6,15 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 from bnaudit._version import __version__
+from bnaudit.records.values import Skipped
 from bnaudit.render.json_v1.layer import layer_entry
 from bnaudit.render.json_v1.summary import summary_entry
 from bnaudit.render.json_v1.twins import twins_entry
-from bnaudit.render.json_v1.values import Json, Skips, finite, metric
+from bnaudit.render.json_v1.values import Json, Skips, finite, metric, number
 
 if TYPE_CHECKING:
     from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
     from bnaudit.records.report import DataInfo, Failure, LossInfo, ModelInfo, Report, RunInfo
+    from bnaudit.records.verification import Verification
 
 SCHEMA = "bnaudit.report/1"
 
@@ -80,10 +82,31 @@ def _run(run: RunInfo) -> Json:
         "data": _data(run.data),
         "loss": _loss(run.loss, skips),
         "verify_gradients": run.verify_gradients,
+        "inputs": dict(run.inputs),
+        "verification": _verification(run.verification, skips),
         "versions": dict(run.versions),
         "notes": list(run.notes),
         "seconds": {stage: finite(seconds) for stage, seconds in run.seconds.items()},
         "skipped": skips.entries,
+    }
+
+
+def _verification(found: Verification | Skipped, skips: Skips) -> Json | None:
+    if isinstance(found, Skipped):
+        skips.add("verification", found.reason)
+        return None
+    return {
+        "reference": found.reference,
+        "tolerance": finite(found.tolerance),
+        "verdict": "agrees" if found.agrees else "mismatch",
+        "outputs": [
+            {
+                "name": gap.name,
+                "max_abs": number(gap.max_abs, f"verification.outputs.{i}.max_abs", skips),
+                "relative": number(gap.relative, f"verification.outputs.{i}.relative", skips),
+            }
+            for i, gap in enumerate(found.outputs)
+        ],
     }
 
 
