@@ -62,7 +62,7 @@ RULE = Rule(
     why="ONNX files are run in PyTorch, operator by operator. If the outputs differ by more than rounding, "
     "an operator was translated wrongly, and every number of the report is about another network.",
     fix="report it with the file as a bug of bnaudit; until then audit the network as TorchScript",
-    references=("https://onnxruntime.ai/docs/",),
+    references=("https://github.com/Talmaj/onnx2pytorch/issues/44",),
     check=_check,
     healthy=lambda: _example(2e-7),
     sick=lambda: _example(0.03),
