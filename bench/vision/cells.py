@@ -1,0 +1,202 @@
+"""One cell of the table: a network written one way, loaded by bnaudit, compared and audited."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import bnaudit
+from bnaudit.errors import BnauditError
+from bnaudit.load import load
+from bnaudit.records.layer import FirstOrder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+OPSETS = (11, 13, 17, 20, 23)
+TOLERANCE = 1e-5
+BATCH = 4
+"""Rows of the audit; every file is written for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a network is written: by an exporter at an opset, scripted or traced."""
+
+    writer: str
+    opset: int | None = None
+
+    def __str__(self) -> str:
+        return self.writer if self.opset is None else f"{self.writer}-{self.opset}"
+
+
+WAYS = (
+    *(Way("torchscript", opset) for opset in OPSETS),
+    *(Way("dynamo", opset) for opset in OPSETS),
+    Way("scripted"),
+    Way("traced"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What became of one network written one way.
+
+    Attributes:
+        refused: why the exporter wrote no file, else "".
+        failed: why bnaudit did not load or audit it, else "".
+        opset: what the file says.
+        absolute: the largest |bnaudit - reference| over all outputs.
+        relative: the same, each output divided by its largest |reference|.
+        executed: BatchNorm calls of the original network.
+        layers: BatchNorm calls that the audit saw.
+        measured: those with a gradient ratio, that is, with their residual within tolerance.
+        residual: the largest residual in units of its tolerance.
+        rows: rows of the audited batch.
+    """
+
+    refused: str = ""
+    failed: str = ""
+    opset: int | None = None
+    absolute: float = float("nan")
+    relative: float = float("nan")
+    executed: int = 0
+    layers: int = 0
+    measured: int = 0
+    residual: float = float("nan")
+    rows: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Loaded, right, and every layer measured."""
+        whole = self.executed == self.layers == self.measured > 0
+        # outputs far below 1 are probabilities, whose rounding is that of the logits
+        right = min(self.absolute, self.relative) <= TOLERANCE
+        return not self.refused and not self.failed and whole and right
+
+
+def write(way: Way, net: nn.Module, x: Tensor, path: Path) -> None:
+    """Writes the network as its users would, with BatchNorm kept."""
+    quiet = (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()))
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), quiet[0], quiet[1], torch.no_grad():
+        warnings.simplefilter("ignore")
+        if way.writer == "scripted":
+            torch.jit.save(torch.jit.script(net), path)
+        elif way.writer == "traced":
+            # strict=False: segmentation networks return a dict
+            torch.jit.save(torch.jit.trace(net, (x,), strict=False, check_trace=False), path)
+        else:
+            kept: dict[str, Any] = (
+                {"optimize": False, "verbose": False}
+                if way.writer == "dynamo"
+                else {"training": torch.onnx.TrainingMode.PRESERVE}
+            )
+            dynamo = way.writer == "dynamo"
+            torch.onnx.export(net, (x,), path, dynamo=dynamo, opset_version=way.opset, **kept)
+
+
+def measure(way: Way, net: nn.Module, x: Tensor, executed: int, path: Path) -> Cell:
+    """One cell; `path` is written."""
+    try:
+        write(way, net, x, path)
+    except Exception as error:  # whatever an exporter raises is its refusal
+        return Cell(refused=_line(error), executed=executed)
+    try:
+        wanted = onnxruntime_outputs(path, [x]) if way.opset else eager_outputs(net, x)
+        return checked(path, [x], wanted, executed)
+    except BnauditError as error:
+        return Cell(failed=error.message.replace(f"{path}: ", ""), executed=executed)
+    except Exception as error:  # a bug: the table must show it and go on
+        return Cell(failed=_line(error), executed=executed)
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+
+
+def checked(path: Path, inputs: list[Tensor], wanted: list[NDArray[Any]], executed: int) -> Cell:
+    """Loads and audits a file, and compares its outputs.
+
+    Args:
+        path: the file.
+        inputs: in the file's order.
+        wanted: what another runtime computes from them.
+        executed: BatchNorm calls that the audit should see.
+    """
+    loaded = load(path)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        absolute, relative = _differences(_flat(loaded.module(*inputs)), wanted)
+    shapes = {
+        spec.name: (BATCH, *tensor.shape[1:])
+        for spec, tensor in zip(loaded.inputs, inputs, strict=True)
+    }
+    report = bnaudit.audit(path, batches=1, input_shapes=shapes, metrics=("first_order",))
+    rows = 0 if report.run is None else report.run.data.batch_size
+    orders = [layer.first_order for layer in report.layers]
+    ratios = [
+        order.residual / order.tolerance
+        for order in orders
+        if isinstance(order, FirstOrder) and isinstance(order.residual, float)
+    ]
+    opset = loaded.facts.get("opset")
+    return Cell(
+        opset=int(opset) if opset else None,
+        absolute=absolute,
+        relative=relative,
+        executed=executed,
+        layers=len(report.layers),
+        measured=sum(layer.measured for layer in report.layers),
+        residual=max(ratios, default=float("nan")),
+        rows=rows,
+    )
+
+
+def onnxruntime_outputs(path: Path, inputs: list[Tensor]) -> list[NDArray[Any]]:
+    """What onnxruntime computes from the graph as it is, without its own rewriting."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    feeds = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+    results: list[NDArray[Any]] = session.run(None, feeds)
+    return results
+
+
+def eager_outputs(net: nn.Module, x: Tensor) -> list[NDArray[Any]]:
+    """What the network itself computes."""
+    with torch.no_grad():
+        return [tensor.numpy() for tensor in _flat(net(x))]
+
+
+def _flat(value: Any) -> list[Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for part in value if part is not None for tensor in _flat(part)]
+
+
+def _differences(found: list[Tensor], wanted: list[NDArray[Any]]) -> tuple[float, float]:
+    """The largest absolute one, and the largest in units of its output's largest value."""
+    if [tuple(t.shape) for t in found] != [a.shape for a in wanted]:
+        return float("inf"), float("inf")
+    pairs = [(t.double(), torch.from_numpy(a).double()) for t, a in zip(found, wanted, strict=True)]
+    absolute = [float((a - b).abs().max()) for a, b in pairs]
+    scales = [float(b.abs().max()) for _, b in pairs]
+    return max(absolute), max(a / s for a, s in zip(absolute, scales, strict=True))
