@@ -132,28 +132,6 @@ def test_an_unsupported_use_is_named(tmp_path: Path) -> None:
     assert "dilated average pooling" in refusal(path)
 
 
-def test_a_loop_is_refused(tmp_path: Path) -> None:
-    body = helper.make_graph(
-        [
-            helper.make_node("Relu", ["value"], ["next"]),
-            helper.make_node("Identity", ["go"], ["go_on"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("step", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
-        ],
-    )
-    node = helper.make_node("Loop", ["count", "", "x"], ["y"], name="again", body=body)
-    proto = models.graph_model([node], {"x": ["n", 3]}, ["y"], {"count": np.array(2)})
-    assert "Loop (node 'again')" in refusal(models.save(tmp_path, proto))
-
-
 def test_a_value_that_nothing_computes(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["nowhere"], ["y"])
     path = models.save(tmp_path, models.graph_model([node], {"x": ["n", 3]}, ["y"]))

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bnaudit.load.onnx.converters import (
     attention,
+    cast,
     elementwise,
     linear,
     norm,
@@ -32,6 +33,8 @@ OWN: dict[str, Converter] = {
     "Attention": attention.attention,
     "AveragePool": pool.average_pool,
     "BatchNormalization": norm.batch_normalization,
+    "Cast": cast.cast,
+    "CastLike": cast.cast_like,
     "Clip": elementwise.clip,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,
@@ -76,7 +79,6 @@ SAME_SINCE_15 = frozenset(
         "Acos",
         "Asin",
         "Atan",
-        "Cast",
         "Celu",
         "ConstantOfShape",
         "Cos",
