@@ -203,7 +203,10 @@ def test_a_scan_runs_its_body_over_an_axis(tmp_path: Path, backwards: int) -> No
         [info("state", FLOAT, None), info("part", FLOAT, None)],
         [info("next"), info("kept")],
     )
-    directions: dict[str, Any] = {"scan_input_directions": [backwards], "scan_output_directions": [backwards]}
+    directions: dict[str, Any] = {
+        "scan_input_directions": [backwards],
+        "scan_output_directions": [backwards],
+    }
     node = helper.make_node(
         "Scan", ["start", "x"], ["y", "all"], num_scan_inputs=1, body=body,
         scan_input_axes=[1], scan_output_axes=[1], **directions,

@@ -225,21 +225,47 @@ def test_split_by_number(tmp_path: Path) -> None:
     check(tmp_path, "Split", 18, (2, 7), [], {"axis": 1, "num_outputs": 3}, outputs=3)
 
 
-@pytest.mark.parametrize("operator", ["LSTM", "GRU"])
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("biased", [True, False])
-def test_recurrent(tmp_path: Path, operator: str, directions: int, biased: bool) -> None:
-    gates = {"LSTM": 4, "GRU": 3}[operator]
-    weights: list[Any] = [
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent_weights(operator: str, directions: int, *, biased: bool = True) -> list[Any]:
+    gates = GATES[operator]
+    weights = [
         models.normal(directions, gates * 5, 3, seed=1),
         models.normal(directions, gates * 5, 5, seed=2),
     ]
-    if biased:
-        weights.append(models.normal(directions, 2 * gates * 5, seed=4))
-    attributes: dict[str, Any] = {
-        "hidden_size": 5,
-        "direction": "bidirectional" if directions == 2 else "forward",
-    }
+    return [*weights, models.normal(directions, 2 * gates * 5, seed=4)] if biased else weights
+
+
+@pytest.mark.parametrize("operator", GATES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_recurrent(tmp_path: Path, operator: str, direction: str, biased: bool) -> None:
+    weights = recurrent_weights(operator, 1 + (direction == "bidirectional"), biased=biased)
+    attributes = {"hidden_size": 5, "direction": direction}
+    if operator == "GRU":
+        attributes["linear_before_reset"] = 1
+    check(tmp_path, operator, 17, (6, 2, 3), weights, attributes, outputs=2)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_gru_that_resets_before_the_product(tmp_path: Path, direction: str, biased: bool) -> None:
+    weights = recurrent_weights("GRU", 1 + (direction == "bidirectional"), biased=biased)
+    attributes = {"hidden_size": 5, "direction": direction}
+    check(tmp_path, "GRU", 17, (6, 2, 3), weights, attributes, outputs=2)
+
+
+def test_a_rectifying_rnn(tmp_path: Path) -> None:
+    attributes = {"hidden_size": 5, "direction": "bidirectional", "activations": ["Relu", "Relu"]}
+    check(tmp_path, "RNN", 17, (6, 2, 3), recurrent_weights("RNN", 2), attributes, outputs=2)
+
+
+@pytest.mark.parametrize("operator", GATES)
+@pytest.mark.parametrize("lengths", [[6, 6], [6, 4], [2, 5]])
+def test_sequences_of_different_lengths(tmp_path: Path, operator: str, lengths: list[int]) -> None:
+    weights = [*recurrent_weights(operator, 2), np.array(lengths, np.int32)]
+    attributes: dict[str, Any] = {"hidden_size": 5, "direction": "bidirectional"}
     if operator == "GRU":
         attributes["linear_before_reset"] = 1
     check(tmp_path, operator, 17, (6, 2, 3), weights, attributes, outputs=2)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 HALF, BRAIN = TensorProto.FLOAT16, TensorProto.BFLOAT16
 FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
-DTYPES: dict[int, Any] = {FLOAT: np.float32, DOUBLE: np.float64, HALF: np.float16, BRAIN: ml_dtypes.bfloat16}
+DTYPES: dict[int, Any] = {
+    FLOAT: np.float32,
+    DOUBLE: np.float64,
+    HALF: np.float16,
+    BRAIN: ml_dtypes.bfloat16,
+}
 
 
 def network(data: int, parameters: int, *, between: int | None = None) -> onnx.ModelProto:

@@ -58,6 +58,7 @@ OWN: dict[str, Converter] = {
     "OneHot": elementwise.one_hot,
     "PRelu": elementwise.prelu,
     "Pad": padding.pad,
+    "RNN": recurrent.recurrent,
     "RandomNormalLike": elementwise.random_normal_like,
     "RandomUniformLike": elementwise.random_uniform_like,
     "Reshape": shapes.reshape,
