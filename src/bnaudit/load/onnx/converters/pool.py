@@ -96,8 +96,9 @@ def lp_pool(node: NodeProto, _: Draft) -> Converted:
     def run(x: torch.Tensor) -> torch.Tensor:
         sides = pads or explicit_pads(values["auto_pad"], x.shape[2:], kernel, strides, (1,) * rank)
         powers = pad_zeros(x.abs() ** p, sides)
-        mean: torch.Tensor = _AVERAGE[rank](powers, kernel, strides)
-        return (mean * count).pow(1 / p)
+        total = count * _AVERAGE[rank](powers, kernel, strides)
+        root: torch.Tensor = total ** (1 / p)
+        return root
 
     return apply(node, run)
 
