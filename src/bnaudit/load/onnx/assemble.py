@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _OPTIONAL_OUTPUTS = frozenset({"MaxPool", "LayerNormalization", "BatchNormalization"})
 """Their modules return the first output alone; the others must be unused."""
+
+_QUANTISED = re.compile("[Qq]uantize|QLinear|QGemm|Integer$")
 
 
 def assemble(
@@ -127,10 +130,16 @@ class _Builder:
         name = f" (node {origin.name!r})" if origin is not None and origin.name else ""
         domain = node.domain or "ai.onnx"
         version = self.draft.domains.get(node.domain, self.draft.file_opset)
+        what = f"{self.draft.path}: operator {node.op_type}{name} of {domain} {version}"
+        if _QUANTISED.search(node.op_type):
+            return InputError(
+                f"{what} cannot be audited: rounding to integers has no gradient",
+                hint="audit the floating-point model that was quantised, or the one that was "
+                "trained for it, exported before it was converted",
+            )
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         return InputError(
-            f"{self.draft.path}: operator {node.op_type}{name} of {domain} {version} cannot be "
-            f"converted: {reason}",
+            f"{what} cannot be converted: {reason}",
             hint="export the network as TorchScript (torch.jit.trace) instead, or without this "
             "operator, for example without its post-processing",
         )
