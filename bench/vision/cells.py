@@ -17,6 +17,7 @@ from bnaudit.load import load
 from bnaudit.records.layer import FirstOrder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -84,25 +85,41 @@ class Cell:
         return not self.refused and not self.failed and whole and right
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Exporters print, warn and log about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def write(way: Way, net: nn.Module, x: Tensor, path: Path) -> None:
     """Writes the network as its users would, with BatchNorm kept."""
-    quiet = (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()))
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), quiet[0], quiet[1], torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _quietly(), torch.no_grad():
         if way.writer == "scripted":
             torch.jit.save(torch.jit.script(net), path)
         elif way.writer == "traced":
             # strict=False: segmentation networks return a dict
             torch.jit.save(torch.jit.trace(net, (x,), strict=False, check_trace=False), path)
         else:
-            kept: dict[str, Any] = (
-                {"optimize": False, "verbose": False}
-                if way.writer == "dynamo"
-                else {"training": torch.onnx.TrainingMode.PRESERVE}
-            )
-            dynamo = way.writer == "dynamo"
-            torch.onnx.export(net, (x,), path, dynamo=dynamo, opset_version=way.opset, **kept)
+            _export(way, net, x, path)
+
+
+def _export(way: Way, net: nn.Module, x: Tensor, path: Path) -> None:
+    kept: dict[str, Any] = {"training": torch.onnx.TrainingMode.PRESERVE}
+    if way.writer == "dynamo":
+        kept = {"optimize": False, "verbose": False}
+    dynamo = way.writer == "dynamo"
+    torch.onnx.export(net, (x,), path, dynamo=dynamo, opset_version=way.opset, **kept)
 
 
 def measure(way: Way, net: nn.Module, x: Tensor, executed: int, path: Path) -> Cell:
