@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import bnaudit
+from bench.vision.nets import executed
 from bnaudit.errors import BnauditError
 from bnaudit.load import load
 from bnaudit.records.layer import FirstOrder
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 OPSETS = (11, 13, 17, 20, 23)
 TOLERANCE = 1e-5
+EXACT = 1e-6
+"""Constants that an exporter computed were rounded to float32."""
+
 BATCH = 4
 """Rows of the audit; every file is written for one."""
 
@@ -58,6 +62,8 @@ class Cell:
         opset: what the file says.
         absolute: the largest |bnaudit - reference| over all outputs.
         relative: the same, each output divided by its largest |reference|.
+        exact: likewise, of the loaded model run in float64 against the original network in float64:
+            what is left when rounding is not in the way. NaN where there is no original.
         executed: BatchNorm calls of the original network.
         layers: BatchNorm calls that the audit saw.
         measured: those with a gradient ratio, that is, with their residual within tolerance.
@@ -70,6 +76,7 @@ class Cell:
     opset: int | None = None
     absolute: float = float("nan")
     relative: float = float("nan")
+    exact: float = float("nan")
     executed: int = 0
     layers: int = 0
     measured: int = 0
@@ -81,7 +88,7 @@ class Cell:
         """Loaded, right, and every layer measured."""
         whole = self.executed == self.layers == self.measured > 0
         # outputs far below 1 are probabilities, whose rounding is that of the logits
-        right = min(self.absolute, self.relative) <= TOLERANCE
+        right = min(self.absolute, self.relative) <= TOLERANCE and not self.exact > EXACT
         return not self.refused and not self.failed and whole and right
 
 
@@ -122,19 +129,45 @@ def _export(way: Way, net: nn.Module, x: Tensor, path: Path) -> None:
     torch.onnx.export(net, (x,), path, dynamo=dynamo, opset_version=way.opset, **kept)
 
 
-def measure(way: Way, net: nn.Module, x: Tensor, executed: int, path: Path) -> Cell:
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A network before it is written.
+
+    Attributes:
+        net: in eval mode.
+        x: an input.
+        outputs: what it computes.
+        exact: what it computes in float64.
+        executed: BatchNorm calls of a forward pass.
+    """
+
+    net: nn.Module
+    x: Tensor
+    outputs: list[Tensor]
+    exact: list[Tensor]
+    executed: int
+
+
+def original(net: nn.Module, x: Tensor) -> Original:
+    """Runs the network once in either precision."""
+    with torch.no_grad():
+        outputs, exact = flat(net(x)), flat(copy.deepcopy(net).double()(x.double()))
+    return Original(net, x, outputs, exact, executed(net, x))
+
+
+def measure(way: Way, net: Original, path: Path) -> Cell:
     """One cell; `path` is written."""
     try:
-        write(way, net, x, path)
+        write(way, net.net, net.x, path)
     except Exception as error:  # whatever an exporter raises is its refusal
-        return Cell(refused=_line(error), executed=executed)
+        return Cell(refused=_line(error), executed=net.executed)
     try:
-        wanted = onnxruntime_outputs(path, [x]) if way.opset else eager_outputs(net, x)
-        return checked(path, [x], wanted, executed)
+        wanted = onnxruntime_outputs(path, [net.x]) if way.opset else net.outputs
+        return checked(path, [net.x], wanted, net.executed, net.exact)
     except BnauditError as error:
-        return Cell(failed=error.message.replace(f"{path}: ", ""), executed=executed)
+        return Cell(failed=error.message.replace(f"{path}: ", ""), executed=net.executed)
     except Exception as error:  # a bug: the table must show it and go on
-        return Cell(failed=_line(error), executed=executed)
+        return Cell(failed=_line(error), executed=net.executed)
 
 
 def _line(error: Exception) -> str:
@@ -142,7 +175,13 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
 
 
-def checked(path: Path, inputs: list[Tensor], wanted: list[NDArray[Any]], executed: int) -> Cell:
+def checked(
+    path: Path,
+    inputs: list[Tensor],
+    wanted: list[Tensor],
+    executed: int,
+    exact: list[Tensor] | None = None,
+) -> Cell:
     """Loads and audits a file, and compares its outputs.
 
     Args:
@@ -150,11 +189,16 @@ def checked(path: Path, inputs: list[Tensor], wanted: list[NDArray[Any]], execut
         inputs: in the file's order.
         wanted: what another runtime computes from them.
         executed: BatchNorm calls that the audit should see.
+        exact: what the original network computes in float64.
     """
     loaded = load(path)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        absolute, relative = _differences(_flat(loaded.module(*inputs)), wanted)
+        absolute, relative = _differences(flat(loaded.module(*inputs)), wanted)
+        error = float("nan")
+        if exact is not None:
+            results = flat(loaded.module.double()(*(t.double() for t in inputs)))
+            error = _differences(results, exact)[1]
     shapes = {
         spec.name: (BATCH, *tensor.shape[1:])
         for spec, tensor in zip(loaded.inputs, inputs, strict=True)
@@ -172,6 +216,7 @@ def checked(path: Path, inputs: list[Tensor], wanted: list[NDArray[Any]], execut
         opset=int(opset) if opset else None,
         absolute=absolute,
         relative=relative,
+        exact=error,
         executed=executed,
         layers=len(report.layers),
         measured=sum(layer.measured for layer in report.layers),
@@ -180,7 +225,7 @@ def checked(path: Path, inputs: list[Tensor], wanted: list[NDArray[Any]], execut
     )
 
 
-def onnxruntime_outputs(path: Path, inputs: list[Tensor]) -> list[NDArray[Any]]:
+def onnxruntime_outputs(path: Path, inputs: list[Tensor]) -> list[Tensor]:
     """What onnxruntime computes from the graph as it is, without its own rewriting."""
     import onnxruntime
 
@@ -191,29 +236,23 @@ def onnxruntime_outputs(path: Path, inputs: list[Tensor]) -> list[NDArray[Any]]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     feeds = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
-    results: list[NDArray[Any]] = session.run(None, feeds)
-    return results
+    return [torch.from_numpy(array) for array in session.run(None, feeds)]
 
 
-def eager_outputs(net: nn.Module, x: Tensor) -> list[NDArray[Any]]:
-    """What the network itself computes."""
-    with torch.no_grad():
-        return [tensor.numpy() for tensor in _flat(net(x))]
-
-
-def _flat(value: Any) -> list[Tensor]:
+def flat(value: Any) -> list[Tensor]:
+    """The tensors of whatever a network returns, in order."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    return [tensor for part in value if part is not None for tensor in _flat(part)]
+    return [tensor for part in value if part is not None for tensor in flat(part)]
 
 
-def _differences(found: list[Tensor], wanted: list[NDArray[Any]]) -> tuple[float, float]:
+def _differences(found: list[Tensor], wanted: list[Tensor]) -> tuple[float, float]:
     """The largest absolute one, and the largest in units of its output's largest value."""
-    if [tuple(t.shape) for t in found] != [a.shape for a in wanted]:
+    if [t.shape for t in found] != [t.shape for t in wanted]:
         return float("inf"), float("inf")
-    pairs = [(t.double(), torch.from_numpy(a).double()) for t, a in zip(found, wanted, strict=True)]
+    pairs = [(a.double(), b.double()) for a, b in zip(found, wanted, strict=True)]
     absolute = [float((a - b).abs().max()) for a, b in pairs]
     scales = [float(b.abs().max()) for _, b in pairs]
     return max(absolute), max(a / s for a, s in zip(absolute, scales, strict=True))

@@ -15,38 +15,35 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from bench.vision.cells import WAYS, Cell, Way, measure
-from bench.vision.nets import executed, network
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from bench.vision.cells import WAYS, Cell, Original, Way, measure, original
+from bench.vision.nets import network
 
 SECONDS = 1200
 _FORK = multiprocessing.get_context("fork")
 
 
-def _child(results: Any, way: Way, net: nn.Module, x: Tensor, calls: int) -> None:
+def _child(results: Any, way: Way, net: Original) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):  # exporters print from C++ as well
         os.dup2(silence, descriptor)
     with tempfile.TemporaryDirectory(prefix="bnaudit-") as folder:
-        results.put(measure(way, net, x, calls, Path(folder) / "model"))
+        results.put(measure(way, net, Path(folder) / "model"))
 
 
-def _isolated(way: Way, net: nn.Module, x: Tensor, calls: int) -> Cell:
+def _isolated(way: Way, net: Original) -> Cell:
     results = _FORK.SimpleQueue()
-    child = _FORK.Process(target=_child, args=(results, way, net, x, calls))
+    child = _FORK.Process(target=_child, args=(results, way, net))
     child.start()
     child.join(SECONDS)
     if child.is_alive():
         child.kill()
-        return Cell(failed=f"no result after {SECONDS} s", executed=calls)
+        return Cell(failed=f"no result after {SECONDS} s", executed=net.executed)
     if results.empty():
-        return Cell(failed=f"the process ended with {child.exitcode}", executed=calls)
+        return Cell(failed=f"the process ended with {child.exitcode}", executed=net.executed)
     cell: Cell = results.get()
     return cell
 
@@ -58,10 +55,9 @@ def run(name: str, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
-    net, x = network(name)
-    calls = executed(net, x)
+    net = original(*network(name))
     for way in missing:
-        cell = _isolated(way, net, x, calls)
+        cell = _isolated(way, net)
         (folder / f"{way}.json").write_text(json.dumps(asdict(cell)), encoding="utf-8")
 
 

@@ -13,8 +13,7 @@ import pytest
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from bench.vision.cells import WAYS, Cell, Way, measure
-from bench.vision.nets import executed
+from bench.vision.cells import WAYS, Cell, Original, Way, measure, original
 from bench.vision.table import exceptions, networks, summary
 
 from .coverage_nets import Branches, Mobile, Segmenter, seeded
@@ -22,14 +21,12 @@ from .coverage_nets import Branches, Mobile, Segmenter, seeded
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
-
 NETS = {"mobile": (Mobile, 6), "branches": (Branches, 8), "segmenter": (Segmenter, 7)}
 
 
 @cache
-def network(name: str) -> tuple[nn.Module, Tensor]:
-    return seeded(NETS[name][0])
+def network(name: str) -> Original:
+    return original(*seeded(NETS[name][0]))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -37,12 +34,12 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
 def test_every_network_written_in_every_way_is_right_and_measured(
     tmp_path: Path, name: str, way: Way
 ) -> None:
-    net, x = network(name)
-    calls = executed(net, x)
-    assert calls == NETS[name][1]
-    cell = measure(way, net, x, calls, tmp_path / "model")
+    net, calls = network(name), NETS[name][1]
+    assert net.executed == calls
+    cell = measure(way, net, tmp_path / "model")
     assert cell.refused == cell.failed == ""
     assert cell.relative <= 1e-5
+    assert cell.exact <= 1e-7
     assert cell.layers == cell.measured == calls
     assert cell.residual <= 1
     assert cell.rows == 4, "the batch size of 1 was not lifted"
