@@ -64,7 +64,7 @@ def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
         raise InputError(
             f"{path}: names no operator set", hint="damaged, or older than ONNX 1.0: export again"
         )
-    _drop_training(draft)
+    drop_training(draft)
     draft.prune()
     return draft, origins
 
@@ -108,7 +108,7 @@ def _forget_shapes(graph: GraphProto) -> None:
         value.type.tensor_type.ClearField("shape")
 
 
-def _drop_training(draft: Draft) -> None:
+def drop_training(draft: Draft) -> None:
     """Dropout passes through, and BatchNorm keeps its first output only.
 
     Exports in training mode mark both; how BatchNorm is to be run is the audit's decision.
