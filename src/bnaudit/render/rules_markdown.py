@@ -51,7 +51,7 @@ The light models of the onnx package (`light_resnet50.onnx` and others) keep a n
 tensors of more than 64 values by the constant 0.02. Their layers are no trained layers, and BN005 says so
 as a warning: gamma, beta, mean and variance are 0.02 in every channel. The layers of at most 64 channels
 hold trained values, and get the infos that those deserve (BN018: 2 of 64 channels in two layers of
-DenseNet-121).
+DenseNet-121, 4 of 24 in the first of ShuffleNet).
 """
 
 
