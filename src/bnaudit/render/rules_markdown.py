@@ -48,10 +48,11 @@ variances of exactly 0 (BN007, 28 layers of EfficientNet-Lite0), channels whose 
 CREPE and one of the PP-OCR detector), redundant biases (BN014, the MLP of `fixtures/`).
 
 The light models of the onnx package (`light_resnet50.onnx` and others) keep a network's graph and replace
-tensors of more than 64 values by the constant 0.02. Their layers are no trained layers, and BN005 says so
-as a warning: gamma, beta, mean and variance are 0.02 in every channel. The layers of at most 64 channels
-hold trained values, and get the infos that those deserve (BN018: 2 of 64 channels in two layers of
-DenseNet-121, 4 of 24 in the first of ShuffleNet).
+tensors of more than 64 values by 0.02, which the graph computes. Those layers store nothing to judge; where a
+reader fills them in, BN005 says that no data gives equal values in all channels. The layers of at most 64
+channels hold trained values, and get the infos that those deserve: channels that gamma switched off in two
+layers of DenseNet-121 (10 of 64 in one) and one of ShuffleNet (BN009), variances below eps in 4 of 24
+channels there (BN018), and one bias that BatchNorm subtracts again (BN014).
 """
 
 
