@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from bnaudit.records.inspection import BatchNormStatics, Feeder, Inspection
-
-if TYPE_CHECKING:
-    from bnaudit.records.inspection import Absence
+from bnaudit.records.inspection import Absence, BatchNormStatics, Feeder, Inspection
 
 CHANNELS = 16
 LAYERS = ("stem.bn", "block1.bn", "block2.bn", "head.bn")
@@ -79,6 +74,18 @@ def with_value(values: tuple[float, ...] | None, channel: int, value: float) -> 
     return tuple(kept)
 
 
-def absent(absence: Absence | None = None) -> Inspection:
+_KEPT = "torch.onnx.export(net.eval(), (x,), path, optimize=False)"
+
+
+def folded() -> Inspection:
     """A file in which no BatchNorm is left."""
+    absence = Absence("folded", ("5 convolutions have a bias that the exporter computed",), _KEPT)
     return replace(inspection(), batchnorms=(), absence=absence)
+
+
+def partly_folded() -> Inspection:
+    """A file in which one BatchNorm is left and others were folded."""
+    absence = Absence(
+        "partly-folded", ("3 convolutions have a bias that the exporter computed",), _KEPT
+    )
+    return replace(inspection(), batchnorms=(statics("head.bn"),), absence=absence)

@@ -40,7 +40,7 @@ def rules_to_text(entries: Sequence[Entry], width: int) -> str:
                 fill(entry.rule.summary, width, initial_indent=indent, subsequent_indent=indent)
             )
     text = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
-    return f"{text}\n\n{_footer(entries)}\n"
+    return f"{text}\n\n{fill(_footer(entries), width)}\n"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -50,7 +50,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _footer(entries: Sequence[Entry]) -> str:
     return (
         f"{len(entries)} rules. needs: file = what the file stores, run = an audit, data = an audit on real "
-        "data.\n`bnaudit explain ID` says why, how to fix it, and where the thresholds come from."
+        "data. `bnaudit explain ID` says why, how to fix it, and where the thresholds come from."
     )
 
 

@@ -25,6 +25,8 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
             f"reads the output of another BatchNorm ({bn.preceded_by}), whose gamma and beta it "
             "normalises away",
             rule.severity,
+            observed=1.0,
+            threshold=0.0,
         )
         for bn in inspection.batchnorms
         if "batchnorm" in (bn.preceded_by or "").lower().replace("_", "")

@@ -25,6 +25,8 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
             f"reads the output of {bn.preceded_by}: its running variance was gathered with the noise of "
             "training, which inference does not have",
             rule.severity,
+            observed=1.0,
+            threshold=0.0,
         )
         for bn in inspection.batchnorms
         if "dropout" in (bn.preceded_by or "").lower()

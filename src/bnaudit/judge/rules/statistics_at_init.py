@@ -43,23 +43,26 @@ def _fact(bn: BatchNormStatics) -> str:
 
 def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics, *, untrained: bool) -> Hit:
     fact = _fact(bn)
+    counted = (float(len(bn.running_var or ())), 0.0)  # channels without statistics of their own
     if bn.batches_tracked:
         fact += f", although num_batches_tracked says {bn.batches_tracked}"
     if untrained:
         severity = Severity.INFO if inspection.kind == "module" else Severity.WARNING
         fix = "audit a trained checkpoint; on an untrained network drift and leak mean nothing"
-        return Hit(bn.name, fact, severity, fix=fix)
+        return Hit(bn.name, fact, severity, *counted, fix=fix)
     if affine_untouched(bn):
         return Hit(
             bn.name,
             f"{fact}; gamma and beta are constants too, so training never ran this layer",
             Severity.WARNING,
+            *counted,
             fix="remove the layer if nothing uses it, or load the weights that belong to it",
         )
     return Hit(
         bn.name,
         f"{fact}, while gamma or beta were trained",
         rule.severity,
+        *counted,
         confidence="read from the file; statistics that were absorbed into gamma and beta, as "
         "Detectron's frozen layers do, look the same",
     )

@@ -26,6 +26,9 @@ _FIX = {
     "checkpoint": "call .eval() after loading, or save the state_dict instead of the module",
 }
 
+_FLAG = (1.0, 0.0)
+"""The training flag as it is stored, and as inference needs it."""
+
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     hits = [_hit(rule, inspection, bn) for bn in inspection.batchnorms if bn.training]
@@ -41,6 +44,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             "runs in training mode, without statistics, gamma or beta of its own and not behind a "
             "convolution: as weight standardisation and InstanceNorm are exported",
             Severity.INFO,
+            *_FLAG,
             confidence="suggested by the shape of the graph",
             fix="none if the network standardises its weights or uses InstanceNorm; otherwise "
             "export it after net.eval()",
@@ -51,6 +55,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             "runs in training mode and has no statistics of its own: its output depends on the batch "
             "it is in (track_running_stats=False is exported so)",
             Severity.WARNING,
+            *_FLAG,
             fix="train with track_running_stats=True, or always run it on large, mixed batches",
         )
     severity = Severity.WARNING if inspection.kind == "checkpoint" else rule.severity
@@ -59,6 +64,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
         "runs in training mode: it normalises with the batch that it is given and ignores the "
         "running statistics that are stored",
         severity,
+        *_FLAG,
         fix=fix,
     )
 

@@ -55,6 +55,8 @@ class Defect(NamedTuple):
     channels: tuple[int, ...] | None = None
 
 
+DEAD = (1, 3, 5, 7, 9, 11, 13)
+
 DEFECTS = {
     "training mode": Defect("BN004", ERROR, set_values(training=True)),
     "statistics reset": Defect("BN005", ERROR, reset),
@@ -66,7 +68,8 @@ DEFECTS = {
     "eps 0": Defect("BN008", WARNING, set_values(eps=0.0)),
     "eps negative": Defect("BN008", ERROR, set_values(eps=-1e-5)),
     "eps 1": Defect("BN008", WARNING, set_values(eps=1.0)),
-    "dead channels": Defect("BN009", WARNING, set_channels("gamma", (1, 3, 5), 1e-9), (1, 3, 5)),
+    "dead channels": Defect("BN009", WARNING, set_channels("gamma", DEAD, 1e-9), DEAD),
+    "a dead channel": Defect("BN009", INFO, set_channels("gamma", (4,), 0.0), (4,)),
     "gamma exploded": Defect("BN010", WARNING, times_gamma(7, 60.0), (7,)),
     "variance collapsed at once": Defect("BN018", WARNING, scaled(1e-4)),
     "inverted momentum": Defect("BN012", WARNING, set_values(momentum=0.99)),

@@ -83,6 +83,8 @@ def test_the_finding_says_everything(rule: Rule) -> None:
     assert found.message
     assert found.fix
     assert found.confidence, "how sure is it?"
+    assert found.observed is not None
+    assert found.threshold is not None
     assert "  " not in found.message
 
 

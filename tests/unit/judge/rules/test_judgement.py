@@ -256,7 +256,7 @@ def test_dead_channels_are_not_counted_as_collapsed() -> None:
 
 
 def test_thresholds_can_be_configured() -> None:
-    subject = at("digits_resnet", 0, set_channels("gamma", (1, 3, 5), 1e-9))
+    subject = at("digits_resnet", 0, set_channels("gamma", (1, 3, 5, 7), 1e-9))
     policy = Policy(thresholds={"dead-gamma": {"share": 0.5}})
     (found,) = judge_inspection(subject, policy).findings
     assert (found.rule, found.severity, found.threshold) == ("BN009", Severity.INFO, 0.5)
@@ -295,3 +295,42 @@ def test_reasons_name_what_is_missing() -> None:
     assert reasons["BN009"] == "this file stores no gamma"
     assert reasons["BN012"] == "this file stores no momentum"
     assert reasons["BN014"] == "this file does not tell what stands before a layer"
+
+
+# --- dead channels -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "shared", "severity"),
+    [
+        (2, False, Severity.INFO),
+        (3, False, Severity.INFO),
+        (4, False, Severity.WARNING),
+        (12, False, Severity.WARNING),
+        (4, True, Severity.INFO),
+        (16, True, Severity.ERROR),
+    ],
+)
+def test_dead_channels_are_weighed_by_their_share(
+    count: int, shared: bool, severity: Severity
+) -> None:
+    gamma = examples.statics("block1.bn").gamma or ()
+    dead = tuple(0.0 if channel < count else g for channel, g in enumerate(gamma))
+    subject = examples.changed("block1.bn", gamma=dead)
+    if shared:
+        subject = examples.changed("block1.bn", gamma=dead, feeder=None, preceded_by="Concat")
+    found = sole(of("BN009", subject))
+    assert (found.severity, len(found.channels)) == (severity, count)
+
+
+def test_without_a_graph_many_dead_channels_are_a_warning() -> None:
+    dead = (0.0,) * 5 + (examples.statics("stem.bn").gamma or ())[5:]
+    subject = examples.changed("stem.bn", gamma=dead, feeder=None, preceded_by=None)
+    assert sole(of("BN009", subject)).severity is Severity.WARNING
+
+
+def test_beta_tells_what_dead_channels_pass_on() -> None:
+    beta = (0.5, 0.5, -0.5, -0.5) + (0.0,) * 12
+    gamma = (0.0,) * 4 + (examples.statics("stem.bn").gamma or ())[4:]
+    found = sole(of("BN009", examples.changed("stem.bn", gamma=gamma, beta=beta)))
+    assert "; 2 of them have beta above 0" in found.message
