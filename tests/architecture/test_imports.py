@@ -24,6 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
+    "inspection": {"load", "records"},
     "cli": {"load", "records", "render", "judge", "initialisation"},
 }
 """`Report.to_json` asks a renderer when it is called; `load.batchnorms` asks `tap.scripted` what a

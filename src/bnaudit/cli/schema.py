@@ -11,7 +11,7 @@ from bnaudit.render.schema import DOCUMENTS
 @click.command("schema")
 @click.argument("document", type=click.Choice(list(DOCUMENTS)), default="report")
 def command(document: str) -> None:
-    """Print the JSON Schema of what `check --format json` (report) or `init --format json` writes."""
+    """Print the JSON Schema of what --format json writes: of check (report), inspect or init."""
     from bnaudit.render.schema import schema_text
 
     write_stdout(schema_text(document))

@@ -8,11 +8,13 @@ from bnaudit.judge.rules import (
     minimax,
     no_batchnorm,
     not_executed,
+    partly_folded,
 )
 
 RULES: tuple[Rule, ...] = (
     no_batchnorm.RULE,
     not_executed.RULE,
+    partly_folded.RULE,
     integrity.RULE,
     few_values.RULE,
     finite_difference.RULE,
