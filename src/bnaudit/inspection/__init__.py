@@ -13,6 +13,7 @@ from bnaudit.load.sniff import FileKind, sniff
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bnaudit.load.model import LoadedModel
     from bnaudit.records.inspection import Inspection
 
 # Kind -> (module, function), imported when a file needs it.
@@ -36,4 +37,14 @@ def inspect_file(path: Path) -> Inspection:
     """
     module, function = INSPECTORS[sniff(path)]
     inspection: Inspection = getattr(import_module(module), function)(path)
+    return inspection
+
+
+def inspect_module(loaded: LoadedModel) -> Inspection:
+    """The same of a live module, whose parameters are in memory.
+
+    Args:
+        loaded: as `load` wraps it.
+    """
+    inspection: Inspection = import_module("bnaudit.inspection.live").inspect_live(loaded)
     return inspection

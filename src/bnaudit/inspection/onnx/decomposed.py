@@ -65,7 +65,7 @@ def _is_affine_step(net: Net, node: Node, value: str, channels: int) -> bool:
     tensor = net.stored(others[0])
     if tensor is None:  # computed from stored ones each time
         return any(size == channels > 1 for size in _sizes_behind(net, others[0]))
-    shape = used_shape(net, others[0], tensor.shape)
+    shape = used_shape(net, others[0])
     if tensor.size != channels or channels < 2 or not over_channels(net, node, value, shape):
         return False
     values = net.values(others[0])

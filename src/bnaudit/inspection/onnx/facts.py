@@ -104,7 +104,7 @@ def signature(reading: Reading) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]
 
 
 def parameters(net: Net) -> int:
-    """Elements of the floating initializers; running statistics are buffers and do not count."""
+    """Elements of the stored floating tensors; running statistics are buffers and do not count."""
     buffers = {
         node.inputs[place]
         for node in net.reading.nodes
@@ -112,11 +112,12 @@ def parameters(net: Net) -> int:
         for place in _STATISTICS
         if place < len(node.inputs)
     }
-    return sum(
-        tensor.size
-        for name, tensor in net.reading.initializers.items()
-        if tensor.kind in FLOATING and name not in buffers
-    )
+    stored = dict(net.reading.initializers)
+    for node in net.reading.nodes:  # some exporters keep weights in Constant nodes
+        tensor = net.stored(node.outputs[0]) if node.op == "Constant" and node.outputs else None
+        if tensor is not None and tensor.size > 1:
+            stored[node.outputs[0]] = tensor
+    return sum(t.size for name, t in stored.items() if t.kind in FLOATING and name not in buffers)
 
 
 def other_norms(net: Net) -> dict[str, int]:

@@ -74,6 +74,7 @@ class Attribute:
     tensor: Tensor | None = None
     graphs: list[memoryview] = field(default_factory=list)
     floats: list[int | memoryview] = field(default_factory=list)
+    integers: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -201,10 +202,12 @@ def attribute_of(data: memoryview) -> Attribute:
             attribute.graphs.append(wire.message(value))
         elif number == 7:
             attribute.floats.append(value)
+        elif number == 8:
+            attribute.integers += map(wire.signed, wire.varints(value))
     return attribute
 
 
-_TENSOR_NUMBERS = {4: "floats", 5: "integers", 10: "doubles"}
+_TENSOR_NUMBERS = {4: "floats", 5: "integers", 7: "integers", 10: "doubles"}  # 7: int64_data
 
 
 def tensor_of(data: memoryview) -> Tensor:

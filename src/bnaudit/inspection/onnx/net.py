@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.messages import Tensor
@@ -39,10 +40,42 @@ class Net:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self.producers = {name: n for n in reading.nodes for name in n.outputs if name}
+        self.ordered = self._sorted()
         self.readers: dict[str, list[Node]] = defaultdict(list)
         for node in reading.nodes:
             for name in dict.fromkeys(node.inputs):
                 self.readers[name].append(node)
+
+    def _sorted(self) -> list[Node]:
+        """The nodes so that values are made before they are read, as the format asks for.
+
+        Edges of a cycle, which only a damaged file has, are cut: every walk along edges ends.
+        """
+        nodes = self.reading.nodes
+        late = self._late(nodes)
+        if not late:
+            return nodes
+        place = {id(node): index for index, node in enumerate(nodes)}
+        before = {
+            index: {place[id(self.producers[n])] for n in node.inputs if n in self.producers}
+            for index, node in enumerate(nodes)
+        }
+        try:
+            return [nodes[index] for index in TopologicalSorter(before).static_order()]
+        except CycleError:
+            for name in late:
+                del self.producers[name]
+            return nodes
+
+    def _late(self, nodes: list[Node]) -> set[str]:
+        """Values that are read before, or where, they are made."""
+        made: set[str] = set()
+        late: set[str] = set()
+        last = {name: id(node) for name, node in self.producers.items()}
+        for node in nodes:
+            late.update(n for n in node.inputs if n in last and n not in made)
+            made.update(name for name in node.outputs if last.get(name) == id(node))
+        return late
 
     def producer(self, name: str) -> Node | None:
         """The node that makes a value; None for inputs and initializers."""
@@ -55,7 +88,7 @@ class Net:
 
     def stored(self, name: str) -> Tensor | None:
         """The tensor that a value is a copy of, under the shape in which it is stored, or None."""
-        for _ in range(_LONGEST_CHAIN):
+        for _ in range(_LONGEST_CHAIN if name else 0):
             if name in self.reading.initializers:
                 return self.reading.initializers[name]
             node = self.producers.get(name)
@@ -110,7 +143,7 @@ class Net:
         stored = self.reading.initializers
         found = {value.name for value in self.reading.graph.inputs if value.name not in stored}
         found |= self.reading.inner_inputs
-        for node in self.reading.nodes:  # in topological order, as the format asks for
+        for node in self.ordered:
             source = node.op != "Constant" and (not node.inputs or node.op in WITH_SUBGRAPHS)
             if source or any(name in found for name in node.inputs):
                 found.update(node.outputs)

@@ -47,6 +47,8 @@ _KEEP_RANK = frozenset(
         "Resize",
     }
 )
+_LAYOUTS = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze"})
+_MOST_LAYOUTS = 16
 _LONGEST_CHAIN = 64
 
 
@@ -81,23 +83,39 @@ def _step(net: Net, value: str, op: str, channels: int) -> tuple[Node, Vector] |
     tensor = net.stored(others[0]) if len(others) == 1 else None
     if tensor is None or tensor.size != channels:
         return None
-    if not over_channels(net, node, value, used_shape(net, others[0], tensor.shape)):
+    if not over_channels(net, node, value, used_shape(net, others[0])):
         return None
     values = net.values(others[0])
     return None if values is None else (node, values)
 
 
-def used_shape(net: Net, name: str, stored: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape in which an operand is used: a stored vector may be reshaped on its way."""
+def used_shape(net: Net, name: str, steps: int = _MOST_LAYOUTS) -> tuple[int, ...] | None:
+    """The shape of a stored operand where it is used: a vector may be laid out anew on its way."""
+    tensor = net.reading.initializers.get(name)
     node = net.producer(name)
-    if node is None or node.op in {"Constant", "Identity", "Cast"}:
-        return stored
-    target = net.values(node.inputs[1]) if node.op == "Reshape" and len(node.inputs) > 1 else None
-    if target is None:
+    if tensor is not None or node is None or node.op == "Constant":
+        tensor = tensor or net.stored(name)
+        return None if tensor is None else tensor.shape
+    if node.op not in _LAYOUTS or not node.inputs or not steps:
         return None
-    sizes = [int(length) for length in target]
-    known = prod(size for size in sizes if size > 0)
-    return tuple(size if size > 0 else prod(stored) // known for size in sizes)
+    before = used_shape(net, node.inputs[0], steps - 1)
+    if before is None or node.op in {"Cast", "Identity"}:
+        return before
+    sizes = _integers(net, node, "axes" if node.op == "Unsqueeze" else "shape")
+    if node.op == "Reshape":
+        known = prod(size for size in sizes if size > 0)
+        return tuple(size if size > 0 else prod(before) // known for size in sizes) or None
+    rank, rest = len(before) + len(sizes), iter(before)
+    added = {axis % rank for axis in sizes}
+    return tuple(1 if axis in added else next(rest, 1) for axis in range(rank))
+
+
+def _integers(net: Net, node: Node, attribute: str) -> list[int]:
+    """What newer operators take as an input and older ones as an attribute."""
+    if len(node.inputs) > 1:
+        return [int(value) for value in net.values(node.inputs[1]) or ()]
+    found = node.attributes().get(attribute)
+    return [] if found is None else found.integers
 
 
 def over_channels(net: Net, node: Node, value: str, shape: tuple[int, ...] | None) -> bool:

@@ -169,10 +169,10 @@ def _torchscript(net: Net) -> Trace | None:
         and len(node.inputs) > 2
         and all(_NUMBERED.fullmatch(name) for name in node.inputs[1:3])
     ]
-    named = [n for n in net.reading.initializers if not n.isdecimal() and "onnx::" not in n]
+    named = [n for n in net.reading.initializers if n.endswith((".weight", ".bias"))]
     if not layers or not named:
         return None
-    names = [_path(node.name) or node.name for node in layers]
+    names = [_path(node.name) or node.name or node.outputs[0] for node in layers]
     return Trace(
         "torchscript",
         tuple(names),

@@ -36,11 +36,16 @@ DTYPES = {
 
 FLOATING = frozenset({_FLOAT, _FLOAT16, _DOUBLE, _BFLOAT16})
 
+_MOST = 2**22
+"""A vector over channels or a shape is never longer; a weight is nothing to unpack here."""
+
 _RAW = {_FLOAT: "f", _FLOAT16: "e", _DOUBLE: "d", _BFLOAT16: "H", 6: "i", 7: "q"}
 
 
 def numbers(path: Path, tensor: Tensor) -> tuple[float, ...] | None:
-    """The tensor's elements, flattened, or None where their type is no float and no integer index.
+    """The tensor's elements, flattened.
+
+    None where their type is neither float nor int, or there are too many for a vector over channels.
 
     Args:
         path: the model file; external bytes lie beside it.
@@ -50,7 +55,7 @@ def numbers(path: Path, tensor: Tensor) -> tuple[float, ...] | None:
         InputError: the tensor does not hold as many elements as its shape says.
     """
     code = _RAW.get(tensor.kind)
-    if code is None:
+    if code is None or tensor.size > _MOST:
         return None
     try:
         values = _decoded(path, tensor, code)

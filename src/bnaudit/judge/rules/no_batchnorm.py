@@ -29,9 +29,9 @@ _HEADLINES: dict[AbsenceCase, str] = {
 
 def _found(rule: Rule, absence: Absence, others: str = "", *, allowed: bool = False) -> Finding:
     headline = _HEADLINES.get(absence.case, _HEADLINES["unknown"])
-    evidence = f" ({'; '.join(absence.evidence)})" if absence.evidence else ""
+    evidence = f" Evidence: {'; '.join(absence.evidence)}." if absence.evidence else ""
     return rule.finding(
-        f"{headline}{evidence}.{others}",
+        f"{headline}.{evidence}{others}",
         fix=absence.fix,
         severity=Severity.INFO if allowed else rule.severity,
         observed=0.0,

@@ -21,8 +21,8 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
         return
     layers, verb = ("layer", "is") if left == 1 else ("layers", "are")
     yield rule.finding(
-        f"{left} BatchNorm {layers} {verb} left, and others are not: {'; '.join(absence.evidence)}. Only "
-        "what is left is audited",
+        f"{left} BatchNorm {layers} {verb} left, others are gone, and only what is left is audited. "
+        f"Evidence: {'; '.join(absence.evidence)}.",
         fix=absence.fix,
         observed=float(left),
     )
