@@ -14,7 +14,8 @@ import torch
 
 from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import audit_against
-from bnaudit.errors import RunError, UsageError
+from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.judge import judge
 from bnaudit.load import Loading, load
 from bnaudit.measure.conversion import verify_conversion
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from bnaudit.errors import BnauditError
     from bnaudit.load.model import LoadedModel
     from bnaudit.measure.collect import Collected
     from bnaudit.progress import Progress
+    from bnaudit.records.inspection import Inspection
 
 
 @dataclass(slots=True)
@@ -102,8 +103,9 @@ def audit_loaded(
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run or measured.
     """
+    stored, loaded = read_stored(loaded, label)
     if not loaded.batchnorms and loaded.format != "module":
-        return _judged(_empty_report(loaded, label, options), options)
+        return _judged(_empty_report(loaded, label, options), stored, options)
     clock = _Clock()
     placed = place_model(loaded, options)
     with _own_autograd(placed.device.type), untouched(placed.module):
@@ -111,13 +113,36 @@ def audit_loaded(
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
-            return _judged(_nothing_executed(loaded, label, options, collected), options)
+            report = _nothing_executed(loaded, label, options, collected)
+            return _judged(report, stored, options)
         measured = measure_all(session, collected, options, progress, clock.stage)
         with clock.stage("conversion"):
             verification = verify_conversion(session, options, progress)
-    return _judged(
-        full_report(session, measured, label, options, clock.seconds, verification), options
-    )
+    report = full_report(session, measured, label, options, clock.seconds, verification)
+    return _judged(report, stored, options)
+
+
+def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, LoadedModel]:
+    """What the model stores, for the rules that need no run; where it cannot be read, a note says so.
+
+    An audit does not fail for want of it: whatever the reader cannot take, the loader did.
+
+    Args:
+        loaded: the model.
+        label: its path, of a file.
+    """
+    try:
+        if loaded.format == "module":
+            return inspect_module(loaded), loaded
+        return inspect_file(Path(label)), loaded
+    except Exception as error:  # also a bug of the reader, which must not hide: see the note
+        if isinstance(error, ModuleNotFoundError) and "bnaudit.inspection" in str(error):
+            return None, loaded  # a format without a reader
+        reason = (
+            error.message if isinstance(error, BnauditError) else f"{type(error).__name__}: {error}"
+        )
+        note = f"the stored parameters were not judged: {reason}"
+        return None, replace(loaded, notes=(*loaded.notes, note))
 
 
 @contextmanager
@@ -161,7 +186,8 @@ def _empty_report(
     )
 
 
-def _judged(report: Report, options: AuditOptions) -> Report:
+def _judged(report: Report, stored: Inspection | None, options: AuditOptions) -> Report:
+    report = replace(report, inspection=stored)
     verdicts = judge(report, options.policy)
     judged = replace(
         report,

@@ -27,7 +27,16 @@ LAYERS: dict[str, set[str]] = {
     "initialisation": {"data", "load", "measure", "tap", "records"},
     "compare": {"records"},
     "config": {"judge", "records", "render"},
-    "cli": {"compare", "config", "load", "records", "render", "judge", "initialisation"},
+    "cli": {
+        "compare",
+        "config",
+        "inspection",
+        "load",
+        "records",
+        "render",
+        "judge",
+        "initialisation",
+    },
 }
 """`Report.to_json` asks a renderer when it is called; `load.batchnorms` asks `tap.scripted` what a
 scripted BatchNorm looks like; `config` takes the names of formats from `render`; `data.row_check`

@@ -17,6 +17,7 @@ from bnaudit.errors import BnauditError
 # waits neither for torch nor for the other commands.
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
+    "inspect": ("bnaudit.cli.inspect", "Read what a file stores, without running it."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),

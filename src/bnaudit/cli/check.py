@@ -18,7 +18,7 @@ from bnaudit.render.formats import FORMATS
 
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
-_FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
+FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
 
 @click.command("check", short_help="Audit a model.")
@@ -109,7 +109,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @common.ignore
 @click.option(
     "--fail-on",
-    type=click.Choice([*_FAIL_ON, "never"]),
+    type=click.Choice([*FAIL_ON, "never"]),
     default="error",
     show_default=True,
     help="Exit with 1 for findings of this severity or worse.",
@@ -179,7 +179,7 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         layers=given["layers"],
         twins=given["twins"],
         channels=given["channels"],
-        fail_on=_FAIL_ON.get(given["fail_on"]),
+        fail_on=FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
         policy=policy_of(configuration(), select, ignore),
         baseline=None if given["baseline"] is None else read_baseline(given["baseline"]),

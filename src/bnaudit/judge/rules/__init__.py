@@ -19,6 +19,7 @@ from bnaudit.judge.rules import (
     no_batchnorm,
     non_finite,
     not_executed,
+    partly_folded,
     redundant_bias,
     statistics_at_init,
     training_mode,
@@ -29,6 +30,7 @@ from bnaudit.judge.rules import (
 RULES: tuple[Rule, ...] = (
     no_batchnorm.RULE,
     not_executed.RULE,
+    partly_folded.RULE,
     training_mode.RULE,
     statistics_at_init.RULE,
     non_finite.RULE,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bnaudit.load.onnx.converters.base import Converted
     from bnaudit.load.onnx.draft import Draft
-    from bnaudit.load.onnx.prepare import Origin
+    from bnaudit.load.onnx.origin import Origin
 
 _OPTIONAL_OUTPUTS = frozenset({"MaxPool", "LayerNormalization", "BatchNormalization"})
 """Their modules return the first output alone; the others must be unused."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 _DYNAMO_MARK = "pkg.torch"
+_DYNAMO_NODE = "node_"
 
 
 def producer(model: ModelProto) -> str | None:
@@ -51,12 +52,13 @@ def exporter(model: ModelProto) -> str:
 
 
 def _is_dynamo(model: ModelProto) -> bool:
-    if any(function.domain.startswith(_DYNAMO_MARK) for function in model.functions):
+    """Optimisers drop the metadata that it writes, but keep the names that it gives to nodes."""
+    if any(entry.domain.startswith(_DYNAMO_MARK) for entry in model.opset_import):
         return True
     return any(
-        entry.key.startswith(_DYNAMO_MARK)
+        node.name.startswith(_DYNAMO_NODE)
+        or any(entry.key.startswith(_DYNAMO_MARK) for entry in node.metadata_props)
         for node in all_nodes(model.graph.node)
-        for entry in node.metadata_props
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from bnaudit.load.onnx.draft import Draft
-    from bnaudit.load.onnx.prepare import Origin
+    from bnaudit.load.onnx.origin import Origin
 
 
 def load(path: Path) -> LoadedModel:
