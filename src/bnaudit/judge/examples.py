@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 from bnaudit.records.inspection import Absence, BatchNormStatics, Feeder, Inspection
 
 CHANNELS = 16

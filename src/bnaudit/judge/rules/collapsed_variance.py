@@ -26,13 +26,13 @@ _HALF = 0.5
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     layers = [bn for bn in inspection.batchnorms if bn.running_var]
-    collapsed = {bn.name: _collapsed(rule, bn) for bn in layers}
-    mostly = sum(len(collapsed[bn.name]) > _HALF * len(bn.running_var or ()) for bn in layers)
+    collapsed = [(bn, _collapsed(rule, bn)) for bn in layers]
+    mostly = sum(len(channels) > _HALF * len(bn.running_var or ()) for bn, channels in collapsed)
     common = mostly > rule.limit("layers") * len(layers)
     hits = [
         hit
-        for bn in layers
-        if collapsed[bn.name] and (hit := _hit(rule, bn, collapsed[bn.name], common=common))
+        for bn, channels in collapsed
+        if channels and (hit := _hit(rule, bn, channels, common=common))
     ]
     yield from findings(rule, hits, len(layers), "have channels whose variance is below eps")
 
