@@ -53,7 +53,10 @@ class BatchNormStatics:
         scale_absorbed: whether gamma and beta include a Scale layer behind the BatchNorm.
         feeder: the layer in front that has weights, where the file has a graph and there is one.
         preceded_by: the operator whose output the BatchNorm reads ("Conv", "Dropout",
-            "BatchNormalization"), or None where the file has no graph.
+            "BatchNormalization"), "input" for an input of the model, or None where the file has no
+            graph.
+        of_weights: whether it normalises a weight and no activation: what weight standardisation
+            becomes in an export. None where the file does not tell.
     """
 
     name: str
@@ -71,6 +74,7 @@ class BatchNormStatics:
     scale_absorbed: bool = False
     feeder: Feeder | None = None
     preceded_by: str | None = None
+    of_weights: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
