@@ -63,7 +63,7 @@ def findings(rule: Rule, hits: Sequence[Hit], layers: int, shared: str) -> Itera
     """One finding a hit, or a single one for the model where most layers are hit.
 
     Hits of different severity are told apart: one error among many infos keeps its layer. A single
-    finding has the numbers of the first hit, and no channels.
+    finding quotes the hit with the largest number, and has no channels.
 
     Args:
         rule: whose findings they are.
@@ -74,10 +74,10 @@ def findings(rule: Rule, hits: Sequence[Hit], layers: int, shared: str) -> Itera
     for severity in sorted({hit.severity for hit in hits}, reverse=True):
         alike = [hit for hit in hits if hit.severity is severity]
         if _is_of_the_model(severity, len(alike), layers):
-            first = alike[0]
+            worst = max(alike, key=lambda hit: abs(hit.observed or 0.0))
             yield rule.finding(
-                f"{_subject(alike, layers)} {shared}; at {first.layer}: {first.message}",
-                **first.details(),
+                f"{_subject(alike, layers)} {shared}; at {worst.layer}: {worst.message}",
+                **worst.details(),
             )
             continue
         for hit in alike:

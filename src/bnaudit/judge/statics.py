@@ -17,6 +17,11 @@ TORCH_EPS = 1e-5
 _SHOWN_CHANNELS = 5
 
 
+def activations(inspection: Inspection) -> list[BatchNormStatics]:
+    """The layers that normalise activations; weight standardisation is no layer of the network."""
+    return [bn for bn in inspection.batchnorms if not bn.of_weights]
+
+
 def eps_of(bn: BatchNormStatics) -> float:
     """The layer's eps, or PyTorch's default where the file stores none (see `eps_clause`)."""
     return TORCH_EPS if bn.eps is None else bn.eps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import without_graph
+from bnaudit.judge.statics import activations, without_graph
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -28,10 +28,10 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
             observed=1.0,
             threshold=0.0,
         )
-        for bn in inspection.batchnorms
+        for bn in activations(inspection)
         if "batchnorm" in (bn.preceded_by or "").lower().replace("_", "")
     ]
-    yield from findings(rule, hits, len(inspection.batchnorms), "read another BatchNorm's output")
+    yield from findings(rule, hits, len(activations(inspection)), "read another BatchNorm's output")
 
 
 def _not_applicable(subject: Inspection | Report) -> str | None:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import eps_clause, eps_of, largest, leaks, listed, middle, without
+from bnaudit.judge.statics import (
+    activations,
+    eps_clause,
+    eps_of,
+    largest,
+    leaks,
+    listed,
+    middle,
+    without,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -25,14 +34,14 @@ _HALF = 0.5
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.running_var]
-    collapsed = {bn.name: _collapsed(rule, bn) for bn in layers}
-    mostly = sum(len(collapsed[bn.name]) > _HALF * len(bn.running_var or ()) for bn in layers)
+    layers = [bn for bn in activations(inspection) if bn.running_var]
+    collapsed = [(bn, _collapsed(rule, bn)) for bn in layers]
+    mostly = sum(len(channels) > _HALF * len(bn.running_var or ()) for bn, channels in collapsed)
     common = mostly > rule.limit("layers") * len(layers)
     hits = [
         hit
-        for bn in layers
-        if collapsed[bn.name] and (hit := _hit(rule, bn, collapsed[bn.name], common=common))
+        for bn, channels in collapsed
+        if channels and (hit := _hit(rule, bn, channels, common=common))
     ]
     yield from findings(rule, hits, len(layers), "have channels whose variance is below eps")
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST, Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import largest, listed, middle, statistics_untouched, without
+from bnaudit.judge.statics import (
+    activations,
+    largest,
+    listed,
+    middle,
+    statistics_untouched,
+    without,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.gamma]
+    layers = [bn for bn in activations(inspection) if bn.gamma]
     level = middle([largest(bn.gamma) for bn in layers])
     hits = [
         hit for bn in layers if (hit := _whole(rule, bn, level, layers) or _some(rule, bn, level))

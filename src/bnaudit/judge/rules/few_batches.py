@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import statistics_untouched, without
+from bnaudit.judge.statics import activations, statistics_untouched, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -25,7 +25,7 @@ _MARGIN = 0.999
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.batches_tracked and bn.running_var]
+    layers = [bn for bn in activations(inspection) if bn.batches_tracked and bn.running_var]
     refuted = {bn.batches_tracked for bn in layers if _refuted(bn)}
     hits = [
         hit
@@ -77,7 +77,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
     reason = without(subject, "batches_tracked", "num_batches_tracked")
-    if reason is None and not any(bn.batches_tracked for bn in subject.batchnorms):
+    if reason is None and not any(bn.batches_tracked for bn in activations(subject)):
         return "num_batches_tracked is 0 everywhere, which says nothing"
     return reason
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import gains, leaks, listed, middle, without
+from bnaudit.judge.statics import activations, gains, leaks, listed, middle, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -30,7 +30,7 @@ _NO_SPREAD = 0.05
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.running_var]
+    layers = [bn for bn in activations(inspection) if bn.running_var]
     hits = [hit for bn in layers if (hit := _hit(rule, bn))]
     yield from findings(rule, hits, len(layers), "have channels of a far larger |gamma|/sigma")
 
@@ -38,7 +38,7 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 def _hit(rule: Rule, bn: BatchNormStatics) -> Hit | None:
     leak = leaks(bn)
     gain = [
-        g if share <= rule.limit("leak") else 0.0 for g, share in zip(gains(bn), leak, strict=True)
+        g if share <= rule.limit("leak") else 0.0 for g, share in zip(gains(bn), leak, strict=False)
     ]
     found = _outliers(rule, gain)
     if not found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import eps_of, gains, listed, without
+from bnaudit.judge.statics import activations, eps_of, gains, listed, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -24,7 +24,7 @@ _CASTING = "read from the file; it matters only where BatchNorm itself runs in f
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.running_var or bn.gamma]
+    layers = [bn for bn in activations(inspection) if bn.running_var or bn.gamma]
     hits = [hit for bn in layers if (hit := _stored(rule, bn) or _converted(rule, bn))]
     yield from findings(rule, hits, len(layers), "leave the range of float16")
 

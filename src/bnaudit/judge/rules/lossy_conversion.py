@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import TORCH_EPS, eps_of, middle, statistics_untouched
+from bnaudit.judge.statics import TORCH_EPS, activations, eps_of, middle, statistics_untouched
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -25,7 +25,9 @@ _SUGGESTED = "suggested by the values; the file alone cannot prove it"
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.running_var and not statistics_untouched(bn)]
+    layers = [
+        bn for bn in activations(inspection) if bn.running_var and not statistics_untouched(bn)
+    ]
     if len(layers) < FEWEST:
         return
     yield from _scaled_statistics(rule, layers)
@@ -96,7 +98,7 @@ def _reset_eps(
 def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
-    trained = [bn for bn in subject.batchnorms if bn.running_var and not statistics_untouched(bn)]
+    trained = [bn for bn in activations(subject) if bn.running_var and not statistics_untouched(bn)]
     if len(trained) < FEWEST:
         return f"fewer than {FEWEST} layers with trained statistics: nothing to compare"
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import eps_of, listed, without
+from bnaudit.judge.statics import activations, eps_of, listed, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.running_var]
+    layers = [bn for bn in activations(inspection) if bn.running_var]
     negative = [hit for bn in layers if (hit := _negative(rule, bn))]
     zero = [hit for bn in layers if (hit := _zero(bn))]
     yield from findings(rule, negative, len(layers), "have negative running variances")

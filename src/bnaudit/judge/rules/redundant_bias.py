@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge import examples
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import without_graph
+from bnaudit.judge.statics import activations, without_graph
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Feeder, Inspection
 
@@ -22,7 +22,7 @@ _SHOWN = 3
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     behind = [
         (bn.name, bn.feeder)
-        for bn in inspection.batchnorms
+        for bn in activations(inspection)
         if bn.feeder is not None and bn.feeder.bias and bn.feeder.sole_reader
     ]
     if not behind:
@@ -30,7 +30,7 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     shown = ", ".join(feeder.weight for _, feeder in behind[:_SHOWN])
     more = ", ..." if len(behind) > _SHOWN else ""
     yield rule.finding(
-        f"{len(behind)} of {len(inspection.batchnorms)} BatchNorm layers follow a layer with a bias, which "
+        f"{len(behind)} of {len(activations(inspection))} BatchNorm layers follow a layer with a bias, which "
         f"they subtract again ({shown}{more})",
         layer=behind[0][0] if len(behind) == 1 else None,
         observed=float(len(behind)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import affine_untouched, statistics_untouched, without
+from bnaudit.judge.statics import activations, affine_untouched, statistics_untouched, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    tracked = [bn for bn in inspection.batchnorms if bn.running_var]
+    tracked = [bn for bn in activations(inspection) if bn.running_var]
     untouched = [bn for bn in tracked if statistics_untouched(bn)]
     untrained = len(untouched) == len(tracked) and all(affine_untouched(bn) for bn in untouched)
     hits = [_hit(rule, inspection, bn, untrained=untrained) for bn in untouched]

@@ -37,6 +37,14 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
     fix = _FIX.get(inspection.kind)
+    if bn.of_weights:
+        return Hit(
+            bn.name,
+            "normalises a weight, as weight standardisation does: training mode is right here",
+            Severity.INFO,
+            *_FLAG,
+            fix="none needed",
+        )
     unused = bn.running_var is None or statistics_untouched(bn)
     if unused and affine_untouched(bn) and bn.feeder is None:
         return Hit(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import leaks, middle, without
+from bnaudit.judge.statics import activations, leaks, middle, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -24,7 +24,7 @@ _SHOWN = 3
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.eps is not None]
+    layers = [bn for bn in activations(inspection) if bn.eps is not None]
     hits = [hit for bn in layers if (hit := _hit(rule, bn, bn.eps or 0.0))]
     yield from findings(rule, hits, len(layers), "have an unusual eps")
     yield from _mixed(rule, layers)

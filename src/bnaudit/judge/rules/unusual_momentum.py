@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import without
+from bnaudit.judge.statics import activations, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -25,7 +25,7 @@ _ROUNDING = 1e-6
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in inspection.batchnorms if bn.momentum is not None]
+    layers = [bn for bn in activations(inspection) if bn.momentum is not None]
     hits = [hit for bn in layers if (hit := _hit(rule, inspection, bn, bn.momentum or 0.0))]
     yield from findings(rule, hits, len(layers), "have an unusual momentum")
 

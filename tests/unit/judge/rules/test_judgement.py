@@ -47,6 +47,22 @@ def test_a_weight_standardised_convolution_is_an_info() -> None:
     assert sole(of("BN004", subject)).severity is Severity.INFO
 
 
+def test_what_normalises_a_weight_is_no_layer_of_the_network() -> None:
+    subject = examples.changed(
+        "stem.bn",
+        training=True,
+        of_weights=True,
+        eps=1e-6,
+        momentum=1.0,
+        running_mean=ZEROS,
+        running_var=ONES,
+        gamma=ZEROS,
+        preceded_by="BatchNormalization",
+    )
+    found = sole(list(judge_inspection(subject).findings))
+    assert (found.rule, found.severity, found.fix) == ("BN004", Severity.INFO, "none needed")
+
+
 def test_a_layer_without_statistics_of_its_own_is_a_warning() -> None:
     subject = examples.changed("stem.bn", training=True, running_mean=None, running_var=None)
     assert sole(of("BN004", subject)).severity is Severity.WARNING
