@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.judge import examples
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
@@ -25,6 +26,7 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
         f"Evidence: {'; '.join(absence.evidence)}.",
         fix=absence.fix,
         observed=float(left),
+        threshold=0.0,
     )
 
 
@@ -41,4 +43,6 @@ RULE = Rule(
     "optimize=False)",
     references=("https://github.com/pytorch/pytorch/issues/93343",),
     inspect=_inspect,
+    healthy=examples.inspection,
+    sick=examples.partly_folded,
 )
