@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from bench.vision.cells import WAYS, Cell, Original, Way, measure, original
+from bench.vision.cells import WAYS, Cell, Original, Way, measure, original, write
 from bench.vision.nets import network
 
 SECONDS = 1200
@@ -48,6 +49,12 @@ def _isolated(way: Way, net: Original) -> Cell:
     return cell
 
 
+def _warm_up() -> None:
+    """Imports what the dynamo exporter imports, once instead of in every child."""
+    with tempfile.TemporaryDirectory(prefix="bnaudit-") as folder:
+        write(Way("dynamo", 20), nn.Linear(1, 1).eval(), torch.zeros(1, 1), Path(folder) / "model")
+
+
 def run(name: str, folder: Path) -> None:
     """Writes `folder/way.json` for every way that has none."""
     missing = [way for way in WAYS if not (folder / f"{way}.json").exists()]
@@ -55,6 +62,7 @@ def run(name: str, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    _warm_up()
     net = original(*network(name))
     for way in missing:
         cell = _isolated(way, net)

@@ -5,14 +5,20 @@ The networks are small and the code that measures them is the bench's.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+import onnx
 import pytest
+
+from bnaudit.load.onnx import control
+from bnaudit.load.onnx.converters import lookup
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+from bench.coverage import DOCUMENT
 from bench.vision.cells import WAYS, Cell, Original, Way, measure, original
 from bench.vision.table import exceptions, networks, summary
 
@@ -20,6 +26,9 @@ from .coverage_nets import Branches, Mobile, Segmenter, seeded
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+LISTED = 23
+"""The operator set that docs/coverage.md goes through."""
 
 NETS = {"mobile": (Mobile, 6), "branches": (Branches, 8), "segmenter": (Segmenter, 7)}
 
@@ -80,3 +89,20 @@ def test_what_an_exporter_refuses_is_not_counted_as_written() -> None:
     results = {"net": {Way("torchscript", 11): Cell(refused="no einsum", executed=3)}}
     assert "0/0 (1 not written)" in networks(results)
     assert "not written by the exporter: `no einsum`" in exceptions(results)
+
+
+@pytest.mark.skipif(onnx.defs.onnx_opset_version() < LISTED, reason="an older onnx")
+def test_the_document_lists_every_operator_without_translation() -> None:
+    handled = {"Constant", "Dropout", "DequantizeLinear", *control.OPERATORS}
+    missing = []
+    for name in sorted({s.name for s in onnx.defs.get_all_schemas() if not s.domain} - handled):
+        try:
+            known = not onnx.defs.get_schema(name, LISTED, "").deprecated
+        except onnx.defs.SchemaError:
+            known = False  # of a later opset
+        if known and not lookup.is_translated(name, LISTED):
+            missing.append(f"`{name}`")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    listed = re.search(r"of opset 23:\n(.*?);\n- single", text, re.DOTALL)
+    assert listed
+    assert " ".join(listed[1].split()) == ", ".join(missing)

@@ -202,7 +202,7 @@ def _without_settled_ifs(draft: Draft) -> list[NodeProto]:
             continue
         wanted = "then_branch" if bool(condition) else "else_branch"
         branch = next(a.g for a in node.attribute if a.name == wanted)
-        _make_names_unique(branch, node.name)
+        _make_names_unique(draft, branch, node.name)
         for tensor in branch.initializer:
             draft.constants[tensor.name] = numpy_helper.to_array(tensor)
             if is_floating(draft.constants[tensor.name]):
@@ -213,10 +213,13 @@ def _without_settled_ifs(draft: Draft) -> list[NodeProto]:
     return flat
 
 
-def _make_names_unique(branch: GraphProto, key: str) -> None:
+def _make_names_unique(draft: Draft, branch: GraphProto, key: str) -> None:
     """Branches of different nodes may use the same names for different values."""
+    stored = [t for t in branch.initializer if t.name in draft.constants]
     computed = [name for node in branch.node for name in node.output if name]
-    rename(branch, {name: f"{name}/{key}" for name in computed})
+    rename(branch, {name: f"{name}/{key}" for name in (*computed, *(t.name for t in stored))})
+    for tensor in stored:
+        tensor.name = f"{tensor.name}/{key}"
     for node in branch.node:
         for index, name in enumerate(node.output):
             node.output[index] = f"{name}/{key}" if name else ""

@@ -77,15 +77,21 @@ def test_the_layer_of_the_branch_is_audited_and_the_other_named(
 
 
 def test_settled_branches_may_use_the_same_names(tmp_path: Path) -> None:
-    def step(condition: str, source: str, result: str, operator: str) -> Any:
-        taken = branch("t", helper.make_node(operator, [source], ["inner"]), output="inner")
+    def step(source: str, result: str, operator: str, factor: float) -> Any:
+        taken = branch(
+            "t",
+            helper.make_node(operator, [source], ["inner"]),
+            helper.make_node("Mul", ["inner", "factor"], ["outer"]),
+            output="outer",
+            constants={"factor": np.array([factor], np.float32)},
+        )
         other = branch("e", helper.make_node("Neg", [source], ["inner"]), output="inner")
-        return helper.make_node("If", [condition], [result], then_branch=taken, else_branch=other)
+        return helper.make_node("If", ["yes"], [result], then_branch=taken, else_branch=other)
 
     nodes = [
         models.batchnorm("x", "a", "bn"),
-        step("yes", "a", "b", "Relu"),
-        step("yes", "a", "c", "Sigmoid"),
+        step("a", "b", "Relu", 2),
+        step("a", "c", "Sigmoid", 3),
         helper.make_node("Sub", ["b", "c"], ["y"]),
     ]
     constants = models.batchnorm_constants("bn", 3) | {"yes": np.array(True)}

@@ -122,6 +122,7 @@ SAME_SINCE_15 = frozenset(
         "LessOrEqual",
         "Mod",
         "Range",
+        "RoiAlign",
         "Round",
         "ScatterND",
         "Selu",
