@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
+from bnaudit.records.inspection import Absence, BatchNormStatics, Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.records.finding import Finding
-    from bnaudit.records.inspection import Absence, AbsenceCase, Inspection
+    from bnaudit.records.inspection import AbsenceCase
     from bnaudit.records.report import Report
 
 _KEEP = "torch.onnx.export(net.eval(), (x,), path, dynamo=True, optimize=False)"
@@ -67,8 +68,6 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 def _unexplained(kind: str) -> Absence:
     """What can be said where nothing was read that tells more."""
-    from bnaudit.records.inspection import Absence
-
     return Absence("unknown", (), _FIXES.get(kind, _FIXES["onnx"]))
 
 
@@ -80,6 +79,16 @@ _FIXES = {
     "module": "none if the network has no BatchNorm; if it was fused (torch.ao, fuse_modules), audit it "
     "before",
 }
+
+
+def _healthy() -> Inspection:
+    return Inspection("model.onnx", "onnx", batchnorms=(BatchNormStatics("bn1", "a node", 64),))
+
+
+def _sick() -> Inspection:
+    clause = "the exporter left its note FuseBatchNormIntoConv at 1 layer with weights: bn1"
+    absence = Absence("folded", (clause,), f"export it with {_KEEP}")
+    return Inspection("model.onnx", "onnx", absence=absence)
 
 
 RULE = Rule(
@@ -97,4 +106,6 @@ RULE = Rule(
     ),
     inspect=_inspect,
     check=_check,
+    healthy=_healthy,
+    sick=_sick,
 )

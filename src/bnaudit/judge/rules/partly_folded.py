@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
+from bnaudit.records.inspection import Absence, BatchNormStatics, Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.records.finding import Finding
-    from bnaudit.records.inspection import Inspection
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
@@ -28,6 +28,19 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     )
 
 
+_LEFT = (BatchNormStatics("bn2", "a node", 64),)
+
+
+def _healthy() -> Inspection:
+    return Inspection("model.onnx", "onnx", batchnorms=_LEFT)
+
+
+def _sick() -> Inspection:
+    clause = "the exporter left its note FuseBatchNormIntoConv at 1 layer with weights: bn1"
+    absence = Absence("partly-folded", (clause,), "export it with optimize=False")
+    return Inspection("model.onnx", "onnx", batchnorms=_LEFT, absence=absence)
+
+
 RULE = Rule(
     id="BN003",
     name="partly-folded",
@@ -41,4 +54,6 @@ RULE = Rule(
     "optimize=False)",
     references=("https://github.com/pytorch/pytorch/issues/93343",),
     inspect=_inspect,
+    healthy=_healthy,
+    sick=_sick,
 )
