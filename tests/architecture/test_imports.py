@@ -56,6 +56,8 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+FIXTURES = SRC.parents[1] / "fixtures" / "digits_resnet"
+FOLDED, MODEL = str(FIXTURES / "folded.onnx"), str(FIXTURES / "dynamo.onnx")
 RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
 
 
@@ -79,6 +81,9 @@ RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
         ("from bnaudit import AuditOptions, BnauditError, Report", set()),
         ("import bnaudit.load.sniff, bnaudit.load", set()),
         (RUN.format(args=["check", "pyproject.toml"], code=2), set()),
+        (RUN.format(args=["inspect", "--help"], code=0), set()),
+        (RUN.format(args=["inspect", FOLDED], code=3), {"rich"}),
+        (RUN.format(args=["inspect", MODEL, "--format", "json"], code=0), set()),
     ],
 )
 def test_frameworks_are_not_imported_before_they_are_needed(code: str, allowed: set[str]) -> None:

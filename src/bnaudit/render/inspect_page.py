@@ -54,6 +54,8 @@ def _layers(sheet: Sheet, report: InspectionReport) -> None:
     gain = "|γ|/σ: what the stored γ and running variance scale a channel's gradient with: median"
     gain += ", ├●┤ min to max (log, ┊ at 1)" if "spread" in shown else ""
     gain += ", share ≤1" if "fraction_le_1" in shown else ""
+    if any(layer.eps is None for layer in report.inspection.batchnorms):
+        gain += "; an eps that is not stored counts as 0"
     sheet.wrapped(gain, "dim")
     if "fold" in shown:
         fold = "folds: whether an exporter can fold it into the layer in front, which then loses it"
@@ -66,8 +68,7 @@ def _decomposed(sheet: Sheet, inspection: Inspection) -> None:
     sheet.lines += decomposed_lines(norms[:_DECOMPOSED_SHOWN], sheet.charset, sheet.width)
     sheet.gap()
     if len(norms) > _DECOMPOSED_SHOWN:
-        more = plural(len(norms) - _DECOMPOSED_SHOWN, "more")
-        sheet.wrapped(f"and {more} (all in the JSON)", "dim")
+        sheet.wrapped(f"and {len(norms) - _DECOMPOSED_SHOWN} more (all in the JSON)", "dim")
     sheet.wrapped(
         "a*x + b: a per-channel scale and shift behind a layer with weights, what is left of a frozen or "
         "decomposed BatchNorm: a = γ/σ, b = β − μγ/σ; γ and σ cannot be told apart in it",
@@ -137,6 +138,8 @@ def _verdict(report: InspectionReport, summary: InspectSummary) -> tuple[str, st
         parts.append(f"median |γ|/σ {significant(summary.gain)}")
     if not summary.layers:
         parts = ["the file has no BatchNorm layer"]
+    if report.suppressed:
+        parts.append(f"{plural(len(report.suppressed), 'finding')} suppressed")
     return word, style, "; ".join([*parts, _counts(summary)])
 
 

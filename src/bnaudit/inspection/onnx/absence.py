@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.facts import QUANTISED, exporter
-from bnaudit.inspection.onnx.remedies import DYNAMO, keep
+from bnaudit.inspection.onnx.remedies import DYNAMO, KEEP, keep
 from bnaudit.inspection.onnx.traces import Trace, plural, some, traces
 from bnaudit.records.inspection import Absence
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bnaudit.inspection.onnx.net import Net
     from bnaudit.records.inspection import DecomposedNorm
 
+_RUNTIME = "com.microsoft"
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 
 
@@ -77,7 +78,7 @@ def _quantised(net: Net) -> str:
     if not nodes:
         return ""
     kinds = sorted({node.op for node in nodes})
-    return f"{plural(len(nodes), 'quantisation node')} ({some(kinds)}): quantisers fold BatchNorm first"
+    return f"{plural(len(nodes), 'quantisation node')} ({some(kinds)}): BatchNorm is usually folded before"
 
 
 def _decomposed(decomposed: Sequence[DecomposedNorm]) -> str:
@@ -110,13 +111,15 @@ def _nothing_found(net: Net, fix: str) -> Absence:
             f"Python before the export (fuse_modules, model.fuse()), export it unfused: {fix}",
         )
     biased = [n for n in net.weight_layers if "Conv" in n.op and len(n.inputs) > 2]
+    count = plural(len(biased), "convolution")
+    who = f"no note of who folded anything (written by {net.reading.model.producer or 'unknown'})"
+    own = sorted({n.op for n in net.reading.nodes if n.domain.startswith(_RUNTIME)})
+    if own:
+        who = f"operators of ONNX Runtime's optimiser ({some(own)}), which folds BatchNorm where it can"
+        fix = KEEP["onnxruntime"]
     return Absence(
         "unknown",
-        (
-            f"{plural(len(biased), 'convolution')} with a bias, which folding leaves, and which networks "
-            "without BatchNorm have as well",
-            f"no note of who folded anything (written by {net.reading.model.producer or 'unknown'})",
-        ),
+        (f"{count} with a bias, which folding leaves, and many networks have anyway", who),
         f"if the network has BatchNorm: {fix}",
     )
 

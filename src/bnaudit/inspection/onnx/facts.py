@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from bnaudit.inspection.onnx.scale import LITERALS
 from bnaudit.inspection.onnx.values import DTYPES, FLOATING
 from bnaudit.records.report import TensorInfo
 
@@ -114,7 +115,7 @@ def parameters(net: Net) -> int:
     }
     stored = dict(net.reading.initializers)
     for node in net.reading.nodes:  # some exporters keep weights in Constant nodes
-        tensor = net.stored(node.outputs[0]) if node.op == "Constant" and node.outputs else None
+        tensor = net.stored(node.outputs[0]) if node.op in LITERALS and node.outputs else None
         if tensor is not None and tensor.size > 1:
             stored[node.outputs[0]] = tensor
     return sum(t.size for name, t in stored.items() if t.kind in FLOATING and name not in buffers)

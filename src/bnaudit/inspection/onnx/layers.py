@@ -178,4 +178,5 @@ def _biased_matmul(net: Net, node: Node) -> Node | None:
 
 def has_bias(net: Net, node: Node) -> bool:
     """Whether a layer adds a stored bias; the zeros that an exporter computes are none."""
-    return len(node.inputs) > 2 and net.stored(node.inputs[2]) is not None
+    bias = net.stored(node.inputs[2]) if len(node.inputs) > 2 else None
+    return bias is not None and bias.fill != 0

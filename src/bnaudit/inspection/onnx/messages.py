@@ -22,6 +22,7 @@ class Tensor:
         floats, integers, doubles: the fields of these types, as far as they were stored so.
         external: where the bytes lie in another file.
         is_external: whether they do.
+        fill: the value of all elements, where the file stores one for all (ConstantOfShape).
     """
 
     name: str = ""
@@ -33,6 +34,7 @@ class Tensor:
     doubles: list[int | memoryview] = field(default_factory=list)
     external: dict[str, str] = field(default_factory=dict)
     is_external: bool = False
+    fill: float | None = None
 
     @property
     def size(self) -> int:

@@ -96,10 +96,26 @@ class Net:
                 return None
             if node.op == "Constant":
                 return _literal(node)
+            if node.op == "ConstantOfShape":
+                return self._filled(node)
             if node.op not in _SAME_VALUES or not node.inputs:
                 return None
             name = node.inputs[0]
         return None
+
+    def _filled(self, node: Node) -> Tensor | None:
+        """One number for a whole tensor: what is left of weights that were taken out of a file."""
+        shape = self.values(node.inputs[0]) if node.inputs else None
+        if shape is None:
+            return None
+        value = node.attributes().get("value")
+        tensor = value.tensor if value is not None else None
+        found = (0.0,) if tensor is None else numbers(self.reading.path, tensor)
+        return Tensor(
+            shape=tuple(int(size) for size in shape),
+            kind=1 if tensor is None else tensor.kind,
+            fill=found[0] if found else None,
+        )
 
     def values(self, name: str) -> tuple[float, ...] | None:
         """The numbers of a stored value, or None where it is computed while the model runs."""

@@ -48,6 +48,7 @@ _KEEP_RANK = frozenset(
     }
 )
 _LAYOUTS = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze"})
+LITERALS = frozenset({"Constant", "ConstantOfShape"})
 _MOST_LAYOUTS = 16
 _LONGEST_CHAIN = 64
 
@@ -93,7 +94,7 @@ def used_shape(net: Net, name: str, steps: int = _MOST_LAYOUTS) -> tuple[int, ..
     """The shape of a stored operand where it is used: a vector may be laid out anew on its way."""
     tensor = net.reading.initializers.get(name)
     node = net.producer(name)
-    if tensor is not None or node is None or node.op == "Constant":
+    if tensor is not None or node is None or node.op in LITERALS:
         tensor = tensor or net.stored(name)
         return None if tensor is None else tensor.shape
     if node.op not in _LAYOUTS or not node.inputs or not steps:

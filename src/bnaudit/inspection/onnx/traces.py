@@ -45,9 +45,9 @@ def traces(net: Net) -> list[Trace]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names."""
+    """The first few names, and how many more there are."""
     shown = ", ".join(names[:_SHOWN])
-    return f"{shown}, ..." if len(names) > _SHOWN else shown
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def plural(count: int, noun: str) -> str:

@@ -57,6 +57,8 @@ def numbers(path: Path, tensor: Tensor) -> tuple[float, ...] | None:
     code = _RAW.get(tensor.kind)
     if code is None or tensor.size > _MOST:
         return None
+    if tensor.fill is not None:
+        return (tensor.fill,) * tensor.size
     try:
         values = _decoded(path, tensor, code)
     except (struct.error, wire.DamagedError) as error:

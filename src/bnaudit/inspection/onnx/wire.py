@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 64
+_SINGLE = 0x7F
+"""Varints up to this are one byte: nearly all tags and lengths, worth a call each."""
 
 
 class DamagedError(Exception):
@@ -39,7 +41,9 @@ def spans(data: memoryview) -> Iterator[tuple[int, int | memoryview, int, int]]:
     position, size = 0, len(data)
     while position < size:
         start = position
-        tag, position = _varint(data, position)
+        tag, position = data[position], position + 1
+        if tag > _SINGLE:
+            tag, position = _varint(data, start)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise DamagedError
@@ -48,7 +52,11 @@ def spans(data: memoryview) -> Iterator[tuple[int, int | memoryview, int, int]]:
             yield number, value, start, position
             continue
         if kind == DELIMITED:
-            length, position = _varint(data, position)
+            if position >= size:
+                raise DamagedError
+            length, position = data[position], position + 1
+            if length > _SINGLE:
+                length, position = _varint(data, position - 1)
         elif kind in {FIXED64, FIXED32}:
             length = 8 if kind == FIXED64 else 4
         else:
