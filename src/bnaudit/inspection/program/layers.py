@@ -60,7 +60,7 @@ def _layer(
     read: Read,
 ) -> BatchNormStatics:
     names = {part: graph.source(operator.tensor(part)) for part in _PARTS}
-    path = _path(operator, names) or f"batch_norm_{index + 1}"
+    path = _path(operator, names, tensors) or f"batch_norm_{index + 1}"
     parts = {
         part: tensors.get(name if name is not None else f"{path}.{part}")
         for part, name in names.items()
@@ -109,12 +109,28 @@ def _statics(
     )
 
 
-def _path(operator: Operator, names: Mapping[str, str | None]) -> str | None:
-    """The module that all tensors are registered in, else the innermost one around the call."""
-    owners = {n.rpartition(".")[0] for n in names.values() if n is not None}
-    if len(owners) == 1:
-        return owners.pop() or None
+def _path(
+    operator: Operator, names: Mapping[str, str | None], tensors: Mapping[str, StoredTensor]
+) -> str | None:
+    """The first module that all tensors are registered in, else the innermost one around the call."""
+    owners = [_owners(name, tensors) for name in names.values() if name is not None]
+    common = [path for path in owners[0] if all(path in o for o in owners)] if owners else []
+    if common:
+        return common[0] or None
     return operator.stack[-1][0] or None if operator.stack else None
+
+
+def _owners(name: str, tensors: Mapping[str, StoredTensor]) -> list[str]:
+    """The modules that have a tensor, under whatever name."""
+    tensor = tensors.get(name)
+    if tensor is None or tensor.storage is None:
+        return [name.rpartition(".")[0]]
+    place = (tensor.storage, tensor.offset, tensor.shape)
+    return [
+        other.rpartition(".")[0]
+        for other, t in tensors.items()
+        if (t.storage, t.offset, t.shape) == place
+    ]
 
 
 def _merged(first: BatchNormStatics | None, again: BatchNormStatics) -> BatchNormStatics:
