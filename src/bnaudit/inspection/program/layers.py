@@ -45,9 +45,10 @@ def program_batchnorms(
 ) -> tuple[BatchNormStatics, ...]:
     """One record a layer, in the order of the calls; then those that are never called."""
     found: dict[str, BatchNormStatics] = {}
+    owners = _owners(tensors)
     for operator in graph.operators:
         if is_batchnorm(operator):
-            layer = _layer(operator, len(found), graph, tensors, read)
+            layer = _layer(operator, len(found), graph, tensors, read, owners)
             found[layer.name] = _merged(found.get(layer.name), layer)
     return (*found.values(), *_never_called(graph, found, tensors, read))
 
@@ -58,9 +59,10 @@ def _layer(
     graph: Graph,
     tensors: Mapping[str, StoredTensor],
     read: Read,
+    owners: Mapping[str, list[str]],
 ) -> BatchNormStatics:
     names = {part: graph.source(operator.tensor(part)) for part in _PARTS}
-    path = _path(operator, names, tensors) or f"batch_norm_{index + 1}"
+    path = _path(operator, names, owners) or f"batch_norm_{index + 1}"
     parts = {
         part: tensors.get(name if name is not None else f"{path}.{part}")
         for part, name in names.items()
@@ -110,27 +112,26 @@ def _statics(
 
 
 def _path(
-    operator: Operator, names: Mapping[str, str | None], tensors: Mapping[str, StoredTensor]
+    operator: Operator, names: Mapping[str, str | None], owners: Mapping[str, list[str]]
 ) -> str | None:
     """The first module that all tensors are registered in, else the innermost one around the call."""
-    owners = [_owners(name, tensors) for name in names.values() if name is not None]
-    common = [path for path in owners[0] if all(path in o for o in owners)] if owners else []
+    known = [owners.get(n, [n.rpartition(".")[0]]) for n in names.values() if n is not None]
+    common = [path for path in known[0] if all(path in o for o in known)] if known else []
     if common:
         return common[0] or None
     return operator.stack[-1][0] or None if operator.stack else None
 
 
-def _owners(name: str, tensors: Mapping[str, StoredTensor]) -> list[str]:
-    """The modules that have a tensor, under whatever name."""
-    tensor = tensors.get(name)
-    if tensor is None or tensor.storage is None:
-        return [name.rpartition(".")[0]]
-    place = (tensor.storage, tensor.offset, tensor.shape)
-    return [
-        other.rpartition(".")[0]
-        for other, t in tensors.items()
-        if (t.storage, t.offset, t.shape) == place
-    ]
+def _owners(tensors: Mapping[str, StoredTensor]) -> dict[str, list[str]]:
+    """Name of a tensor -> the modules that have it, under whatever name."""
+    places: dict[object, list[str]] = {}
+    of: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.storage is not None:
+            place = (tensor.storage, tensor.offset, tensor.shape)
+            of[name] = places.setdefault(place, [])
+            of[name].append(name.rpartition(".")[0])
+    return of
 
 
 def _merged(first: BatchNormStatics | None, again: BatchNormStatics) -> BatchNormStatics:
