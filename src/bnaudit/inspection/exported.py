@@ -9,11 +9,11 @@ from bnaudit.inspection.absent import few
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.program.graph import Graph, read_graph
 from bnaudit.inspection.program.layers import is_batchnorm, is_weighted, program_batchnorms
-from bnaudit.inspection.program.weights import DTYPES, read_json, stored_weights
 from bnaudit.load.pickles.archive import Archive
 from bnaudit.load.pickles.checkpoint import damaged
 from bnaudit.load.pickles.objects import DamagedError
 from bnaudit.load.pickles.vectors import read_vector
+from bnaudit.load.weights.exported import DTYPES, model_names, read_json, stored_weights
 from bnaudit.records.inspection import Absence, Inspection
 from bnaudit.records.report import TensorInfo
 
@@ -46,14 +46,10 @@ def inspect_exported(path: Path) -> Inspection:
 
 
 def _inspect(path: Path, archive: Archive) -> Inspection:
-    names = archive.names()
-    models = [n for n in names if n.startswith("models/") and n.endswith(".json")]
-    if not models:
-        raise DamagedError("it has no models/*.json: written by an old PyTorch, or compiled")
-    program = read_json(archive, models[0])
-    model = models[0].removeprefix("models/").removesuffix(".json")
+    models = model_names(archive)
+    program = read_json(archive, f"models/{models[0]}.json")
     graph = read_graph(program)
-    tensors, parameters = stored_weights(archive, model)
+    tensors, parameters = stored_weights(archive, models[0])
 
     def read(tensor: StoredTensor) -> tuple[float, ...]:
         return read_vector(archive, tensor)

@@ -6,6 +6,7 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from bnaudit.errors import InputError
 from bnaudit.inspection.exported import inspect_exported
 from bnaudit.inspection.live import inspect_live
 from bnaudit.load.live import load_live
+from bnaudit.load.weights import read_weights
 from bnaudit.records.inspection import Feeder
 from tests.load import files
 from tests.unit.inspection import nets
@@ -90,6 +92,16 @@ def test_what_feeds_a_layer(tmp_path: Path, form: str) -> None:
     }
     assert found["bn0"].preceded_by is None
     assert found["bn_last"].preceded_by in ("BatchNormalization", "Split")
+
+
+def test_its_weights_by_name(tmp_path: Path) -> None:
+    net = deep()
+    found = {t.name: t for t in read_weights(export(net, IMAGE, tmp_path / "x.pt2")).tensors}
+    state = {n: t for n, t in net.state_dict().items() if t.is_floating_point()}
+    assert found.keys() == state.keys()
+    for name, tensor in state.items():
+        assert found[name].shape == tuple(tensor.shape)
+        np.testing.assert_array_equal(found[name].read(), tensor.double().numpy())
 
 
 def test_an_operator_in_place_stands_between(tmp_path: Path) -> None:

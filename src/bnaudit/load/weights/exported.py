@@ -8,10 +8,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.load.pickles.archive import Archive
+from bnaudit.load.pickles.checkpoint import damaged
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
+from bnaudit.load.sniff import FileKind
+from bnaudit.load.weights.stored import StoredFile, weight_file
 
 if TYPE_CHECKING:
-    from bnaudit.load.pickles.archive import Archive
+    from pathlib import Path
+
+    from bnaudit.load.weights.model import WeightFile
 
 MAX_JSON = 1 << 28
 DTYPES = {
@@ -38,6 +44,35 @@ DTYPES = {
     35: "uint64",
 }
 """ScalarType of torch/_export/serde/schema.py -> name."""
+
+
+def read_exported(path: Path) -> WeightFile:
+    """The tensors of a .pt2 file; buffers come behind all parameters there, not where they belong.
+
+    Raises:
+        InputError: it is damaged, or of an older format.
+    """
+    try:
+        archive = Archive(path)
+        tensors, _ = stored_weights(archive, model_names(archive)[0])
+    except DamagedError as error:
+        raise damaged(path, error, "torch.export file") from error
+    closed = sum(t.storage is None for t in tensors.values())
+    notes = (f"{path}: {closed} tensors stored as pickles left out",) if closed else ()
+    stored = StoredFile(path, FileKind.EXPORTED, "zip", tensors, (archive,), (path,), notes=notes)
+    return weight_file(stored, ordered=False, layouts={})
+
+
+def model_names(archive: Archive) -> list[str]:
+    """The models in a file, at least one.
+
+    Raises:
+        DamagedError: there is none.
+    """
+    names = [n for n in archive.names() if n.startswith("models/") and n.endswith(".json")]
+    if not names:
+        raise DamagedError("it has no models/*.json: written by an old PyTorch, or compiled")
+    return [name.removeprefix("models/").removesuffix(".json") for name in names]
 
 
 def read_json(archive: Archive, name: str) -> Any:
@@ -82,12 +117,12 @@ def stored_weights(archive: Archive, model: str) -> tuple[dict[str, StoredTensor
 def _tensor(archive: Archive, key: str, entry: Any) -> StoredTensor:
     meta = entry.get("tensor_meta")
     if not isinstance(meta, dict):
-        return StoredTensor(None, "uint8", (), layout="other")
+        return StoredTensor(None, "uint8", (), layout="pickled")
     dtype = DTYPES.get(meta["dtype"], "other")
     shape = tuple(_integer(size) for size in meta["sizes"])
     strides = tuple(_integer(size) for size in meta["strides"])
     if entry.get("use_pickle") is not False or dtype not in SIZES or len(strides) != len(shape):
-        return StoredTensor(None, dtype, shape, layout="other")
+        return StoredTensor(None, dtype, shape, layout="pickled")
     storage = Storage(key, dtype, archive.size(key) // SIZES[dtype])
     return StoredTensor(storage, dtype, shape, strides, _integer(meta["storage_offset"]))
 
