@@ -34,7 +34,7 @@ def shard_paths(path: Path) -> tuple[Path, ...] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     for name in sorted(names):
-        if not name or name != path.with_name(name or "x").name or "\0" in name:
+        if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
             raise InputError(f"{path}: names a file in another folder")
         if not path.with_name(name).is_file():
             raise InputError(

@@ -98,6 +98,25 @@ class Functional(nn.Module):
         return y
 
 
+class ByMode(nn.Module):
+    """One branch in training, another in inference, and the same layers in both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.side = nn.Conv2d(4, 4, 1)
+        self.bn_side = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.training:  # noqa: SIM108  # the branch is the point
+            y = self.bn(y) + self.bn_side(self.side(y))
+        else:
+            y = self.bn(y)
+        return y.mean((2, 3))
+
+
 class Classifier(nn.Module):
     """Freezing folds the convolutions' BatchNorm and leaves the last, which tracks nothing."""
 

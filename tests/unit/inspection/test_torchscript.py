@@ -27,6 +27,7 @@ ROWS = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 CASES: dict[str, tuple[type[nn.Module], torch.Tensor]] = {
     "deep": (nets.Deep, IMAGE),
     "twice": (nets.Twice, ROWS),
+    "by_mode": (nets.ByMode, IMAGE),
     "classifier": (nets.Classifier, IMAGE),
     "in_place": (nets.InPlaceBefore, IMAGE),
     "functional": (nets.Functional, ROWS),
@@ -93,7 +94,7 @@ def test_layers_are_those_of_the_loaded_file(tmp_path: Path, name: str, how: str
         agrees(b, original)
         if defined.channels is not None:
             assert b.channels == defined.channels
-        executed = b.name != "unused"
+        executed = b.name not in ("unused", "bn_side")
         if how != "trace" or executed:
             assert b.eps == original.eps
         if original.momentum is not None and (how != "trace" or executed):
@@ -157,6 +158,14 @@ def test_what_feeds_a_layer(tmp_path: Path, how: str) -> None:
 def test_an_operator_in_place_stands_between(tmp_path: Path, how: str) -> None:
     found = inspected("in_place", how, tmp_path)["bn"]
     assert (found.feeder, found.preceded_by) == (None, "Relu")
+
+
+def test_the_training_flag_decides_for_a_branch(tmp_path: Path) -> None:
+    found = inspected("by_mode", "script", tmp_path)
+    assert found["bn"].feeder == Feeder("conv.weight", "Conv", True, True)
+    assert found["bn_side"].feeder == Feeder("side.weight", "Conv", True, True)
+    training = inspected("by_mode", "script in training mode", tmp_path)
+    assert training["bn"].feeder == Feeder("conv.weight", "Conv", True, False)
 
 
 def test_a_layer_behind_two_others_has_no_one_feeder(tmp_path: Path) -> None:

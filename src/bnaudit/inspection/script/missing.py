@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnaudit.inspection.absent import absent_by_classes
@@ -46,7 +47,8 @@ def absence(program: Program, calls: Sequence[BatchNormCall]) -> Absence | None:
             (f"no normalisation, and each of the {len(weighted)} layers with weights has a bias",),
             _KEEP,
         )
-    return absent_by_classes(program.layers, other_norms(program.layers))
+    found = absent_by_classes(program.layers, other_norms(program.layers))
+    return replace(found, fix=_KEEP) if found.case == "none" else found
 
 
 def _frozen(program: Program, calls: Sequence[BatchNormCall], *, missing: bool) -> Absence | None:

@@ -61,6 +61,7 @@ class Node:
         reads: the operator whose result its first argument is, at that moment.
         readers: how many operators read its result.
         overwritten: name of an operator that has changed its result in place since.
+        skipped: whether it stands in a branch that the file's own constants do not take.
     """
 
     op: str
@@ -69,6 +70,7 @@ class Node:
     reads: str = ""
     readers: int = 0
     overwritten: str | None = None
+    skipped: bool = False
 
 
 UNKNOWN = Node("")

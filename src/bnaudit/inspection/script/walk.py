@@ -1,7 +1,8 @@
 """Following the tensors through the text of a TorchScript program, every call inlined.
 
 Both branches of an `if` are walked and a loop's body once, as the inlined graph has them; what
-differs between branches or from one round to the next is unknown afterwards. Nothing is computed.
+differs between branches or from one round to the next is unknown afterwards, unless the file's own
+constants (the training flag) decide for a branch. Nothing is computed.
 """
 
 from __future__ import annotations
@@ -252,7 +253,8 @@ class Walk:
             if op not in _ASK_ONLY:
                 self._read((*args, *extra))
             return UNKNOWN
-        made = Node(op, tuple(args), self._owners[-1] if self._owners else None)
+        owner = self._owners[-1] if self._owners else None
+        made = Node(op, tuple(args), owner, skipped=self._shadow > 0)
         if args and isinstance(args[0], Node):
             made.reads = args[0].overwritten or args[0].op
         self._read((*args, *extra))
@@ -275,8 +277,9 @@ class Walk:
             self._step()
             if isinstance(value, Several):
                 self._read(value.members)
-            elif isinstance(value, Node) and value is not UNKNOWN and not self._shadow:
-                value.readers += 1
+            elif isinstance(value, Node) and value is not UNKNOWN:
+                # A branch that is not taken reads what is made in such branches only.
+                value.readers += value.skipped or not self._shadow
 
     def _step(self) -> None:
         self._steps += 1

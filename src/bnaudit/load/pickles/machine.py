@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bnaudit.load.pickles.source import Source
 
 MAX_STEPS = 10_000_000
-"""More than any checkpoint needs: 100,000 tensors with optimizer state take about six million."""
+"""A tensor takes about 33 of them: room for 300,000 tensors."""
 
 _MAX_INT_BYTES = 1 << 10
 _NONSENSE = (

@@ -78,7 +78,8 @@ class StoredTensor:
         dtype: torch's name of the type without the "torch.".
         shape, strides: in elements.
         offset: of the first element, in elements of `dtype` from the storage's start.
-        layout: "strided", or "quantised", "sparse", "meta", "nested": those are not read.
+        layout: "strided", or what is not read: "quantised", "sparse", "meta", "pickled" (inside a
+            pickle of its own), "other" (of an unknown type).
     """
 
     storage: Storage | None

@@ -119,11 +119,11 @@ def _string(m: Machine) -> None:
     text = m.source.line().strip()
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
         raise DamagedError("a string of it does not end")
-    m.push(codecs.escape_decode(text[1:-1].encode())[0].decode("utf-8", "replace"))
+    m.push(codecs.escape_decode(text[1:-1].encode("latin-1"))[0].decode("utf-8", "replace"))
 
 
 def _unicode(m: Machine) -> None:
-    m.push(m.source.line().encode("latin-1", "replace").decode("raw-unicode-escape", "replace"))
+    m.push(m.source.line().encode("latin-1").decode("raw-unicode-escape", "replace"))
 
 
 def _double(m: Machine) -> None:

@@ -39,12 +39,12 @@ class Source:
         return int.from_bytes(self.take(count), "little", signed=signed)
 
     def line(self) -> str:
-        """Up to the next line break, without it."""
+        """Up to the next line break, without it; a character a byte."""
         data = self.file.readline(min(_LINE, self.left))
         self.left -= len(data)
         if not data.endswith(b"\n"):
             raise DamagedError("a line of it does not end")
-        return data[:-1].decode("utf-8", "replace").rstrip("\r")
+        return data[:-1].decode("latin-1").rstrip("\r")
 
     def text(self, count: int) -> str:
         """A string of `count` bytes; what is too long to be a name comes back empty."""

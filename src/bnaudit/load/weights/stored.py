@@ -95,7 +95,7 @@ class StoredFile:
 def weight_file(stored: StoredFile, *, ordered: bool, layouts: Mapping[str, Layout]) -> WeightFile:
     """Its floating-point tensors, for whoever wants all the numbers one tensor at a time."""
     left_out = sum(1 for t in stored.tensors.values() if _is_left_out(t))
-    what = f"{left_out} quantised, sparse or complex tensors left out"
+    what = f"{left_out} quantised, sparse, complex or unknown tensors left out"
     return WeightFile(
         stored.path,
         stored.kind,
@@ -111,4 +111,4 @@ def _named(stored: StoredFile, name: str) -> NamedTensor:
 
 
 def _is_left_out(tensor: StoredTensor) -> bool:
-    return tensor.layout not in ("strided", "meta") or tensor.dtype.startswith("complex")
+    return tensor.layout not in ("strided", "meta", "pickled") or tensor.dtype.startswith("complex")
