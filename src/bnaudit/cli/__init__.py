@@ -18,6 +18,7 @@ from bnaudit.errors import BnauditError
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
+    "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "schema": ("bnaudit.cli.schema", "Print the JSON Schema of a report."),
 }

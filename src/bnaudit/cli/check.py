@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,12 @@ from bnaudit.options import DTYPES, MODES, AuditOptions
 from bnaudit.records.finding import Severity
 from bnaudit.render.formats import FORMATS
 
+if TYPE_CHECKING:
+    from bnaudit.records.snapshot import Snapshot
+
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
-_FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
+FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
 
 @click.command("check", short_help="Audit a model.")
@@ -107,7 +110,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @common.ignore
 @click.option(
     "--fail-on",
-    type=click.Choice([*_FAIL_ON, "never"]),
+    type=click.Choice([*FAIL_ON, "never"]),
     default="error",
     show_default=True,
     help="Exit with 1 for findings of this severity or worse.",
@@ -145,13 +148,17 @@ def command(model: Path, **given: Any) -> int:
         verbose=given["verbose"],
     )
     with stdout_reserved():  # functions of the user's own may print
-        options = _options(given)
+        options = audit_options(given)
     return execute(model, options, presentation)
 
 
-def _options(given: dict[str, Any]) -> AuditOptions:
+def audit_options(given: dict[str, Any]) -> AuditOptions:
+    """What the options of the command line say of an audit.
+
+    Raises:
+        BnauditError: a function of the user's own or the baseline cannot be read.
+    """
     from bnaudit.cli.user_code import user_data, user_object
-    from bnaudit.compare.baseline import read_baseline
     from bnaudit.config.policy import policy_of
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
@@ -171,8 +178,16 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         layers=given["layers"],
         twins=given["twins"],
         channels=given["channels"],
-        fail_on=_FAIL_ON.get(given["fail_on"]),
+        fail_on=FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
         policy=policy_of(configuration(), select, ignore),
-        baseline=None if given["baseline"] is None else read_baseline(given["baseline"]),
+        baseline=_baseline(given["baseline"]),
     )
+
+
+def _baseline(path: Path | None) -> Snapshot | None:
+    if path is None:
+        return None
+    from bnaudit.compare.baseline import read_baseline
+
+    return read_baseline(path)

@@ -9,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from bnaudit.config import NO_CONFIG, Config, load_config
-from bnaudit.config.keys import BY_NAME
 from bnaudit.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +93,10 @@ def tell_notes(config: Config, *, quiet: bool) -> None:
 
 def _defaults(ctx: click.Context, config: Config, without: tuple[str, ...]) -> dict[str, Any]:
     """The file's values by parameter, each taken as if it had been typed."""
+    if not config.settings:
+        return {}
+    from bnaudit.config.keys import BY_NAME
+
     parameters = {p.name: p for p in ctx.command.params}
     defaults = {}
     for name, setting in config.settings.items():

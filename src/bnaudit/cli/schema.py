@@ -11,7 +11,7 @@ from bnaudit.render.schema import DOCUMENTS
 @click.command("schema")
 @click.argument("document", type=click.Choice([*DOCUMENTS, "config"]), default="report")
 def command(document: str) -> None:
-    """Print the JSON Schema of what `check --format json` (report) or `init --format json` writes.
+    """Print the JSON Schema of what `check` (report), `init` or `diff` write as JSON.
 
     `config` prints that of bnaudit.yaml, for editors.
     """

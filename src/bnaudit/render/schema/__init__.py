@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-DOCUMENTS = {"report": "report_v1.json", "init": "init_v1.json"}
+DOCUMENTS = {"report": "report_v1.json", "init": "init_v1.json", "diff": "diff_v1.json"}
 """Document -> file in this folder."""
 
 
