@@ -20,7 +20,7 @@ from bnaudit.cli.streams import (
     unicode_stdout,
     write_stdout,
 )
-from bnaudit.errors import UsageError
+from bnaudit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from bnaudit.cli.params import Output
@@ -105,7 +105,7 @@ def _compared(old: Path, new: Path, given: dict[str, Any]) -> Diff:
         sides[0],
         sides[1],
         fail_on=FAIL_ON.get(given["fail_on"]),
-        stored=None if documents else _stored(old, new),
+        stored=None if documents else _stored(old, new, needed=not audits),
         frozen=given["frozen"],
     )
 
@@ -127,7 +127,9 @@ def _audited(path: Path, given: dict[str, Any]) -> Snapshot:
     from bnaudit.compare.read import snapshot_of
 
     with stdout_reserved(), quiet_libraries(given["verbose"]):
-        options = audit_options({**given, "channels": False, "allow_no_bn": True, "baseline": None})
+        options = audit_options(
+            {**given, "channels": False, "allow_no_bn": False, "baseline": None}
+        )
         with shown(given["progress"] and not given["quiet"]) as progress:
             progress.stage(f"loading {path.name}")
             report, error = load_and_audit(path, options, progress)
@@ -143,14 +145,20 @@ def _inspected(path: Path, given: dict[str, Any]) -> Snapshot:
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     policy = policy_of(configuration(), select, ignore)
-    report = inspect(path, layers=given["layers"], policy=policy, allow_no_bn=True)
+    report = inspect(path, layers=given["layers"], policy=policy)
     return snapshot_of(json.loads(report.to_json()), str(path))
 
 
-def _stored(old: Path, new: Path) -> tuple[Inspection, Inspection]:
+def _stored(old: Path, new: Path, *, needed: bool) -> tuple[Inspection, Inspection] | None:
+    """What both files store; audits can do without."""
     from bnaudit.inspection import inspect_file
 
-    return inspect_file(old), inspect_file(new)
+    try:
+        return inspect_file(old), inspect_file(new)
+    except InputError:
+        if needed:
+            raise
+        return None
 
 
 def _present(diff: Diff, given: dict[str, Any]) -> None:

@@ -49,13 +49,13 @@ def compare(
     _check_comparable(old, new)
     if frozen and stored is None:
         raise UsageError(
-            "--frozen needs two model files: reports do not keep the parameters",
-            hint="name the models instead of their reports",
+            "--frozen needs two model files whose stored values can be read",
+            hint="reports do not keep them: name the models instead",
         )
     layers = match_layers(old.layers, new.layers)
     findings = match_findings(old.findings, new.findings, layers.renamed)
     gone = really_gone(findings.gone, new)
-    moved = Skipped("reports do not keep the parameters") if stored is None else movements(*stored)
+    moved = Skipped("the stored values are not at hand") if stored is None else movements(*stored)
     return Diff(
         old=old,
         new=new,

@@ -212,7 +212,7 @@ def test_the_json_keeps_its_shape() -> None:
         {"metric": "gamma", "reason": "not stored in the old file"}
     ]
     assert empty["skipped"] == [
-        {"metric": "movements", "reason": "reports do not keep the parameters"}
+        {"metric": "movements", "reason": "the stored values are not at hand"}
     ]
 
 
