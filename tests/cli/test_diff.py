@@ -29,6 +29,12 @@ def reports(cli: Callable[..., Outcome]) -> tuple[str, str]:
     return "good.json", "few.json"
 
 
+@pytest.fixture
+def inspecting() -> None:
+    """Models are read without being run."""
+    pytest.importorskip("bnaudit.inspecting")
+
+
 def test_two_reports(cli: Callable[..., Outcome], reports: tuple[str, str]) -> None:
     good, few = reports
     assert cli("diff", good, good).code == 0
@@ -109,3 +115,67 @@ def test_other_networks_share_no_layer_by_accident(cli: Callable[..., Outcome]) 
     layers = outcome.document["layers"]
     assert len(layers["removed"]) >= 1
     assert len(layers["added"]) >= 7
+
+
+def test_two_models_are_read_without_being_run(
+    cli: Callable[..., Outcome], inspecting: None
+) -> None:
+    outcome = cli("diff", MLP / "model.onnx", MLP / "dynamo.onnx", "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = outcome.document
+    assert document["kind"] == "inspection"
+    assert [m["statistics_moved"] for m in document["movements"]] == [False] * 3
+    table = cli("diff", MLP / "model.onnx", MLP / "dynamo.onnx")
+    assert "3 layers with the same stored values in both" in table.out
+
+
+def test_batchnorm_that_was_folded_away_is_a_regression(
+    cli: Callable[..., Outcome], inspecting: None
+) -> None:
+    outcome = cli("diff", MLP / "model.onnx", MLP / "folded.onnx", "--format", "json")
+    assert outcome.code == 1
+    assert len(outcome.document["layers"]["removed"]) == 3
+    assert [f["rule"] for f in outcome.document["findings"]["appeared"]] == ["BN001"]
+    nothing = cli("diff", MLP / "folded.onnx", MLP / "folded.onnx")
+    assert (nothing.code, "NOTHING TO COMPARE" in nothing.out) == (3, True)
+
+
+def test_training_moves_everything_and_frozen_layers_tell(
+    cli: Callable[..., Outcome], inspecting: None
+) -> None:
+    models = (MLP / "start.pt", MLP / "state_dict.pt")
+    free = cli("diff", *models, "--format", "json", "--fail-on", "never").document
+    assert all(m["statistics_moved"] and m["parameters_moved"] for m in free["movements"])
+    frozen = cli("diff", *models, "--frozen", "bn1", "--select", "BN001")
+    assert frozen.code == 1
+    assert "1 frozen layer moved" in frozen.verdict
+    typing_error = cli("diff", *models, "--frozen", "bn9")
+    assert (typing_error.code, "matches none of the 3 layers" in typing_error.lines[0]) == (2, True)
+
+
+def test_an_inspection_has_a_baseline_and_a_policy(
+    cli: Callable[..., Outcome], inspecting: None
+) -> None:
+    inspect = ("inspect", MLP / "folded.onnx", "--format", "json")
+    first = cli(*inspect, "-o", "i.json", "--allow-no-bn")
+    assert first.document["baseline"] is None
+    known = cli(*inspect, "--baseline", "i.json", "--allow-no-bn").document
+    assert known["baseline"]["known"] == len(first.document["findings"]) == 1
+    assert known["findings"][0]["status"] == "known"
+    silent = cli(*inspect, "--ignore", "no-batchnorm")
+    assert (silent.code, len(silent.document["suppressed"])) == (3, 1)
+    assert (
+        "1 finding suppressed: BN001" in cli("inspect", MLP / "folded.onnx", "--ignore", "BN0").out
+    )
+    wrong = cli("inspect", MLP / "model.onnx", "--select", "BN001x")
+    assert (wrong.code, "no rule 'BN001x', did you mean 'BN001'?" in wrong.lines[0]) == (2, True)
+
+
+def test_a_report_of_an_inspection_and_a_model(
+    cli: Callable[..., Outcome], inspecting: None
+) -> None:
+    assert cli("inspect", MLP / "model.onnx", "-o", "i.json", "--format", "none").code == 0
+    outcome = cli("diff", "i.json", MLP / "dynamo.onnx", "--format", "json")
+    assert (outcome.code, outcome.document["kind"]) == (0, "inspection")
+    mixed = cli("diff", "i.json", MLP / "dynamo.onnx", "--run", "-m", "first_order")
+    assert (mixed.code, "they cannot be compared" in mixed.lines[0]) == (2, True)
