@@ -195,4 +195,14 @@ def _judged(report: Report, stored: Inspection | None, options: AuditOptions) ->
         suppressed=verdicts.suppressed,
         rules_not_run=verdicts.not_run,
     )
+    judged = _with_unmatched(judged, options)
     return judged if options.baseline is None else audit_against(judged, options.baseline)
+
+
+def _with_unmatched(report: Report, options: AuditOptions) -> Report:
+    """Patterns of the policy that fit no layer are told beside the other notes of the run."""
+    if report.run is None:
+        return report
+    labels = [*report.model.defined, *(layer.label for layer in report.layers)]
+    notes = (*report.run.notes, *options.policy.unmatched(labels))
+    return replace(report, run=replace(report.run, notes=notes))

@@ -56,6 +56,14 @@ def test_findings_are_suppressed_graded_and_counted(cli: Callable[..., Outcome])
     assert cli("check", MODEL).document["findings"][0]["severity"] == "info"
 
 
+def test_a_pattern_that_fits_no_layer_is_told(cli: Callable[..., Outcome]) -> None:
+    write(FEW + "format: json\nper-layer: {bn1: {ignore: BN1}, 'haed.*': {ignore: BN1}}")
+    notes = cli("check", MODEL).document["run"]["notes"]
+    assert [n for n in notes if "per-layer" in n] == [
+        "the configuration's per-layer pattern 'haed.*' fits no layer"
+    ]
+
+
 def test_typed_lists_of_rules(cli: Callable[..., Outcome]) -> None:
     write(FEW + "fail-on: warning\nselect: [BN101]")
     assert cli("check", MODEL).code == 0

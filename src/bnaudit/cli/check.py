@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,11 @@ from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
 from bnaudit.records.finding import Severity
 from bnaudit.render.formats import FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnaudit.records.snapshot import Snapshot
 
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
@@ -152,13 +157,17 @@ def command(model: str, **given: Any) -> int:
         verbose=given["verbose"],
     )
     with stdout_reserved():  # functions of the user's own may print
-        options = _options(given)
+        options = audit_options(given)
     return execute(model, options, presentation)
 
 
-def _options(given: dict[str, Any]) -> AuditOptions:
+def audit_options(given: dict[str, Any]) -> AuditOptions:
+    """What the options of the command line say of an audit.
+
+    Raises:
+        BnauditError: a function of the user's own or the baseline cannot be read.
+    """
     from bnaudit.cli.user_code import user_data, user_object
-    from bnaudit.compare.baseline import read_baseline
     from bnaudit.config.policy import policy_of
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
@@ -182,5 +191,13 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         fail_on=FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
         policy=policy_of(configuration(), select, ignore),
-        baseline=None if given["baseline"] is None else read_baseline(given["baseline"]),
+        baseline=_baseline(given["baseline"]),
     )
+
+
+def _baseline(path: Path | None) -> Snapshot | None:
+    if path is None:
+        return None
+    from bnaudit.compare.baseline import read_baseline
+
+    return read_baseline(path)

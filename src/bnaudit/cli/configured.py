@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bnaudit.config import NO_CONFIG, Config, load_config
-from bnaudit.config.keys import BY_NAME
 from bnaudit.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bnaudit.config import Config
 
 _META = "bnaudit.config"
 _REFUSED = "bnaudit.no_config"
@@ -35,7 +35,11 @@ def configured(*, without: tuple[str, ...] = ()) -> Callable[[Decorated], Decora
             return
         if path is not None and ctx.meta.get(_REFUSED):
             raise UsageError("--config and --no-config exclude each other")
-        config = NO_CONFIG if ctx.meta.get(_REFUSED) else load_config(path)
+        if ctx.meta.get(_REFUSED):
+            return
+        from bnaudit.config import load_config
+
+        config = load_config(path)
         ctx.meta[_META] = config
         ctx.default_map = _defaults(ctx, config, without)
 
@@ -63,13 +67,15 @@ def configured(*, without: tuple[str, ...] = ()) -> Callable[[Decorated], Decora
 
 
 def _refuse(ctx: click.Context, _: click.Parameter, given: bool) -> None:
-    if given and ctx.meta.get(_META, NO_CONFIG) is not NO_CONFIG:
+    if given and _META in ctx.meta:  # only a typed --config is read before
         raise UsageError("--config and --no-config exclude each other")
     ctx.meta[_REFUSED] = given
 
 
 def configuration() -> Config:
     """The configuration of the command that is running."""
+    from bnaudit.config import NO_CONFIG
+
     found: Config = click.get_current_context().meta.get(_META, NO_CONFIG)
     return found
 
@@ -94,6 +100,10 @@ def tell_notes(config: Config, *, quiet: bool) -> None:
 
 def _defaults(ctx: click.Context, config: Config, without: tuple[str, ...]) -> dict[str, Any]:
     """The file's values by parameter, each taken as if it had been typed."""
+    if not config.settings:
+        return {}
+    from bnaudit.config.keys import BY_NAME
+
     parameters = {p.name: p for p in ctx.command.params}
     defaults = {}
     for name, setting in config.settings.items():

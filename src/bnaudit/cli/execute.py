@@ -62,7 +62,7 @@ def execute(model: str, options: AuditOptions, presentation: Presentation) -> in
             raised, so that a consumer of JSON gets a document in either case.
     """
     start = time.perf_counter()
-    with stdout_reserved(), _quiet_libraries(presentation.verbose):
+    with stdout_reserved(), quiet_libraries(presentation.verbose):
         report, error = _audited(model, options, presentation)
     _present(report, presentation, options)
     if presentation.verbose:
@@ -97,12 +97,17 @@ def _audited(
 
     with shown(presentation.progress) as progress:
         progress.stage("loading")
-        return _load_and_audit(model, options, progress)
+        return load_and_audit(model, options, progress)
 
 
-def _load_and_audit(
+def load_and_audit(
     model: str, options: AuditOptions, progress: Progress
 ) -> tuple[Report, BnauditError | None]:
+    """The report, and the error with which it stopped, if it did.
+
+    Raises:
+        BnauditError: nothing could be loaded.
+    """
     from bnaudit.load.reference import factory_reference
     from bnaudit.load.sniff import sniff
 
@@ -155,7 +160,7 @@ def _write(output: Output, report: Report, options: AuditOptions) -> UsageError 
 
 
 @contextmanager
-def _quiet_libraries(verbose: int) -> Iterator[None]:
+def quiet_libraries(verbose: int) -> Iterator[None]:
     """No warning of a library reaches the terminal, unless -vv asks for them."""
     with warnings.catch_warnings():
         if verbose < 2:

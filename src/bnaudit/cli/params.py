@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from bnaudit.config.rule_kinds import names_rule, nearest_rule
-from bnaudit.judge.rules import RULES
 from bnaudit.metrics import METRICS
 from bnaudit.render.formats import FORMATS, format_of
 
@@ -100,6 +98,9 @@ class _RulesType(click.ParamType[tuple[str, ...]]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         """`BN101,few-values` -> entries, each of which names a rule there is."""
+        from bnaudit.config.rule_kinds import names_rule, nearest_rule
+        from bnaudit.judge.rules import RULES
+
         entries = tuple(part.strip() for part in str(value).split(",") if part.strip())
         for entry in entries:
             if not names_rule(entry, RULES):

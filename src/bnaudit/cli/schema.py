@@ -11,7 +11,7 @@ from bnaudit.render.schema import DOCUMENTS
 @click.command("schema")
 @click.argument("document", type=click.Choice([*DOCUMENTS, "config"]), default="report")
 def command(document: str) -> None:
-    """Print the JSON Schema of what `check` (report), `inspect`, `init`, `rules` and others write as JSON.
+    """Print the JSON Schema of what `check` (report), `inspect`, `diff`, `init` or `rules` write as JSON.
 
     `config` prints that of bnaudit.yaml, for editors.
     """

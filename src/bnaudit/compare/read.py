@@ -37,7 +37,7 @@ def read_snapshot(path: Path) -> Snapshot:
     """A report that `-o report.json` wrote.
 
     Args:
-        path: of a document of schema `bnaudit.report/1` or `bnaudit.inspection/1`.
+        path: of a document of schema `bnaudit.report/1` or `bnaudit.inspect/1`.
 
     Raises:
         InputError: no such file, no JSON, another schema, a key that is missing or of another type,
@@ -113,17 +113,21 @@ def _inspection(part: Part) -> Snapshot:
         model=part["model"]["path"].text(),
         tool=part["tool"]["version"].text(),
         settings={},
-        layers=tuple(
-            LayerSnapshot(layer["name"].text(), "", _count(layer["channels"]))
-            for layer in part["batchnorms"].items()
-        ),
+        layers=tuple(_stored_layer(layer) for layer in part["layers"].items()),
         **_judged(part),
     )
 
 
+def _stored_layer(layer: Part) -> LayerSnapshot:
+    """What a file stores is exact."""
+    gain = layer["gain"]["median"].number_or_none()
+    numbers = {} if gain is None else {"gain": Quantity(gain, gain, gain)}
+    return LayerSnapshot(layer["name"].text(), "", _count(layer["channels"]), numbers)
+
+
 _READERS: dict[str, Callable[[Part], Snapshot]] = {
     "bnaudit.report/1": _audit,
-    "bnaudit.inspection/1": _inspection,
+    "bnaudit.inspect/1": _inspection,
 }
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.config.find import named, nearest
-from bnaudit.config.keys import BY_NAME
-from bnaudit.config.kinds import Context
 from bnaudit.config.tree import described, did_you_mean
 from bnaudit.judge.rules import RULES
 
@@ -54,6 +52,8 @@ class Config:
 
     def get(self, key: str) -> Any:
         """The value of a key: the file's, or the default."""
+        from bnaudit.config.keys import BY_NAME
+
         found = self.settings.get(key)
         return BY_NAME[key].default if found is None else found.value
 
@@ -81,6 +81,10 @@ def read_config(found: Found, rules: tuple[Rule, ...] = RULES) -> Config:
     Raises:
         ConfigError: at the first thing that has no meaning.
     """
+    # Without a file nobody waits for the import of its keys.
+    from bnaudit.config.keys import BY_NAME
+    from bnaudit.config.kinds import Context
+
     source, tree = found.source, found.tree
     if tree.value is None:
         return Config(source.name, {}, found.notes)

@@ -119,11 +119,23 @@ def _read(path: Path, source: Source | None = None) -> str:
 
 
 def _parse(text: str, source: Source) -> Node | None:
-    """Only a YAML file waits for the import of yaml."""
+    """Only a file that may configure bnaudit waits for the import of a parser."""
     if source.name.endswith(".toml"):
+        if not _mentioned(text):
+            return None
         from bnaudit.config.toml_tree import parse_pyproject
 
         return parse_pyproject(text, source)
     from bnaudit.config.yaml_tree import parse_yaml
 
     return parse_yaml(text, source)
+
+
+def _mentioned(text: str) -> bool:
+    """Whether a pyproject.toml may have a table `tool.bnaudit`, or a table `tool` with such a key."""
+    if "bnaudit" not in text:
+        return False
+    lines = text.splitlines()
+    if any("tool" in line and "bnaudit" in line for line in lines):
+        return True
+    return any(line.strip().strip("[]\"' \t") == "tool" for line in lines)

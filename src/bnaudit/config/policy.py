@@ -21,13 +21,14 @@ def policy_of(config: Config, select: Sequence[str], ignore: Sequence[str]) -> P
         select: rules to run, from the command line or else the file.
         ignore: rules to suppress, likewise.
     """
+    found = {key: setting.value for key, setting in config.settings.items()}
     return Policy(
         select=tuple(select),
         ignore=tuple(ignore),
-        severities={rule: Severity[s.upper()] for rule, s in config.get("severity").items()},
-        thresholds=config.get("thresholds"),
+        severities={rule: Severity[s.upper()] for rule, s in found.get("severity", {}).items()},
+        thresholds=found.get("thresholds", {}),
         layers=tuple(
             LayerPolicy(pattern, tuple(given.get("ignore", ())))
-            for pattern, given in config.get("per-layer").items()
+            for pattern, given in found.get("per-layer", {}).items()
         ),
     )

@@ -30,8 +30,6 @@ def parse_pyproject(text: str, source: Source) -> Node | None:
     Raises:
         ConfigError: the file is not TOML, and mentions the table.
     """
-    if _SECTION[1] not in text:
-        return None
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

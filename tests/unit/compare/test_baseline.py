@@ -21,6 +21,8 @@ from tests.unit.render import samples
 from .makers import finding, layers, snapshot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnaudit.records.report import Report
     from bnaudit.records.snapshot import Snapshot
 
@@ -44,6 +46,14 @@ def test_the_same_report_has_nothing_new() -> None:
     assert against.baseline is not None
     counts = against.baseline
     assert (counts.known, counts.new, counts.worse, counts.gone, counts.notes) == (2, 0, 0, 0, ())
+
+
+def test_a_path_is_read(tmp_path: Path) -> None:
+    one = report(finding(layer=FIRST))
+    (tmp_path / "old.json").write_text(one.to_json())
+    against = audit_against(one, str(tmp_path / "old.json"))
+    assert against.baseline is not None
+    assert (against.exit_code, against.baseline.known) == (0, 1)
 
 
 def test_new_and_worse_findings_fail() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnaudit.compare.read import is_document, read_snapshot, snapshot_of
@@ -46,6 +46,11 @@ def test_numbers_and_settings() -> None:
     assert snapshot.settings["batches"] == "4 of 64"
 
 
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(REPORT)
 def test_whatever_is_written_is_read(report: Any) -> None:
     written = json.loads(report_to_json(report))
@@ -67,6 +72,11 @@ def paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 BROKEN: list[Any] = [None, [], {}, "text", -1, True, 1e400]
 
 
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(st.data())
 def test_a_broken_document_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
     broken = document("sick")

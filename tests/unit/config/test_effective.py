@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnaudit.config.effective import Effective, to_json, to_yaml
@@ -46,6 +46,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_what_is_printed_reads_back(values: dict[str, Any]) -> None:
     entries = [

@@ -111,6 +111,22 @@ def test_a_broken_pyproject_of_somebody_else_is_not_ours(project: Path) -> None:
         load_config()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.bnaudit]\nseed = 7",
+        '[ "tool" . bnaudit ]\nseed = 7',
+        "[tool]\nbnaudit = {seed = 7}",
+        "[tool]\nbnaudit.seed = 7",
+        "tool.bnaudit.seed = 7",
+        "tool = {bnaudit = {seed = 7}}",
+    ],
+)
+def test_every_way_to_write_the_table(project: Path, text: str) -> None:
+    (project / "pyproject.toml").write_text(text)
+    assert load_config().get("seed") == 7
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_key(project: Path) -> None:
     Path("bnaudit.yaml").write_bytes(b"\xef\xbb\xbfseed: 4\r\nbatches: 2\r\n")
     assert (load_config().get("seed"), load_config().get("batches")) == (4, 2)

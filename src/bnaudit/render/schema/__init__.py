@@ -7,6 +7,7 @@ from importlib.resources import files
 DOCUMENTS = {
     "report": "report_v1.json",
     "inspect": "inspect_v1.json",
+    "diff": "diff_v1.json",
     "init": "init_v1.json",
     "rules": "rules_v1.json",
 }
