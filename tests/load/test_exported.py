@@ -235,6 +235,31 @@ def test_nested_arguments_are_inputs_by_name(tmp_path: Path, decompose: bool) ->
         bnaudit.audit(tmp_path / "m", trust=True, inputs={"k": 4})
 
 
+class Sized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor, k: int) -> Tensor:
+        y: Tensor = self.bn(x) * k
+        return y
+
+
+def test_a_free_size_is_an_argument(tmp_path: Path) -> None:
+    free = (FREE["dynamic_shapes"][0], torch.export.Dim.DYNAMIC)
+    path = export(Sized().eval(), tmp_path / "m.pt2", X[:6], 3, dynamic_shapes=free)
+
+    def value(**inputs: int) -> float:
+        report = bnaudit.audit(path, trust=True, inputs=inputs, seed=1)
+        assert report.run is not None
+        assert isinstance(report.run.loss.value, Spread)
+        return report.run.loss.value.median
+
+    assert value() == value(k=3) != value(k=5)
+    with pytest.raises(UsageError, match="takes int"):
+        bnaudit.audit(path, trust=True, inputs={"k": 2.5})
+
+
 def test_both_branches_of_a_condition_are_defined_and_one_is_run(tmp_path: Path) -> None:
     path = export(Choice().eval(), tmp_path / "m.pt2", X)
     report = bnaudit.audit(path, trust=True, data=X.abs())

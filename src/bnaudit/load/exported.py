@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _REFUSED_HINT = (
     "TorchScript files of the same network are audited"
 )
 _MODELS = "models/"
+_OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)")
 _ARCHIVES = "torch.export.pt2_archive._package"
 
 
@@ -102,6 +104,13 @@ def _load(path: Path) -> Any:
 def _unreadable(path: Path, error: Exception) -> InputError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next(iter(lines), "")[:160]
+    missing = _OPERATOR.search(str(error))
+    if missing and "eserializ" in text:
+        return InputError(
+            f"{path}: needs the operator {missing[1]}::{missing[2]}, which cannot be found here",
+            hint="operators of extensions are no part of the file: export the network without them, or "
+            "audit it with package.module:factory, which can import the extension",
+        )
     if isinstance(error, ModuleNotFoundError):
         hint = "the file refers to a package that has to be installed here"
     elif "version" in text.lower():
