@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from bnaudit.records.snapshot import Snapshot
@@ -130,6 +131,12 @@ def _layer_count(value: Any) -> int:
     return value
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError("kwargs and inputs have to be mappings from names to values")
+    return value
+
+
 def _dtype_name(value: Any) -> str | None:
     return None if value is None else str(value).removeprefix("torch.")
 
@@ -141,6 +148,8 @@ _COERCE: dict[str, Callable[[Any], Any]] = {
     "verify_gradients": _layer_count,
     "dtype": _dtype_name,
     "device": str,
+    "kwargs": _mapping,
+    "inputs": _mapping,
 }
 
 

@@ -50,6 +50,15 @@ KINDS = {
     "state_dict.pt": ((MLP / "state_dict.pt").read_bytes(), FileKind.CHECKPOINT),
     "legacy": (legacy_checkpoint(), FileKind.CHECKPOINT),
     "exported": (exported(), FileKind.EXPORTED),
+    "old export": (
+        zip_of(**{"serialized_exported_program.json": b"{}", "version": b"8.0"}),
+        FileKind.EXPORTED,
+    ),
+    "compiled": (
+        zip_of(m__data__aotinductor__model__a=b"", m__archive_format=b"pt2"),
+        FileKind.COMPILED,
+    ),
+    "mobile": (b"0\0\0\0PTMF" + bytes(64), FileKind.TORCHSCRIPT),
     "safetensors": (safetensors(), FileKind.SAFETENSORS),
     # Its length begins like " <", as a page does.
     "safetensors <": (safetensors(0x3C20 - len(safetensors()) + 12), FileKind.SAFETENSORS),
@@ -91,6 +100,11 @@ def refused(path: Path) -> InputError:
         ((MLP / "scripted.pt").read_bytes()[:-200], "a damaged or cut-off zip file"),
         (zip_of(a__b=b"1"), "a zip file, but not one that PyTorch wrote"),
         (zip_of(), "a zip file, but not one that PyTorch wrote"),
+        (exported()[:-300], "a damaged or cut-off zip file"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
+        (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+        (bytes(4) + b"TFL3", "a TensorFlow Lite file"),
+        (bytes(4) + b"ET12", "an ExecuTorch file"),
         ((MLP / "batch.npz").read_bytes(), "numpy arrays (.npz), not a model"),
     ],
 )
@@ -111,6 +125,14 @@ def test_places_without_a_file(tmp_path: Path) -> None:
     assert nowhere.hint == f"there is no folder {tmp_path / 'nowhere'} either"
 
 
+def test_no_folder_is_named_that_nobody_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("zzz", "sub/zzz", "./zzz"):
+        assert str(tmp_path) not in str(refused(type(tmp_path)(name)).hint)
+
+
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     """`bnaudit check <(cat model.onnx)`: model files are read out of order."""
     reader, writer = os.pipe()
@@ -125,10 +147,13 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state_dict.pt"])
 def test_kinds_that_cannot_be_run_say_what_to_do(name: str) -> None:
-    with pytest.raises(InputError, match="is a PyTorch checkpoint file") as caught:
+    with pytest.raises(
+        InputError, match="is a PyTorch checkpoint file: it holds weights"
+    ) as caught:
         load(MLP / name)
-    assert caught.value.hint is not None
-    assert "export the model" in caught.value.hint
+    hint = str(caught.value.hint)
+    assert f"bnaudit check package.module:factory --weights {MLP / name}" in hint
+    assert f"`bnaudit inspect {MLP / name}`" in hint
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])

@@ -489,3 +489,65 @@ def test_reentrant_checkpointing_leaves_the_optional_metrics_out() -> None:
     assert report.layers[0].measured
     assert isinstance(report.twins, Skipped)
     assert isinstance(report.layers[0].second_order, Skipped)
+
+
+class _Legit(nn.Module):
+    """Calls BatchNorm by the names that decomposed programs use."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(6)
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        bn, ops = self.bn, torch.ops.aten
+        tensors = (x, bn.weight, bn.bias, bn.running_mean, bn.running_var)
+        z: Tensor = {
+            "legit": lambda: ops._native_batch_norm_legit(*tensors, True, 0.1, bn.eps),
+            "no_stats": lambda: ops._native_batch_norm_legit.no_stats(
+                *tensors[:3], True, 0.1, bn.eps
+            ),
+            "no_training": lambda: ops._native_batch_norm_legit_no_training(*tensors, 0.1, bn.eps),
+            "functional": lambda: ops._native_batch_norm_legit_functional(
+                *tensors, True, 0.1, bn.eps
+            ),
+            "update": lambda: ops._batch_norm_with_update(*tensors, 0.1, bn.eps),
+            "update_functional": lambda: ops._batch_norm_with_update_functional(
+                *tensors, 0.1, bn.eps
+            ),
+            "no_update": lambda: ops._batch_norm_no_update(*tensors, 0.1, bn.eps),
+        }[self.operator]()[0]
+        return torch.tanh(z)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    ["legit", "no_stats", "no_training", "functional", "update", "update_functional", "no_update"],
+)
+@pytest.mark.parametrize("mode", ["batch", "running"])
+def test_every_other_name_of_batchnorm_is_caught(operator: str, mode: str) -> None:
+    """In a traced graph, as `run_decompositions` leaves it; only there are they looked for."""
+    net = _Legit(operator)
+    generator = torch.Generator().manual_seed(0)
+    for tensor in (*net.bn.parameters(), net.bn.running_mean, net.bn.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.5, 2.0, generator=generator)
+    x = torch.randn(32, 6, generator=generator)
+    graph = torch.fx.symbolic_trace(net)
+    before = state(graph)
+    report = bnaudit.audit(graph, data=x, mode=mode)
+    plain_net = nn.Sequential(net.bn, nn.Tanh())
+    wanted = bnaudit.audit(plain_net, data=x, mode=mode if operator != "no_stats" else "batch")
+    assert labels(report) == ["bn"]
+    assert report.layers[0].first_order.measured == wanted.layers[0].first_order.measured  # type: ignore[union-attr]
+    assert same(before, state(graph))
+
+
+def test_the_other_names_are_left_alone_where_no_graph_calls_them() -> None:
+    name = "aten::_native_batch_norm_legit_no_training"
+    before = torch._C._dispatch_dump(name)
+    graph = torch.fx.symbolic_trace(_Legit("no_training"))
+    for net, overridden in ((nn.Sequential(nn.BatchNorm1d(6)), False), (graph, True)):
+        with tapped(Namer(net, {}), plain("batch")):
+            assert (torch._C._dispatch_dump(name) != before) is overridden
+        assert torch._C._dispatch_dump(name) == before

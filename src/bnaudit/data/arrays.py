@@ -75,20 +75,22 @@ def _dense(tensor: Tensor, subject: str) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _flat(
-    data: Mapping[Any, Any], model: LoadedModel, prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
+def _flat(data: Mapping[Any, Any], model: LoadedModel) -> Iterator[tuple[str, Any]]:
     """Members of an input that takes several tensors, as `batch.image`, `xs.0`."""
     for key, value in data.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, model, f"{name}.")
-        elif (
-            name in model.groups and isinstance(value, (tuple, list)) and any(map(is_array, value))
-        ):
-            yield from ((f"{name}.{i}", v) for i, v in enumerate(value))
-        else:
-            yield name, value
+        yield from _members(str(key), value, grouped=str(key) in model.groups)
+
+
+def _members(name: str, value: Any, *, grouped: bool) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}", v) for key, v in value.items()]
+    elif grouped and isinstance(value, (tuple, list)) and any(map(is_array, value)):
+        parts = [(f"{name}.{i}", v) for i, v in enumerate(value)]
+    else:
+        yield name, value
+        return
+    for part, inner in parts:
+        yield from _members(part, inner, grouped=grouped)
 
 
 def by_name(data: Any, model: LoadedModel) -> dict[str, Tensor]:

@@ -78,7 +78,8 @@ def nested(given: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:
     return whole | {group: _list_or_mapping(values) for group, values in members.items()}
 
 
-def _list_or_mapping(values: dict[str, Any]) -> Any:
+def _list_or_mapping(members: dict[str, Any]) -> Any:
+    values = nested(members, {name.partition(".")[0] for name in members})
     numbered = [str(i) for i in range(len(values))]
     return [values[n] for n in numbered] if set(values) == set(numbered) else values
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _REFUSED_HINT = (
     "TorchScript files of the same network are audited"
 )
 _MODELS = "models/"
+_OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)")
 _ARCHIVES = "torch.export.pt2_archive._package"
 
 
@@ -88,9 +90,10 @@ def _load(path: Path) -> Any:
     with _quiet(), path.open("rb") as file:
         try:
             name = _only_program(path)
-            if name == "model":
-                # Opened here: given a path, torch.export complains of any extension but its own.
+            if name is None:
                 return torch.export.load(file)
+            # Not torch.export.load, which keeps to itself what went wrong. The file is opened here:
+            # given a path, it complains of any extension but its own.
             return import_module(_ARCHIVES).load_pt2(file).exported_programs[name]
         except InputError:
             raise
@@ -99,7 +102,15 @@ def _load(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    text = (str(error).splitlines() or [""])[0].strip()[:160]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next(iter(lines), "")[:160]
+    missing = _OPERATOR.search(str(error))
+    if missing and "eserializ" in text:
+        return InputError(
+            f"{path}: needs the operator {missing[1]}::{missing[2]}, which cannot be found here",
+            hint="operators of extensions are no part of the file: export the network without them, or "
+            "audit it with package.module:factory, which can import the extension",
+        )
     if isinstance(error, ModuleNotFoundError):
         hint = "the file refers to a package that has to be installed here"
     elif "version" in text.lower():
@@ -132,22 +143,20 @@ def _names(path: Path) -> list[str]:
         return archive.namelist()
 
 
-def _only_program(path: Path) -> str:
-    """The name of the program inside; files of PyTorch before 2.8 have one without a name.
+def _only_program(path: Path) -> str | None:
+    """The name of the program inside; None in files of PyTorch before 2.8, which give it none.
 
     Raises:
         InputError: there are several.
     """
     inner = [name.partition("/")[2] for name in _names(path)]
     found = [n.removeprefix(_MODELS).removesuffix(".json") for n in inner if n.startswith(_MODELS)]
-    if not found or "model" in found:
-        return "model"
-    if len(found) > 1:
+    if len(found) > 1 and "model" not in found:
         raise InputError(
             f"{path}: holds {len(found)} programs ({', '.join(found[:5])}), and none called 'model'",
             hint="save each in a file of its own: torch.export.save(program, path)",
         )
-    return found[0]
+    return "model" if "model" in found else next(iter(found), None)
 
 
 def _producer(path: Path) -> str | None:

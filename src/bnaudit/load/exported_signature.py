@@ -47,7 +47,7 @@ def read_signature(program: Any) -> ExportedSignature:
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     own = len(program.graph_signature.user_inputs)
     names = list(values)[len(values) - own :]
-    leaves = tuple((name, _constant(values[name])) for name in names)
+    leaves = tuple(zip(names, _constants(program, names, values), strict=True))
     tensors = {name: values[name] for name in names if isinstance(values[name], torch.Tensor)}
     inputs = tuple(InputSpec(n, _shape(t), _dtype(t)) for n, t in tensors.items())
     constants = tuple(_fixed(name, values[name]) for name in names if name not in tensors)
@@ -55,13 +55,24 @@ def read_signature(program: Any) -> ExportedSignature:
     return ExportedSignature(inputs, constants, example, _static_batch(inputs), leaves, spec)
 
 
-def _constant(value: Any) -> Any:
-    return None if isinstance(value, torch.Tensor) else value
+def _constants(program: Any, names: list[str], values: Mapping[str, Any]) -> list[Any]:
+    """What stands for each leaf where nothing is given: what the program was exported with."""
+    leaves = _pytree.tree_leaves(program.example_inputs)
+    examples = leaves if len(leaves) == len(names) else [values[name] for name in names]
+    return [None if isinstance(leaf, torch.Tensor) else leaf for leaf in examples]
 
 
 def _fixed(name: str, value: Any) -> Argument:
-    """An argument that is part of the program: it cannot be anything else."""
+    """An argument that is part of the program: it cannot be anything else, unless it is a free size."""
+    if isinstance(value, torch.SymInt):
+        return Argument(name, "int", False, _whole)
     return Argument(name, f"{value!r}, as exported", False, partial(_as_exported, wanted=value))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r}")
+    return value
 
 
 def _as_exported(value: Any, wanted: Any) -> Any:

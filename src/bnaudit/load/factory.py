@@ -54,7 +54,9 @@ def load_factory(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _made(_attribute(_imported(reference), reference), reference, kwargs)
+        found = _attribute(_imported(reference), reference)
+        torch.manual_seed(seed)  # an import that was done before draws nothing
+        module = _made(found, reference, kwargs)
     notes: tuple[str, ...] = (_NO_WEIGHTS,)
     if weights is not None:
         notes = load_weights(module, weights, strict=strict)
@@ -68,9 +70,9 @@ def _imported(reference: Reference) -> ModuleType:
     if file is not None and not file.is_file():
         raise InputError(f"{file}: no such file", hint=f"looked for it to make {reference.text}")
     # As for `python file.py` and `python -m module`: what stands beside it can be imported.
-    folder = str((file.parent if file is not None else Path()).resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    for folder in (Path(), *([] if file is None else [file.parent])):
+        if str(folder.resolve()) not in sys.path:
+            sys.path.insert(0, str(folder.resolve()))
     try:
         return importlib.import_module(reference.place) if file is None else _from_file(file)
     except (KeyboardInterrupt, BnauditError):
@@ -78,9 +80,11 @@ def _imported(reference: Reference) -> ModuleType:
     except ModuleNotFoundError as error:
         raise _not_found(reference, error) from error
     except BaseException as error:  # whatever the user's code raises, sys.exit included
+        hint = "-vv shows where; import it in Python to try"
+        if file is not None and "relative import" in str(error):
+            hint = "it is part of a package: name it package.module:factory"
         raise InputError(
-            f"{reference.place}: fails to import ({_said(error)})",
-            hint="-vv shows where; import it in Python to try",
+            f"{reference.place}: fails to import ({_said(error)})", hint=hint
         ) from error
 
 

@@ -93,13 +93,14 @@ def _sort(argument: Any, found: _Sorted, subject: str) -> None:
             found.tuples.append(name)
         if not optional:
             found.inputs += [InputSpec(f"{name}.{i}") for i in range(count)]
+    written = str(type_).replace("__torch__.", "")
     if convertible(type_):
         required = not optional and not is_tensor(type_) and count is None
         to_type = partial(convert, type_=type_)
-        found.arguments.append(Argument(name, str(type_), required, to_type, takes_text(type_)))
+        found.arguments.append(Argument(name, written, required, to_type, takes_text(type_)))
     elif not optional and count is None:
         raise InputError(
-            f"{subject}: the input {name!r} is of type {type_}, which can be given neither as data "
+            f"{subject}: the input {name!r} is of type {written}, which can be given neither as data "
             "nor with --input",
             hint="wrap the model in a module that takes tensors, numbers and texts, and save that",
         )

@@ -125,14 +125,19 @@ def _no_index(path: Path, shard: Path) -> Path:
 
 
 def _zip_kind(path: Path) -> FileKind:
+    damaged = InputError(
+        f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
+        hint="copy or download it again and compare the size",
+    )
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
     except Exception as error:  # zipfile fails on damaged files in ways of its own
-        raise InputError(
-            f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
-            hint="copy or download it again and compare the size",
-        ) from error
+        raise damaged from error
+    if entries and min(entry.header_offset for entry in entries) > 0:
+        # The index that was found is that of a zip file inside this one, which lost its own.
+        raise damaged
+    names = [entry.filename for entry in entries]
     inner = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return FileKind.TORCHSCRIPT

@@ -4,8 +4,9 @@ Both run the first sample batch in inference mode (BatchNorm on its running stat
 the file's own precision. The reference is onnxruntime where it is installed, else the evaluator that
 onnx brings along, which is written for clarity and slow.
 
-The tolerance is 1e-4 of an output's largest entry in float32: differences in the order of summation
-left at most 2e-6 on the networks that were tried, and a wrong operator leaves percents.
+The tolerance is 1e-4 of an output's largest entry in float32. Differences in the order of summation left
+at most 2e-6 on 17 files (ten torchvision architectures with random weights, the reference networks);
+an eps of 1e-3 in place of 1e-5 in a single layer of the reference networks leaves 3e-4 to 2e-2.
 """
 
 from __future__ import annotations
@@ -126,6 +127,6 @@ def _gap(name: str, found: NDArray[Any], wanted: NDArray[Any]) -> OutputGap:
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return OutputGap(name, inf, inf)
-    worst = float(np.abs(a - b)[finite].max(initial=0.0))
-    scale = float(np.abs(b)[finite].max(initial=0.0))
+    worst = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    scale = float(np.abs(b[finite]).max(initial=0.0))
     return OutputGap(name, worst, worst / scale if scale else (inf if worst else 0.0))

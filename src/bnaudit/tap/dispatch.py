@@ -175,8 +175,9 @@ def tapped(
             library.impl("batch_norm", tap.batch_norm, _KEY)
             library.impl("instance_norm", tap.instance_norm, _KEY)
             library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
-            for name, override in decomposed.overrides(tap).items():
-                library.impl(name, override, decomposed.KEY)
+            if namer.decomposed:  # seven more operators cost ten times as much to override
+                for name, override in decomposed.overrides(tap).items():
+                    library.impl(name, override, decomposed.KEY)
         yield tap
     finally:
         library._destroy()

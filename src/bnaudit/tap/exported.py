@@ -49,6 +49,16 @@ def graph_calls(module: nn.Module) -> list[GraphCall]:
     return [call for call in found if not call.kind.startswith(_INSTANCE_NORM)]
 
 
+def is_decomposed(module: nn.Module) -> bool:
+    """Whether a graph somewhere inside calls BatchNorm by one of its other names."""
+    return any(
+        _operator(node) in decomposed.NAMES
+        for sub in module.modules()
+        if isinstance(sub, fx.GraphModule)
+        for node in sub.graph.nodes
+    )
+
+
 def _calls_in(module: fx.GraphModule, given: Mapping[str, str]) -> Iterator[GraphCall]:
     """`given`: placeholder -> path of the parameter or buffer that is passed for it."""
     for node in module.graph.nodes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnaudit.tap.exported import anonymous_calls, model_kind
+from bnaudit.tap.exported import anonymous_calls, is_decomposed, model_kind
 from bnaudit.tap.scripted import (
     anonymous_batchnorms,
     is_batchnorm,
@@ -40,6 +40,8 @@ class Namer:
     Calls without any tensor (affine=False and no running statistics) are found by the module whose
     `forward` is on the Python stack, and inside TorchScript and exported programs, where there is
     none, by the order in which the graph calls such layers.
+
+    `decomposed` tells whether the model has graphs that call BatchNorm by another name.
     """
 
     def __init__(self, module: nn.Module, labels: Mapping[str, str]) -> None:
@@ -57,6 +59,7 @@ class Namer:
                 self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
         self._anonymous = anonymous_batchnorms(module) or anonymous_calls(module)
+        self.decomposed = is_decomposed(module)
         self._uses: Counter[str] = Counter()
         self._unnamed = 0
 
