@@ -16,9 +16,9 @@ from bnaudit.inspection.named import (
     wrapper_notes,
     wrapping,
 )
-from bnaudit.load.pickles.checkpoint import damaged
+from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.modules import attributes, named_modules
-from bnaudit.load.pickles.objects import DamagedError, Opaque, StoredTensor
+from bnaudit.load.pickles.objects import Opaque, StoredTensor
 from bnaudit.load.weights.checkpoint import open_weights
 from bnaudit.records.inspection import Inspection
 
@@ -41,10 +41,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     """
     stored = open_weights(path)
     if stored.module is not None:
-        try:
+        with explained(path, "PyTorch checkpoint"):
             return _module(stored, stored.module)
-        except DamagedError as error:
-            raise damaged(path, error) from error
     return inspect_names(stored, "checkpoint", _producer(stored), _facts(stored))
 
 

@@ -10,8 +10,7 @@ from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.program.graph import Graph, read_graph
 from bnaudit.inspection.program.layers import is_batchnorm, is_weighted, program_batchnorms
 from bnaudit.load.pickles.archive import Archive
-from bnaudit.load.pickles.checkpoint import damaged
-from bnaudit.load.pickles.objects import DamagedError
+from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.load.weights.exported import DTYPES, model_names, read_json, stored_weights
 from bnaudit.records.inspection import Absence, Inspection
@@ -38,11 +37,8 @@ def inspect_exported(path: Path) -> Inspection:
     Raises:
         InputError: it is damaged, or of an older format without `models/*.json`.
     """
-    try:
-        with Archive(path) as archive:
-            return _inspect(path, archive)
-    except DamagedError as error:
-        raise damaged(path, error, "torch.export file") from error
+    with explained(path, "torch.export file"), Archive(path) as archive:
+        return _inspect(path, archive)
 
 
 def _inspect(path: Path, archive: Archive) -> Inspection:

@@ -18,8 +18,7 @@ from bnaudit.inspection.script.calls import (
 from bnaudit.inspection.script.missing import absence, frozen_notes
 from bnaudit.inspection.script.program import Program, read_program
 from bnaudit.load.pickles.archive import Archive
-from bnaudit.load.pickles.checkpoint import damaged
-from bnaudit.load.pickles.objects import DamagedError
+from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.records.inspection import BatchNormStatics, Inspection
 from bnaudit.records.report import TensorInfo
@@ -43,11 +42,8 @@ def inspect_torchscript(path: Path) -> Inspection:
     Raises:
         InputError: it is damaged, or of a format without `data.pkl`.
     """
-    try:
-        with Archive(path) as archive:
-            return _inspect(path, archive)
-    except DamagedError as error:
-        raise damaged(path, error, "TorchScript file") from error
+    with explained(path, "TorchScript file"), Archive(path) as archive:
+        return _inspect(path, archive)
 
 
 def _inspect(path: Path, archive: Archive) -> Inspection:

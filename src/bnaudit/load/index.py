@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
@@ -27,6 +26,8 @@ def shard_paths(path: Path) -> tuple[Path, ...] | None:
             return None
         file.seek(0)
         text = file.read()
+    import json  # few model files begin like JSON
+
     try:
         names = set(json.loads(text)["weight_map"].values())
         if not names or not all(isinstance(n, str) for n in names):

@@ -20,6 +20,8 @@ MAX_PICKLE = 1 << 28
 
 _WHOLE = 1 << 22
 _LOCAL_HEADER = 30
+_PACKED = 32
+"""PyTorch packs nothing; a file that somebody packed again is not smaller by more."""
 
 
 class Archive:
@@ -41,6 +43,7 @@ class Archive:
         self._members = {
             i.filename.partition("/")[2] or i.filename: i for i in self._zip.infolist()
         }
+        self._size = path.stat().st_size
         self._kept: tuple[str, bytes] = ("", b"")
         order = self.small("byteorder") if "byteorder" in self else b"little"
         self.big_endian = order.strip() == b"big"
@@ -72,7 +75,8 @@ class Archive:
         Raises:
             DamagedError: it is missing, damaged or larger than `limit`.
         """
-        if not 0 <= self._member(name).file_size <= limit:
+        unpacked = self._member(name).file_size
+        if not 0 <= unpacked <= limit or unpacked > max(_WHOLE, _PACKED * self._size):
             raise DamagedError(f"{name} inside it is too large")
         if self._kept[0] == name:
             return self._kept[1]
@@ -113,7 +117,7 @@ class Archive:
             DamagedError: it is missing or makes no sense.
         """
         size = self._member(name).file_size
-        if not 0 < size <= MAX_PICKLE:
+        if not 0 < size <= min(MAX_PICKLE, max(_WHOLE, _PACKED * self._size)):
             raise DamagedError(f"{name} inside it is too large")
 
         def within(pid: Any) -> Any:

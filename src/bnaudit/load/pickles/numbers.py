@@ -71,7 +71,7 @@ def read_tensor(file: TensorFile, tensor: StoredTensor) -> NDArray[np.float64]:
         raise DamagedError("a tensor lies outside its storage")
     strides = tuple(8 * s for s in tensor.strides)
     view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
-    return view if view.flags.c_contiguous else view.copy()
+    return flat.reshape(tensor.shape) if view.flags.c_contiguous else view.copy()
 
 
 def decode(raw: bytes, dtype: str, *, big_endian: bool = False) -> NDArray[np.float64]:

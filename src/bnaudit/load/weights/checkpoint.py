@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
-from bnaudit.load.pickles.checkpoint import damaged, open_checkpoint
+from bnaudit.load.pickles.checkpoint import explained, open_checkpoint
 from bnaudit.load.pickles.entries import find_entry, mapping
 from bnaudit.load.pickles.modules import named_modules
-from bnaudit.load.pickles.objects import DamagedError
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.model import Layout, WeightFile
 from bnaudit.load.weights.shards import open_shards
@@ -47,9 +46,8 @@ def open_weights(path: Path) -> StoredFile:
 def _open(path: Path) -> StoredFile:
     content, file, form = open_checkpoint(path)
     try:
-        entry = find_entry(content)
-    except DamagedError as error:
-        raise damaged(path, error) from error
+        with explained(path, "PyTorch checkpoint"):
+            entry = find_entry(content)
     except TypeError as error:
         raise InputError(
             f"{path}: holds a {error}, not named tensors",

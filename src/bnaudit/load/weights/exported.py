@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.load.pickles.archive import Archive
-from bnaudit.load.pickles.checkpoint import damaged
+from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.stored import StoredFile, weight_file
@@ -52,11 +52,9 @@ def read_exported(path: Path) -> WeightFile:
     Raises:
         InputError: it is damaged, or of an older format.
     """
-    try:
+    with explained(path, "torch.export file"):
         archive = Archive(path)
         tensors, _ = stored_weights(archive, model_names(archive)[0])
-    except DamagedError as error:
-        raise damaged(path, error, "torch.export file") from error
     closed = sum(t.storage is None for t in tensors.values())
     notes = (f"{path}: {closed} tensors stored as pickles left out",) if closed else ()
     stored = StoredFile(path, FileKind.EXPORTED, "zip", tensors, (archive,), (path,), notes=notes)
