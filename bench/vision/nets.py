@@ -17,6 +17,9 @@ _SIDES = {"inception_v3": 96, "maxvit_t": 224, "vgg": 224}
 """By the beginning of the name: where the network does not work, or not be exported, at `SIDE`.
 VGG's 7x7 pooling is exported only where it divides the plane."""
 
+_TRAINING_SIDES = {"inception_v3": 299}
+"""Its auxiliary head, which runs in training only, needs the plane it was made for."""
+
 _KEPT: list[Any] = []
 
 
@@ -88,9 +91,10 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
         if isinstance(module, _BatchNorm):
             nn.init.normal_(module.weight, 1, 0.1)
             nn.init.normal_(module.bias, 0, 0.1)
+    training_side = _TRAINING_SIDES.get(name, side(name))
     with torch.no_grad():
         for _ in range(3):
-            net(torch.randn(4, 3, side(name), side(name)))
+            net(torch.randn(4, 3, training_side, training_side))
     return net.eval(), torch.randn(1, 3, side(name), side(name))
 
 

@@ -11,6 +11,7 @@ from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
+from bnaudit.load.onnx.legacy import raise_to_six
 from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
@@ -132,6 +133,7 @@ def normalise(draft: Draft, *, body: bool = False) -> tuple[int | None, bool]:
     Returns:
         The batch size it was exported with, if it was for one only, and whether it was lifted.
     """
+    raise_to_six(draft)
     fold_literals(draft)
     batch, liftable = (None, False) if body else static_batch(draft)
     if batch is not None and liftable:
