@@ -20,11 +20,11 @@ LAYERS: dict[str, set[str]] = {
     "judge": {"records"},
     "render": {"records"},
     "load": {"tap"},
+    "inspection": {"load", "records", "tap"},
     "tap": {"records"},
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
-    "inspection": {"load", "records"},
     "cli": {"load", "records", "render", "judge", "initialisation"},
 }
 """`Report.to_json` asks a renderer when it is called; `load.batchnorms` asks `tap.scripted` what a
