@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## An inspection")[0]
 SCHEMA = json.loads(
     (ROOT / "src" / "bnaudit" / "render" / "schema" / "report_v1.json").read_text(encoding="utf-8")
 )

@@ -165,7 +165,7 @@ def _fields(rows: Sequence[_Row], width: int, axis: LogAxis | None) -> list[Fiel
             ),
         ),
         (
-            len({layer.dtype for layer in layers}) > 1 or layers[0].dtype != "float32",
+            bool({layer.dtype for layer in layers} - {"float32", None}),
             Field("dtype", "dtype", lambda r: r.layer.dtype or "–", style="dim", name=True),
         ),
         (

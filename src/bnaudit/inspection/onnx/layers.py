@@ -73,6 +73,7 @@ def _layer(net: Net, node: Node, name: str) -> BatchNormStatics:
         eps=_EPS if eps is None or eps.real is None else shortest(eps.real),
         momentum=_of_the_new(_MOMENTUM if momentum is None else momentum.real or 0.0),
         training=_training(net, node),
+        batches_tracked=_counter(net, node),
         dtype=None if stored is None else DTYPES.get(stored.kind),
         gamma=gamma,
         beta=beta,
@@ -98,6 +99,13 @@ def shortest(value: float) -> float:
         if struct.unpack("<f", struct.pack("<f", written))[0] == exact:
             return written
     return float(exact)
+
+
+def _counter(net: Net, node: Node) -> int | None:
+    """The counter that older exporters store beside the statistics, although no node reads it."""
+    name = f"{node.inputs[4].rpartition('.')[0]}.num_batches_tracked"
+    values = net.values(name) if name in net.reading.initializers else None
+    return int(values[0]) if values else None
 
 
 Vector = tuple[float, ...] | None

@@ -21,8 +21,8 @@ KEEP = {
     'if k != "remove_back_to_back"})',
     "ultralytics": "export the model that was not fused: net = YOLO(weights).model.float().eval(); "
     f"{DYNAMO}",
-    "paddle2onnx": "paddle2onnx itself keeps BatchNorm: convert the model as trained, before any Paddle "
-    "inference optimisation, and do not pass the result through an ONNX optimiser",
+    "paddle2onnx": "convert the model as trained, before any of Paddle's inference passes, with "
+    "paddle2onnx --optimize_tool None",
 }
 """Tool -> what to do with it. PyTorch's exporters: `keep`."""
 

@@ -1,7 +1,7 @@
 """What folding a BatchNorm into a convolution leaves behind in a file; each exporter leaves its own.
 
-Every trace below was seen in files that the named tool wrote from a network with BatchNorm, and is absent
-from files of the same tool for networks without. Where nothing is left, nothing is claimed.
+Each trace was seen in files that the tool wrote, or (tf2onnx, Ultralytics) stands in the code with which it
+writes them. Where nothing is left, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bnaudit.inspection.onnx.facts import exporter
 from bnaudit.inspection.onnx.net import metadata_scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from bnaudit.inspection.onnx.messages import Node
     from bnaudit.inspection.onnx.net import Net
@@ -218,11 +218,25 @@ def _telling_part(name: str) -> str:
     return _path(name) or name
 
 
+_STATISTICS = re.compile(
+    r"(.+)[./](running_mean|running_var|num_batches_tracked|moving_mean|moving_variance)"
+)
+
+
 def _left_over(net: Net) -> Trace | None:
-    """Running statistics that are stored and that nothing reads."""
-    suffixes = (".running_mean", ".running_var", "/moving_mean", "/moving_variance")
-    unread = [name for name in _stored_statistics(net, suffixes) if not net.readers.get(name)]
-    layers = tuple(dict.fromkeys(name[: -len(_suffix(name, suffixes))] for name in unread))
+    """Running statistics that are stored, that nothing reads, and whose layer is not there any more."""
+    present = {
+        name.rpartition(".")[0]
+        for node in net.reading.nodes
+        if node.op == "BatchNormalization"
+        for name in node.inputs
+    }
+    found = [
+        match[1]
+        for name in net.reading.initializers
+        if (match := _STATISTICS.fullmatch(name)) and not net.readers.get(name)
+    ]
+    layers = tuple(dict.fromkeys(layer for layer in found if layer not in present))
     if not layers:
         return None
     return Trace(
@@ -231,14 +245,6 @@ def _left_over(net: Net) -> Trace | None:
         f"running statistics of {plural(len(layers), 'layer')} are stored and nothing reads them: "
         f"{some(layers)}",
     )
-
-
-def _stored_statistics(net: Net, suffixes: tuple[str, ...]) -> Iterator[str]:
-    return (name for name in net.reading.initializers if name.endswith(suffixes))
-
-
-def _suffix(name: str, suffixes: tuple[str, ...]) -> str:
-    return next(suffix for suffix in suffixes if name.endswith(suffix))
 
 
 _FINDERS: tuple[Callable[[Net], Trace | None], ...] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -270,6 +271,19 @@ def test_notes_in_the_model(tmp_path: Path, key: str, value: str, told_by: str) 
     path = models.save(tmp_path, proto)
     assert absence(path).case == "folded"
     assert told_by in told(path)
+
+
+def test_a_counter_without_its_layer_and_one_with(tmp_path: Path) -> None:
+    proto = onnx.load(models.one_batchnorm(tmp_path))
+    for name in ("bn", "other.bn"):
+        counter = onnx.numpy_helper.from_array(np.array(525), f"{name}.num_batches_tracked")
+        proto.graph.initializer.append(counter)
+    path = models.save(tmp_path, proto)
+    assert [layer.batches_tracked for layer in inspect_onnx(path).batchnorms] == [525]
+    assert absence(path).case == "partly-folded"
+    assert told(path) == (
+        "running statistics of 1 layer are stored and nothing reads them: other.bn"
+    )
 
 
 def test_statistics_that_nothing_reads(tmp_path: Path) -> None:
