@@ -80,7 +80,7 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
         ([MODEL, "--verify-gradients", "some"], "neither a number of layers nor 'all'"),
         ([MODEL, "--verify-gradients", "²"], "neither a number of layers nor 'all'"),
         ([MODEL, "--fail-on", "fatal"], "'fatal' is not one of"),
-        ([MODEL, "-o", "report.pdf"], "the suffix says no format (known: .txt, .json)"),
+        ([MODEL, "-o", "report.pdf"], "the suffix says no format (known: .txt, .json,"),
         ([MODEL, "-o", "/nowhere/report.json"], "cannot be written"),
         ([MODEL, "--input-shape", "8x30", "--input-shape", "4x30"], "given twice for the only input"),
         ([MODEL, "--input-shape", "x:8x30", "--input-shape", "x:8x30"], "twice for the input 'x'"),

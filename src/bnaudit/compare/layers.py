@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
@@ -79,17 +80,25 @@ def _by_prefix(
     before, after = {layer.label for layer in old}, {layer.label for layer in new}
     left = [a for a in old if a.label not in after and a.label not in renamed]
     right = [b for b in new if b.label not in before and b.label not in set(renamed.values())]
+    inside: dict[str, list[LayerSnapshot]] = {}
+    for b in right:
+        for end in _endings(b.label):
+            inside.setdefault(end, []).append(b)
+    outer = {b.label: b for b in right}
     found = {}
     for a in left:
-        candidates = [b for b in right if _nested(a.label, b.label) and _alike(a, b)]
+        nested = [*inside.get(a.label, []), *(outer[e] for e in _endings(a.label) if e in outer)]
+        candidates = [b for b in nested if _alike(a, b)]
         if len(candidates) == 1:
             found[a.label] = candidates[0].label
-    once = list(found.values())
-    return {a: b for a, b in found.items() if once.count(b) == 1}
+    times = Counter(found.values())
+    return {a: b for a, b in found.items() if times[b] == 1}
 
 
-def _nested(one: str, other: str) -> bool:
-    return one.endswith(f".{other}") or other.endswith(f".{one}")
+def _endings(label: str) -> list[str]:
+    """`a.b.c` -> `b.c`, `c`."""
+    parts = label.split(".")
+    return [".".join(parts[i:]) for i in range(1, len(parts))]
 
 
 def _alike(one: LayerSnapshot, other: LayerSnapshot) -> bool:
