@@ -67,7 +67,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name in {"sibling", "nets_here", "pack", "pack.nets", "bad", "elsewhere"}:
+        if name in {"sibling", "nets_here", "pack", "pack.nets", "bad_import_here", "elsewhere"}:
             del sys.modules[name]
     sys.path[:] = path
 
@@ -275,8 +275,8 @@ FAILURES: list[tuple[str, dict[str, Any], str]] = [
     ("nosuch_here:net", {}, "no Python module 'nosuch_here' is installed or in this folder"),
     ("pack.nosuch:net", {}, "no Python module 'pack.nosuch'"),
     ("nosuch_here.py:net", {}, "nosuch_here.py: no such file"),
-    ("bad.py:net", {}, "bad.py: fails to import (ZeroDivisionError"),
-    ("bad:net", {}, "bad: fails to import (ZeroDivisionError"),
+    ("bad_import_here.py:net", {}, "bad_import_here.py: fails to import (ZeroDivisionError"),
+    ("bad_import_here:net", {}, "bad_import_here: fails to import (ZeroDivisionError"),
     ("inside.py:net", {}, "attempted relative import"),
     ("elsewhere.py:net", {}, "fails to import (no module 'not_installed')"),
 ]
@@ -286,7 +286,7 @@ FAILURES: list[tuple[str, dict[str, Any], str]] = [
 def test_failures_are_one_line_and_told_as_the_users_own(
     own: Path, text: str, loading: dict[str, Any], fact: str
 ) -> None:
-    (own / "bad.py").write_text("1 / 0\n")
+    (own / "bad_import_here.py").write_text("1 / 0\n")
     (own / "inside.py").write_text("from .sibling import WIDTH\n")
     (own / "elsewhere.py").write_text("import not_installed\n")
     with pytest.raises(BnauditError) as caught:

@@ -125,6 +125,11 @@ def test_places_without_a_file(tmp_path: Path) -> None:
     assert nowhere.hint == f"there is no folder {tmp_path / 'nowhere'} either"
 
 
+@pytest.mark.parametrize("address", ["https://example.com/m.onnx", "s3://models/m.onnx"])
+def test_an_address_is_no_file(tmp_path: Path, address: str) -> None:
+    assert "download it first" in str(refused(type(tmp_path)(address)).hint)
+
+
 def test_no_folder_is_named_that_nobody_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

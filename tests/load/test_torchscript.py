@@ -371,6 +371,18 @@ def test_a_frozen_file_without_folding_keeps_its_layers(tmp_path: Path) -> None:
     assert reductions(exact) == pytest.approx(reductions(wanted), rel=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "run"), [("half", "float32"), ("double", "float64")])
+def test_a_frozen_file_of_another_precision(tmp_path: Path, dtype: str, run: str) -> None:
+    def freeze(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+        return torch.jit.freeze(module, optimize_numerics=False)
+
+    path = optimized(getattr(Twisted(), dtype)(), tmp_path / "m.pt", freeze)
+    report = bnaudit.audit(path, data=X)
+    assert report.run is not None
+    assert report.run.dtype == run
+    assert len(reductions(report)) == 1
+
+
 def test_an_unfrozen_file_without_batchnorm_is_not_called_frozen(tmp_path: Path) -> None:
     for net in (nn.Sequential(nn.Linear(4, 2)), nn.Sequential(nn.ReLU())):
         report = bnaudit.audit(script(net.eval(), tmp_path / "m.pt"), data=X)

@@ -85,6 +85,7 @@ class LoadedModel:
             run. To be trusted only after the row check (`bnaudit.data.row_check`): row 0 of a batch
             equals the run of that row alone. At `static_batch` the rewritten module is the original.
         path: the file, None for live models.
+        dtype: precision of the weights where they are constants of the file's code, else None.
         adapt: fits the constants that the file's code makes tensors from to a device and, unless it
             is None, a dtype; called once, before `module` first runs.
         reload: loads the same model afresh (private copy), or None for live modules.
@@ -109,6 +110,7 @@ class LoadedModel:
     static_batch: int | None = None
     lifted: bool = False
     path: Path | None = None
+    dtype: torch.dtype | None = None
     adapt: Callable[[nn.Module, torch.device, torch.dtype | None], None] | None = None
     reload: Callable[[], LoadedModel] | None = None
 

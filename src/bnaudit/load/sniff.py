@@ -31,6 +31,7 @@ class FileKind(Enum):
 _LEGACY_CHECKPOINT = bytes.fromhex("8a0a6cfc9c46f9206aa850")
 _GIT_LFS = b"version https://git-lfs"
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
+_SCHEME = re.compile(r"[a-z][a-z0-9]+:")
 _ONNX_GRAPH = 7 << 3 | 2
 _HEAD = 64
 _OLD_PROGRAM = "serialized_exported_program.json"
@@ -87,6 +88,8 @@ def sniff(path: Path) -> FileKind:
 
 def _nearby(path: Path) -> str:
     folder = path.parent
+    if len(path.parts) > 1 and _SCHEME.fullmatch(path.parts[0]):
+        return "bnaudit reads local files: download it first"
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:

@@ -74,6 +74,7 @@ def describe(
         batchnorms=layers,
         facts={"frozen": "yes"} if frozen else {},
         notes=notes,
+        dtype=_frozen_dtype(module) if frozen else None,
         adapt=None if reload is None else adapt,
         reload=reload,
     )
@@ -83,6 +84,17 @@ def is_frozen(module: Any) -> bool:
     """Whether torch.jit.freeze has turned the weights into constants of the code."""
     has_weights = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
     return not has_weights and not hasattr(module, "training")
+
+
+def _frozen_dtype(module: Any) -> torch.dtype | None:
+    """The precision of the first weight among the constants."""
+    for graph in _graphs(module):
+        for node in graph.findAllNodes("prim::Constant"):
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                tensor: torch.Tensor = node.t("value")
+                if tensor.is_floating_point():
+                    return tensor.dtype
+    return None
 
 
 def adapt(module: Any, device: torch.device, dtype: torch.dtype | None) -> None:

@@ -67,7 +67,7 @@ def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
         UsageError: the device is not there, or cannot compute in this dtype.
     """
     device = resolve_device(options.device)
-    native = native_dtype(loaded.module)
+    native = loaded.dtype or native_dtype(loaded.module)
     if options.dtype is not None:
         wanted: torch.dtype | None = getattr(torch, options.dtype)
     else:
