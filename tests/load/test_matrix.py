@@ -57,7 +57,7 @@ EXPECTED = {
     "pointer": (2, "a git-lfs pointer"),
     "text": (2, "not a model file that bnaudit knows"),
     "empty": (2, "the file is empty"),
-    "folded": (3, "no BatchNormalization node is left"),
+    "folded": (3, "no BatchNorm is left: it was folded"),
 }
 
 
