@@ -70,7 +70,6 @@ def test_suppressed_findings_read_as_shown(
 def test_commands_of_the_baseline_run_in_order(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("bnaudit.inspecting")
     for block in blocks(BASELINE, "sh"):
         for command in block.splitlines():
             assert run(shlex.split(command)[1:]) == 0, command
@@ -81,7 +80,6 @@ def test_commands_of_the_baseline_run_in_order(
 def test_jq_programs_run_on_a_diff(
     program: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("bnaudit.inspecting")
     models = "fixtures/tabular_mlp/model.onnx fixtures/tabular_mlp/scripted.pt"
     assert run(shlex.split(f"diff {models} --format json")) == 0
     (answer,) = jq.compile(program.strip()).input_text(capsys.readouterr().out).all()

@@ -144,7 +144,8 @@ def command(model: str, **given: Any) -> int:
       bnaudit check package.nets:resnet --arg depth=18 --weights checkpoint.pt --data batch.npz
       bnaudit check model.onnx --data batch.npz --format json | jq .summary
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
-    from bnaudit.cli.execute import Presentation, execute
+    from bnaudit.cli.execute import execute
+    from bnaudit.cli.present import Presentation
 
     tell_notes(configuration(), quiet=given["quiet"])
     given = settled(given)
@@ -153,6 +154,7 @@ def command(model: str, **given: Any) -> int:
         stdout_format=given["stdout_format"],
         outputs=outputs,
         color=given["color"],
+        channels=given["channels"],
         progress=given["progress"] and not given["quiet"],
         verbose=given["verbose"],
     )

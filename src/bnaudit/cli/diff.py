@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,8 +141,8 @@ def _audited(path: Path, given: dict[str, Any]) -> Snapshot:
 def _inspected(path: Path, given: dict[str, Any]) -> Snapshot:
     from bnaudit.compare.read import snapshot_of
     from bnaudit.config.policy import policy_of
+    from bnaudit.inspecting import inspect
 
-    inspect: Any = import_module("bnaudit.inspecting").inspect
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     policy = policy_of(configuration(), select, ignore)
     report = inspect(path, layers=given["layers"], policy=policy)
@@ -152,10 +151,11 @@ def _inspected(path: Path, given: dict[str, Any]) -> Snapshot:
 
 def _stored(old: Path, new: Path, *, needed: bool) -> tuple[Inspection, Inspection] | None:
     """What both files store; audits can do without."""
+    from bnaudit.inspection import inspect_file
+
     try:
-        inspect_file: Any = import_module("bnaudit.inspection").inspect_file
         return inspect_file(old), inspect_file(new)
-    except (InputError, ModuleNotFoundError):
+    except InputError:
         if needed:
             raise
         return None

@@ -9,15 +9,15 @@ import click
 
 from bnaudit.cli import common
 from bnaudit.cli.check import FAIL_ON
-from bnaudit.cli.streams import color_wanted, table_width, unicode_stdout, write_stdout
-from bnaudit.errors import UsageError
+from bnaudit.cli.configured import configuration, configured, tell_notes
+from bnaudit.cli.present import Presentation, present, say_why_nothing
+from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
-    from bnaudit.cli.params import Output
     from bnaudit.records.inspection import InspectionReport
 
-_FORMATS = ("table", "json")
-_EXIT_NO_BATCHNORM = 3
+_OF_AUDITS = ("format", "output", "baseline")
+"""Keys of the configuration that say what becomes of an audit's report."""
 
 
 @click.command("inspect", short_help="Read a file without running it.")
@@ -29,12 +29,15 @@ _EXIT_NO_BATCHNORM = 3
 @click.option(
     "--format",
     "stdout_format",
-    type=click.Choice([*_FORMATS, "none"]),
+    type=click.Choice([*FORMATS, "none"]),
     default="table",
     show_default=True,
     help="What goes to stdout.",
 )
 @common.outputs
+@common.baseline
+@common.select
+@common.ignore
 @click.option(
     "--fail-on",
     type=click.Choice([*FAIL_ON, "never"]),
@@ -45,11 +48,12 @@ _EXIT_NO_BATCHNORM = 3
 @click.option(
     "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a file without BatchNorm."
 )
+@configured(without=_OF_AUDITS)
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
 @common.quiet
-@click.option("--verbose", "-v", count=True, help="-vv: tracebacks.")
+@click.option("--verbose", "-v", count=True, help="-v: what is suppressed; -vv: tracebacks.")
 def command(model: Path, **given: Any) -> int:
     """Read what MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
@@ -61,44 +65,40 @@ def command(model: Path, **given: Any) -> int:
       bnaudit inspect model.onnx
       bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
-    outputs: tuple[Output, ...] = given["outputs"]
-    for output in outputs:
-        if output.format not in _FORMATS:
-            raise UsageError(f"{output.path}: inspect writes .json and .txt only")
-    from bnaudit.inspecting import inspect
-
-    report = inspect(
-        model,
-        layers=given["layers"],
-        fail_on=FAIL_ON.get(given["fail_on"]),
-        allow_no_bn=given["allow_no_bn"],
+    tell_notes(configuration(), quiet=given["quiet"])
+    presentation = Presentation(
+        stdout_format=given["stdout_format"],
+        outputs=given["outputs"],
+        color=given["color"],
+        channels=given["channels"],
+        progress=False,
+        verbose=given["verbose"],
     )
-    _present(report, given)
+    report = _judged(model, given)
+    present(report, presentation)
+    say_why_nothing(report, presentation)
     return report.exit_code
 
 
-def _present(report: InspectionReport, given: dict[str, Any]) -> None:
-    failed: UsageError | None = None
-    for output in given["outputs"]:
-        text = _text(report, output.format, given)
-        try:
-            output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
-    wanted = given["stdout_format"]
-    if wanted != "none":
-        color = color_wanted(given["color"])
-        style = {"width": table_width(), "color": color, "unicode": unicode_stdout()}
-        write_stdout(_text(report, wanted, given, **style))
-    if failed is not None:
-        raise failed
-    if wanted != "table" and report.exit_code == _EXIT_NO_BATCHNORM and report.findings:
-        # The table says it at length; whoever reads only stderr has to hear of it as well.
-        click.echo(f"error: {report.findings[0].message}", err=True)
-        click.echo(f"hint: {report.findings[0].fix}", err=True)
+def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
+    from bnaudit.config.policy import policy_of
+    from bnaudit.inspecting import inspect
 
+    earlier = None
+    if given["baseline"] is not None:
+        from bnaudit.compare.baseline import read_baseline
 
-def _text(report: InspectionReport, name: str, given: dict[str, Any], **style: Any) -> str:
-    return (
-        report.to_json(channels=given["channels"]) if name == "json" else report.to_table(**style)
+        earlier = read_baseline(given["baseline"])
+    select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
+    report = inspect(
+        model,
+        layers=given["layers"],
+        policy=policy_of(configuration(), select, ignore),
+        fail_on=FAIL_ON.get(given["fail_on"]),
+        allow_no_bn=given["allow_no_bn"],
     )
+    if earlier is None:
+        return report
+    from bnaudit.compare.baseline import inspection_against
+
+    return inspection_against(report, earlier)

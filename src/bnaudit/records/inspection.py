@@ -182,14 +182,22 @@ class InspectionReport:
 
         return inspection_to_json(self, channels=channels)
 
-    def to_table(self, *, width: int = 100, color: bool = False, unicode: bool = True) -> str:
+    def to_table(
+        self,
+        *,
+        width: int = 100,
+        color: bool = False,
+        unicode: bool = True,
+        verbose: bool = False,
+    ) -> str:
         """The inspection as the text that `bnaudit inspect` prints.
 
         Args:
             width: columns to fit into (at least 60).
             color: whether to emit ANSI colour.
             unicode: whether letters and lines beyond ASCII may be used.
+            verbose: list what is otherwise counted: suppressed findings, rules that did not run.
         """
         from bnaudit.render.inspect_table import inspection_to_text
 
-        return inspection_to_text(self, width=width, color=color, unicode=unicode)
+        return inspection_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

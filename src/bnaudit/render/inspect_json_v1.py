@@ -13,7 +13,12 @@ from bnaudit.render.inspect_summary import (
     is_foldable,
     summarize_inspection,
 )
-from bnaudit.render.json_v1.document import finding_entry, not_run_entry, suppressed_entry
+from bnaudit.render.json_v1.document import (
+    baseline_entry,
+    finding_entry,
+    not_run_entry,
+    suppressed_entry,
+)
 from bnaudit.render.json_v1.values import Json, Skips, array, finite, nulls, number
 
 if TYPE_CHECKING:
@@ -53,6 +58,7 @@ def inspection_to_json(report: InspectionReport, *, channels: bool = False) -> s
         "findings": [finding_entry(finding) for finding in report.findings],
         "suppressed": [suppressed_entry(entry) for entry in report.suppressed],
         "rules_not_run": [not_run_entry(entry) for entry in report.rules_not_run],
+        "baseline": baseline_entry(report.baseline),
         "summary": _summary(report),
     }
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True) + "\n"

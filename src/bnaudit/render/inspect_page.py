@@ -30,7 +30,9 @@ _KINDS = {
 }
 
 
-def render_inspection(report: InspectionReport, *, width: int, color: bool, unicode: bool) -> str:
+def render_inspection(
+    report: InspectionReport, *, width: int, color: bool, unicode: bool, verbose: bool
+) -> str:
     """The whole inspection as text."""
     sheet, inspection = Sheet(width, Charset(unicode)), report.inspection
     summary = summarize_inspection(report)
@@ -41,6 +43,7 @@ def render_inspection(report: InspectionReport, *, width: int, color: bool, unic
         _decomposed(sheet, inspection)
     if report.findings:
         sheet.findings(report.findings)
+    sheet.aside(report, verbose=verbose)
     sheet.closing(*_verdict(report, summary))
     return sheet.text(color=color)
 

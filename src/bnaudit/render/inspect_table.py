@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def inspection_to_text(
-    report: InspectionReport, *, width: int = 100, color: bool = False, unicode: bool = True
+    report: InspectionReport,
+    *,
+    width: int = 100,
+    color: bool = False,
+    unicode: bool = True,
+    verbose: bool = False,
 ) -> str:
     """The inspection as `bnaudit inspect` prints it.
 
@@ -20,7 +25,9 @@ def inspection_to_text(
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
+        verbose: list what is otherwise counted: suppressed findings, rules that did not run.
     """
     from bnaudit.render.inspect_page import render_inspection  # rich: only whoever prints pays
 
-    return render_inspection(report, width=max(width, MIN_WIDTH), color=color, unicode=unicode)
+    width = max(width, MIN_WIDTH)
+    return render_inspection(report, width=width, color=color, unicode=unicode, verbose=verbose)

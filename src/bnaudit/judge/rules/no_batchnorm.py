@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge import examples
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
@@ -100,6 +100,6 @@ RULE = Rule(
     ),
     inspect=_inspect,
     check=_check,
-    healthy=examples_report.report,
-    sick=examples_report.without_batchnorm,
+    healthy=examples.inspection,
+    sick=examples.folded,
 )

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import gain_statistics
-from bnaudit.render.table.asides import aside_lines
 from bnaudit.render.table.channels import channel_facts, channel_notes
 from bnaudit.render.table.grid import layer_grid
 from bnaudit.render.table.header import header_entries
@@ -112,14 +111,6 @@ class _Page(Sheet):
             self.wrapped(f"{name}: {text}", "")
         self.wrapped(twin_legend(twins), "dim")
         self.gap()
-
-    def aside(self, report: Report, *, verbose: bool) -> None:
-        """What is silenced, known or could not be judged: counted, and listed if asked for."""
-        lines = aside_lines(report, verbose=verbose)
-        for line in lines:
-            self.wrapped(line, "dim")
-        if lines:
-            self.gap()
 
     def failure(self, failure: Failure) -> None:
         """The line and hint that stderr shows as well."""

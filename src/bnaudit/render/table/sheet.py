@@ -9,12 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from bnaudit._version import __version__
+from bnaudit.render.table.asides import aside_lines
 from bnaudit.render.table.findings import finding_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bnaudit.records.finding import Finding
+    from bnaudit.records.inspection import InspectionReport
+    from bnaudit.records.report import Report
     from bnaudit.render.table.header import Entry
     from bnaudit.render.table.notes import Notes
     from bnaudit.render.table.text import Charset
@@ -50,6 +53,14 @@ class Sheet:
         for head, body in finding_blocks(findings, self.charset):
             self.beside(head, body)
         self.gap()
+
+    def aside(self, report: Report | InspectionReport, *, verbose: bool) -> None:
+        """What is silenced, known or could not be judged: counted, and listed if asked for."""
+        lines = aside_lines(report, verbose=verbose)
+        for line in lines:
+            self.wrapped(line, "dim")
+        if lines:
+            self.gap()
 
     def closing(self, word: str, style: str, sentence: str) -> None:
         """The last line: a word that leads, and what it rests on."""

@@ -1,0 +1,101 @@
+"""Where a report goes: stdout in one format, files in others, and a line on stderr where it is empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from bnaudit.cli.streams import (
+    append_step_summary,
+    color_wanted,
+    table_width,
+    unicode_stdout,
+    write_stdout,
+)
+from bnaudit.errors import UsageError
+from bnaudit.render.formats import FORMATS, Style
+
+if TYPE_CHECKING:
+    from bnaudit.cli.params import Output
+    from bnaudit.render.formats import AnyReport
+
+EXIT_NO_BATCHNORM = 3
+EXIT_NOT_RUN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What to show where.
+
+    Attributes:
+        stdout_format: a name of `bnaudit.render.formats.FORMATS`, or "none".
+        outputs: files to write as well.
+        color: "auto", "always" or "never".
+        channels: whether machine formats have per-channel arrays.
+        progress: whether to show progress on stderr.
+        verbose: 0, 1 (timings, what is suppressed) or 2 (library warnings and tracebacks).
+    """
+
+    stdout_format: str
+    outputs: tuple[Output, ...]
+    color: str
+    channels: bool
+    progress: bool
+    verbose: int
+
+
+def present(report: AnyReport, presentation: Presentation, *, failed: bool = False) -> None:
+    """Writes a report to where it is wanted.
+
+    Args:
+        report: of an audit or an inspection.
+        presentation: where, and how it may look.
+        failed: the audit stopped; people read the error line then, and no table.
+
+    Raises:
+        UsageError: a file cannot be written; told last, as the report is on stdout all the same.
+    """
+    errors = [e for o in presentation.outputs if (e := _write(o, report, presentation)) is not None]
+    wanted = presentation.stdout_format
+    if wanted != "none" and not (wanted == "table" and failed):
+        style = Style(
+            width=table_width(),
+            color=color_wanted(presentation.color),
+            unicode=unicode_stdout(),
+            channels=presentation.channels,
+            verbose=presentation.verbose > 0,
+        )
+        write_stdout(FORMATS[wanted].render(report, style))
+        if wanted == "github":
+            append_step_summary(lambda: FORMATS["markdown"].render(report, style))
+    if errors:
+        raise errors[0]
+
+
+def say_why_nothing(report: AnyReport, presentation: Presentation) -> None:
+    """The table says at length why nothing was audited; readers of stderr alone have to hear of it too."""
+    if presentation.stdout_format == "table":
+        return
+    if report.exit_code not in (EXIT_NO_BATCHNORM, EXIT_NOT_RUN):
+        return
+    if report.findings:
+        click.echo(f"error: {report.findings[0].message}", err=True)
+        click.echo(f"hint: {report.findings[0].fix}", err=True)
+    else:
+        click.echo("error: no BatchNorm layer could be measured", err=True)
+        click.echo(
+            "hint: the table, or `skipped` in the JSON, has the reason of each layer", err=True
+        )
+
+
+def _write(output: Output, report: AnyReport, presentation: Presentation) -> UsageError | None:
+    text = FORMATS[output.format].render(report, Style(channels=presentation.channels))
+    try:
+        output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
+        failed.__cause__ = error
+        return failed
+    return None
