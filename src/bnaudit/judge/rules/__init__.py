@@ -2,12 +2,19 @@
 
 from bnaudit.judge.rule import Rule
 from bnaudit.judge.rules import (
+    constant_channels,
+    dead_gradient,
     few_values,
     finite_difference,
+    gradient_scale,
     integrity,
+    mean_drift,
     minimax,
     no_batchnorm,
     not_executed,
+    not_finite,
+    small_projection,
+    variance_drift,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -17,4 +24,11 @@ RULES: tuple[Rule, ...] = (
     few_values.RULE,
     finite_difference.RULE,
     minimax.RULE,
+    mean_drift.RULE,
+    variance_drift.RULE,
+    dead_gradient.RULE,
+    gradient_scale.RULE,
+    small_projection.RULE,
+    constant_channels.RULE,
+    not_finite.RULE,
 )
