@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.guess import guess
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
@@ -104,6 +105,7 @@ def _run_info(
             labels=session.batches.labels_from,
             why=loss.why,
             value=metric(values, "the model was not differentiated"),
+            guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),
         verify_gradients=verify,
         versions={"python": platform.python_version(), "torch": torch.__version__},

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from bnaudit.judge.rule import Details, Rule
 
 _SHOWN = 4
-_WHOLE = 0.5
-"""Share of a layer's channels from which on the layer as a whole is meant, not its channels."""
-
 _RECOMPUTE = (
     "compute the running statistics again with these weights (torch.optim.swa_utils.update_bn, or a "
     "pass over training data in train mode), and check how the checkpoint was put together"
@@ -44,15 +41,10 @@ def severity(rule: Rule, drifting: Drifting) -> Severity:
     return Severity.ERROR if far or wide else Severity.WARNING
 
 
-def whole(drifting: Drifting) -> bool:
-    """Whether the finding is about the layer rather than about single channels."""
-    return not drifting.channels or drifting.share >= _WHOLE
-
-
 def details(rule: Rule, run: Run, running: bool) -> Details:
     """What every finding about drift says besides its message."""
     start = run.start
-    limit = rule.limit("layer") if whole(start) else _own_limit(rule, start)
+    limit = rule.limit("layer") if start.whole else _own_limit(rule, start)
     observed, interval = _observed(start)
     return {
         "layer": start.layer.label,
@@ -60,7 +52,7 @@ def details(rule: Rule, run: Run, running: bool) -> Details:
         "fix": _fix(run),
         "observed": observed,
         "threshold": limit,
-        "channels": () if whole(start) and not start.channels else tuple(sorted(start.channels)),
+        "channels": () if start.whole and not start.channels else tuple(sorted(start.channels)),
         "interval": interval,
         "confidence": _confidence(start, limit, running=running),
     }
@@ -73,8 +65,8 @@ def _own_limit(rule: Rule, start: Drifting) -> float:
 
 
 def _observed(start: Drifting) -> tuple[float, tuple[float, float]]:
-    if whole(start):
-        return start.typical, (start.middle, start.reach)
+    if start.whole:
+        return start.typical, start.interval
     worst, drift = start.channels[0], start.drift
     size, margin = abs(drift.signed[worst]), drift.margin[worst]
     return size, (max(size - margin, 0.0), size + margin)
@@ -82,9 +74,9 @@ def _observed(start: Drifting) -> tuple[float, tuple[float, float]]:
 
 def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
     drift = start.drift
-    if whole(start):
+    if start.whole:
         least = sorted(drift.least[c] for c in start.living)[len(start.living) // 2]
-        what = "middle channel's 95 % interval"
+        what = "95 % interval of what goes beyond sampling noise,"
     else:
         least = drift.least[start.channels[0]]
         what = "95 % interval"
@@ -96,7 +88,7 @@ def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
 def origin(run: Run) -> str:
     """Where the drift comes from, as far as the layers tell."""
     start = run.start
-    if start.place == 0 and whole(start):
+    if start.place == 0 and start.whole:
         factor = common_factor(start)
         return "" if factor is None else _scale(factor)
     if start.place == 0:
@@ -125,6 +117,6 @@ def _fix(run: Run) -> str:
         return _RECOMPUTE
     return (
         _INPUT
-        if whole(run.start)
+        if run.start.whole
         else f"{_RECOMPUTE}; if this layer reads inputs, check their units"
     )

@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         above: of a single channel whose batches lie above what is stored.
         below: of one whose batches lie below it.
-        layer: of the middle channel of a layer.
+        layer: of a layer as a whole.
     """
 
     above: float
@@ -55,8 +55,9 @@ class Drifting:
         layer: which.
         drift: all its channels.
         living: channels with a gamma; drift of the others changes nothing.
-        channels: those beyond their own limit, worst first; empty where only the layer as a whole is.
-        middle: middle of the living channels' sure drift.
+        channels: those beyond their own limit, worst first; empty where only the layer is.
+        middle: near end of the interval of the layer's excess over sampling noise.
+        whole: whether the layer as a whole drifts, or half of its channels do.
     """
 
     place: int
@@ -65,6 +66,7 @@ class Drifting:
     living: tuple[int, ...]
     channels: tuple[int, ...]
     middle: float
+    whole: bool
 
     @property
     def share(self) -> float:
@@ -77,9 +79,10 @@ class Drifting:
         return median(abs(self.drift.signed[c]) for c in self.living)
 
     @property
-    def reach(self) -> float:
-        """Middle of the living channels' upper ends."""
-        return median(abs(self.drift.signed[c]) + self.drift.margin[c] for c in self.living)
+    def interval(self) -> tuple[float, float]:
+        """Of the layer's excess."""
+        excess = self.drift.excess
+        return (0.0, 0.0) if excess is None else (excess.lower, excess.upper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +141,20 @@ def _drifting(
 ) -> Drifting | None:
     sure = {c: drift.surely(c) for c in living}
     beyond = [c for c in living if sure[c] > _limit(limits, drift.signed[c])]
-    middle = median(sure.values())
+    middle = drift.excess.lower if drift.excess else 0.0
     if not beyond and middle <= limits.layer:
         return None
     beyond.sort(key=lambda c: -sure[c])
-    return Drifting(place, layer, drift, living, tuple(beyond), middle)
+    whole = middle > limits.layer or len(beyond) >= _WHOLE * len(living)
+    return Drifting(place, layer, drift, living, tuple(beyond), middle, whole)
 
 
 def _limit(limits: Limits, signed: float) -> float:
     return limits.above if signed > 0 else limits.below
+
+
+_WHOLE = 0.5
+"""Share of channels from which on the layer is meant, not its channels."""
 
 
 def common_factor(drifting: Drifting) -> float | None:

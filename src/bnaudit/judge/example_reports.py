@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.drift import Channels, Drift, Excess
 from bnaudit.records.layer import Extent, FirstOrder, Gain, LayerReport
 from bnaudit.records.report import DataInfo, LossInfo, ModelInfo, Report, RunInfo
 from bnaudit.records.values import NOT_REQUESTED, Spread
@@ -31,6 +31,7 @@ def drift(signed: dict[int, float] | None = None, *, everywhere: float = 0.02) -
     named = signed or {}
     values = [named.get(c, everywhere * (-1) ** c) for c in range(CHANNELS)]
     size = sorted(map(abs, values))
+    middle = max(size[CHANNELS // 2] - 0.01, 0.005)
     return Drift(
         median=size[CHANNELS // 2],
         p95=size[-2],
@@ -40,6 +41,7 @@ def drift(signed: dict[int, float] | None = None, *, everywhere: float = 0.02) -
         signed=tuple(values),
         margin=(_MARGIN,) * CHANNELS,
         least=tuple(max(abs(value) - 0.03, 0.0) for value in values),
+        excess=Excess(middle, middle - 0.005, middle + 0.005),
         batches=BATCHES,
     )
 
@@ -101,6 +103,7 @@ def report() -> Report:
         labels="batch.npz:labels",
         why="the labels are class indices",
         value=spread(0.05),
+        guess=2.3026,
     )
     run = RunInfo("batch", "cpu", "float32", 0, ("first_order", "statistics"), data, loss, None)
     model = ModelInfo("model.onnx", "onnx", None, {}, (), (), 10_000, LAYERS)

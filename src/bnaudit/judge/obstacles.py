@@ -30,10 +30,12 @@ def no_interval(subject: Inspection | Report) -> str | None:
     return reason
 
 
-def no_batch_statistics(subject: Inspection | Report) -> str | None:
-    """The run normalised with running statistics."""
+def no_labelled_gradient(subject: Inspection | Report) -> str | None:
+    """The run normalised with running statistics, or its loss has nothing to do with the task."""
     if not isinstance(subject, Report) or subject.run is None:
         return _NO_RUN
     if subject.run.mode != "batch":
         return "running statistics project nothing out (--mode batch)"
+    if subject.run.loss.label_free:
+        return "a loss without labels says nothing about it (pass --labels)"
     return None

@@ -113,7 +113,9 @@ def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skippe
     if first.running_mean is None or first.running_var is None:
         reason = Skipped("the layer keeps no running statistics")
         return reason, reason
-    stored = Stored(first.running_mean, first.running_var, first.eps)
+    living = torch.ones(first.channels, dtype=torch.bool)
+    living[list(_dead_gamma(first.gamma))] = False
+    stored = Stored(first.running_mean, first.running_var, first.eps, living)
     return drifts(*_moments(records), stored, sum(r.m for r in records))
 
 

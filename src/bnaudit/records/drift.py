@@ -8,6 +8,22 @@ from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
 
 
 @dataclass(frozen=True, slots=True)
+class Excess:
+    """How far a layer as a whole drifts, beyond what sampling alone would make of it.
+
+    It is about the median distance of the channels that have a gamma.
+
+    Attributes:
+        value: the distance.
+        lower, upper: its 95 % interval.
+    """
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """A per-channel distance, pooled over all batches.
 
@@ -23,6 +39,7 @@ class Drift:
             which has no spread.
         least: per channel, the smallest distance over single batches in the direction of `signed`, 0
             where a batch lies on the other side.
+        excess: of the layer as a whole; None with one batch, and where no channel has a gamma.
         batches: how many were pooled.
     """
 
@@ -34,6 +51,7 @@ class Drift:
     signed: tuple[float, ...] = ()
     margin: tuple[float, ...] = ()
     least: tuple[float, ...] = ()
+    excess: Excess | None = None
     batches: int = 1
 
     @property

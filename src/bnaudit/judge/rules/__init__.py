@@ -15,6 +15,7 @@ from bnaudit.judge.rules import (
     not_finite,
     small_projection,
     variance_drift,
+    worse_than_guessing,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -31,4 +32,5 @@ RULES: tuple[Rule, ...] = (
     small_projection.RULE,
     constant_channels.RULE,
     not_finite.RULE,
+    worse_than_guessing.RULE,
 )

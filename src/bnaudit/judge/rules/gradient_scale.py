@@ -102,7 +102,7 @@ RULE = Rule(
             "ratio",
             100.0,
             "first over last layer, or its inverse, at the near quartiles over the batches",
-            "216 trained networks of 3 to 10 layers: |dL/dz| of 0.7 to 26; 40 plain layers: 321",
+            "216 trained networks of 3 to 10 layers: |dL/dz| 0.7 to 26; 40 plain layers: 321",
         ),
         Threshold(
             "per-layer",
