@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.guess import guess
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
@@ -125,6 +126,7 @@ def _run_info(
             labels=session.batches.labels_from,
             why=loss.why,
             value=metric(values, "the model was not differentiated"),
+            guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),
         verify_gradients=verify,
         inputs={name: _plain(value) for name, value in session.placed.loaded.values.items()},

@@ -194,11 +194,8 @@ IN_PYTHON: dict[str, Callable[[Report], list[Any]]] = {
         (a["statistics"]["dead_gradient"], a["statistics"]["leak"]["max"]["median"])
         for a in r["layers"]
     ],
-    "sampling_error": lambda r: [
-        a["name"]
-        for a in r["layers"]
-        if a["statistics"]["mean_drift"]["max"]
-        > 5 * a["statistics"]["mean_drift"]["sampling_error"]
+    "variance_drift.lower": lambda r: [
+        a["name"] for a in r["layers"] if a["statistics"]["variance_drift"]["lower"] > 1
     ],
     "feeder:": lambda r: [
         a["weight_space"]["feeder"]

@@ -91,6 +91,8 @@ class LossInfo:
         labels: where the labels came from, None without.
         why: why this loss was used.
         value: the loss over the batches, or why there is none.
+        guess: what one constant answer would reach on these labels (all occurring classes alike, or
+            their mean), None where that is not defined for the loss.
     """
 
     name: str
@@ -98,6 +100,7 @@ class LossInfo:
     labels: str | None
     why: str
     value: Metric
+    guess: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,10 @@ WEIGHT_SPACE = st.builds(
     residual=FLOAT | SKIPPED,
     tolerance=FLOAT,
 )
-DRIFT = st.builds(Drift, FLOAT, FLOAT, FLOAT, COUNT, FLOAT)
+FLOATS = st.lists(FLOAT, max_size=4).map(tuple)
+DRIFT = st.builds(
+    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, COUNT
+)
 INDICES = st.lists(COUNT, max_size=6).map(tuple)
 CHANNELS = st.builds(
     Channels,
@@ -93,6 +96,9 @@ CHANNELS = st.builds(
     gain_outlier=FLOAT | SKIPPED,
     mean_drift=DRIFT | SKIPPED,
     variance_drift=DRIFT | SKIPPED,
+    constant=INDICES,
+    not_finite=INDICES,
+    grad_xhat_norm=METRIC,
 )
 LAYER = st.builds(
     LayerReport,

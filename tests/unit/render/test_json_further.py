@@ -130,6 +130,9 @@ def test_what_nobody_asked_for_is_null_and_says_so() -> None:
             "statistics.gain_outlier",
             "statistics.mean_drift",
             "statistics.variance_drift",
+            "statistics.constant",
+            "statistics.not_finite",
+            "statistics.grad_xhat_norm",
         ),
         "not requested",
     )
@@ -149,6 +152,8 @@ def test_channels_keep_their_indices_and_drift() -> None:
         "max": 1.93,
         "channel": 17,
         "sampling_error": 0.004,
+        "lower": pytest.approx(1.93 - 0.02),
+        "per_channel": None,
     }
     assert statistics["gain_outlier"] == 6.1
     dead = document(sick())["layers"][0]["statistics"]

@@ -116,6 +116,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "statistics.gain_outlier",
         "statistics.mean_drift",
         "statistics.variance_drift",
+        "statistics.grad_xhat_norm",
     ]
     assert {reasons[path] for path in reasons if path not in further} == {
         "one value per channel (m = 1)"

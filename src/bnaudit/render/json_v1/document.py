@@ -128,6 +128,7 @@ def _loss(loss: LossInfo, skips: Skips) -> Json:
         "labels": loss.labels,
         "why": loss.why,
         "value": metric(loss.value, "loss.value", skips),
+        "guess": finite(loss.guess),
     }
 
 
