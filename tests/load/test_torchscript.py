@@ -176,7 +176,7 @@ def test_a_frozen_file_with_everything_folded_has_nothing_to_audit(tmp_path: Pat
     report = bnaudit.audit(path, data=nets.inputs_for(nets.InPlace))
     assert report.exit_code == 3
     assert [f.rule for f in report.findings] == ["BN001"]
-    assert "torch.jit.freeze" in report.findings[0].message
+    assert "torch.jit.freeze" in report.findings[0].message + report.findings[0].fix
 
 
 @pytest.mark.parametrize("cls", [nets.InPlace, nets.PreActivation])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from bnaudit.inspection.onnx.reading import Reading
 
 _DYNAMO_MARK = "pkg.torch"
-_DYNAMO_NODE = "node_"
+_DYNAMO_NODE = re.compile(r"node_\w+_\d+")
 _STATISTICS = (3, 4)
 
 QUANTISED = frozenset(
@@ -69,7 +70,7 @@ def _is_dynamo(reading: Reading) -> bool:
     if any(domain.startswith(_DYNAMO_MARK) for domain in reading.model.opsets):
         return True
     return any(
-        node.name.startswith(_DYNAMO_NODE)
+        _DYNAMO_NODE.fullmatch(node.name)
         or any(k.startswith(_DYNAMO_MARK) for k in node.metadata())
         for node in reading.nodes
     )

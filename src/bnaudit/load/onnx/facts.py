@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from onnx import helper
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 _DYNAMO_MARK = "pkg.torch"
-_DYNAMO_NODE = "node_"
+_DYNAMO_NODE = re.compile(r"node_\w+_\d+")
 
 
 def producer(model: ModelProto) -> str | None:
@@ -56,7 +57,7 @@ def _is_dynamo(model: ModelProto) -> bool:
     if any(entry.domain.startswith(_DYNAMO_MARK) for entry in model.opset_import):
         return True
     return any(
-        node.name.startswith(_DYNAMO_NODE)
+        _DYNAMO_NODE.fullmatch(node.name)
         or any(entry.key.startswith(_DYNAMO_MARK) for entry in node.metadata_props)
         for node in all_nodes(model.graph.node)
     )
