@@ -4,6 +4,7 @@
     python -m bench.coverage --quick          # one small network of each family
     python -m bench.coverage --only 'resnet*' # by name
     python -m bench.coverage --write          # and puts the tables into docs/coverage.md
+    python -m bench.coverage --tables --write # the same of what has been measured so far
 
 Each network is exported by both exporters of torch.onnx at five opsets, scripted and traced; each file
 is loaded, compared with onnxruntime (TorchScript: with the network itself) and audited, in a process
@@ -77,6 +78,7 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="glob over the networks' names")
     parser.add_argument("--quick", action="store_true", help="one small network of each family")
     parser.add_argument("--write", action="store_true", help="rewrite docs/coverage.md")
+    parser.add_argument("--tables", action="store_true", help="measure no further networks")
     parser.add_argument("--jobs", type=int, default=2, help="networks at a time")
     parser.add_argument(
         "--results", type=Path, default=Path(tempfile.gettempdir()) / "bnaudit-coverage"
@@ -88,9 +90,10 @@ def main() -> int:
         if fnmatch.fnmatch(name, args.only) and (name in QUICK or not args.quick)
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda name: measure(name, args.results), chosen))
+        if not args.tables:
+            list(pool.map(lambda name: measure(name, args.results), chosen))
     found = stored(args.results)
-    results = {name: found[name] for name in chosen if name in found}
+    results = {name: found.get(name, {}) for name in chosen}
     cells = real.measured(args.results / "files")
     blocks = tables(results, real.text(cells))
     for name, body in blocks.items():

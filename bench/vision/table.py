@@ -46,11 +46,8 @@ def networks(results: Results) -> str:
         rows.append(
             [
                 name,
-                ", ".join(map(str, calls)),
-                *(
-                    _passed([cells[way] for way in ways if way in cells])
-                    for ways in GROUPS.values()
-                ),
+                ", ".join(map(str, calls)) or "-",
+                *(_passed([cells.get(way) for way in ways]) for ways in GROUPS.values()),
                 _largest(written, lambda cell: cell.relative),
                 _largest(written, lambda cell: cell.exact),
                 f"{sum(c.measured for c in written)}/{sum(c.executed for c in written)}",
@@ -60,13 +57,15 @@ def networks(results: Results) -> str:
     return table(header, rows)
 
 
-def _passed(cells: list[Cell]) -> str:
-    if not cells:
+def _passed(cells: list[Cell | None]) -> str:
+    run = [cell for cell in cells if cell is not None]
+    written = [cell for cell in run if not cell.refused]
+    if not run:
         return "not run"
-    written = [cell for cell in cells if not cell.refused]
-    refused = len(cells) - len(written)
+    missing = {"not written": len(run) - len(written), "not run": len(cells) - len(run)}
+    notes = ", ".join(f"{count} {what}" for what, count in missing.items() if count)
     text = f"{sum(cell.passed for cell in written)}/{len(written)}"
-    return text + (f" ({refused} not written)" if refused else "")
+    return f"{text} ({notes})" if notes else text
 
 
 def _largest(cells: list[Cell], value: Callable[[Cell], float]) -> str:

@@ -80,14 +80,15 @@ def test_the_table_shows_what_did_not_pass(cell: Cell) -> None:
     assert not cell.passed
     results = {"net": {way: cell}, "other": {way: GOOD}}
     assert "| 1/2 |" in summary(results)
-    assert "| net | 3 | 0/1 | not run |" in networks(results)
+    assert "| net | 3 | 0/1 (4 not run) | not run |" in networks(results)
     assert exceptions(results).startswith("- net (torchscript-17): ")
     assert exceptions({"other": {way: GOOD}}) == "None."
 
 
 def test_what_an_exporter_refuses_is_not_counted_as_written() -> None:
     results = {"net": {Way("torchscript", 11): Cell(refused="no einsum", executed=3)}}
-    assert "0/0 (1 not written)" in networks(results)
+    assert "0/0 (1 not written, 4 not run)" in networks(results)
+    assert "| later | - | not run | not run |" in networks({"later": {}})
     assert "not written by the exporter: `no einsum`" in exceptions(results)
 
 

@@ -192,8 +192,11 @@ def _known(dims: tuple[int | None, ...]) -> list[NDArray[np.generic]] | None:
 def _without_settled_ifs(draft: Draft) -> list[NodeProto]:
     """The nodes, with each If whose condition is known replaced by the branch it takes.
 
-    TorchScript exports squeeze() of a dynamic tensor as such an If.
+    TorchScript exports squeeze() of a dynamic tensor as such an If. Branches stay in the file's
+    operator set when the graph around them is raised: then they are kept, and run.
     """
+    if draft.opset != draft.file_opset:
+        return draft.nodes
     flat: list[NodeProto] = []
     for node in draft.nodes:
         condition = draft.constants.get(node.input[0]) if node.op_type == "If" else None
