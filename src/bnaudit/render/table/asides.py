@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.values import NOT_REQUESTED
 from bnaudit.render.table.text import plural
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import RuleNotRun, Suppressed
     from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
+
+_CHOSEN = frozenset({"not selected", NOT_REQUESTED.reason})
+"""Reasons that are the user's own: no news, unless -v asks for all of them."""
 
 
 def aside_lines(report: Report | InspectionReport, *, verbose: bool) -> list[str]:
@@ -28,9 +32,11 @@ def aside_lines(report: Report | InspectionReport, *, verbose: bool) -> list[str
     if report.suppressed:
         lines.append(_suppressed(report.suppressed))
         lines += _silenced(report.suppressed) if verbose else ()
-    if report.rules_not_run:
-        lines.append(_not_run(report.rules_not_run))
-        lines += _reasons(report.rules_not_run) if verbose else ()
+    withheld = [entry for entry in report.rules_not_run if entry.reason not in _CHOSEN]
+    if withheld:
+        lines.append(_not_run(withheld) + ("" if verbose else " (-v says why)"))
+    if verbose:
+        lines += _reasons(report.rules_not_run)
     return lines
 
 
