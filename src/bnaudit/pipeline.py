@@ -136,8 +136,6 @@ def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, Loa
             return inspect_module(loaded), loaded
         return inspect_file(Path(label)), loaded
     except Exception as error:  # also a bug of the reader, which must not hide: see the note
-        if isinstance(error, ModuleNotFoundError) and "bnaudit.inspection" in str(error):
-            return None, loaded  # a format without a reader
         reason = (
             error.message if isinstance(error, BnauditError) else f"{type(error).__name__}: {error}"
         )

@@ -136,9 +136,8 @@ def test_scripted_and_traced_in_either_mode_give_the_modules_own_numbers(
                 rel=1e-4,
             )
         # What is traced in training mode is told of a scripted module too: the flag is in the file.
-        assert [f.rule for f in report.findings if f.severity > Severity.INFO] == (
-            ["BN004"] if training else []
-        )
+        stored = {f.rule for f in report.findings if f.severity > Severity.INFO and f.rule < "BN1"}
+        assert stored == ({"BN004"} if training else set())
 
 
 def test_the_signature_has_names_and_no_shapes() -> None:
