@@ -87,3 +87,10 @@ class RuleNotRun:
     rule: str
     name: str
     reason: str
+
+
+NOT_SELECTED = "not selected"
+"""Reason of a rule that the configuration leaves out."""
+
+NEEDS_RUN = "needs a run of the model (bnaudit check)"
+"""Reason of a rule about measurements where a file was read and not run."""

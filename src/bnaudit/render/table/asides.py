@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.finding import NEEDS_RUN, NOT_SELECTED
+from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import NOT_REQUESTED
 from bnaudit.render.table.text import plural
 
@@ -12,11 +14,10 @@ if TYPE_CHECKING:
 
     from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import RuleNotRun, Suppressed
-    from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
 
-_CHOSEN = frozenset({"not selected", NOT_REQUESTED.reason})
-"""Reasons that are the user's own: no news, unless -v asks for all of them."""
+_EXPECTED = frozenset({NOT_SELECTED, NEEDS_RUN, NOT_REQUESTED.reason})
+"""Reasons that follow from the command as it was typed: no news, unless -v asks for all of them."""
 
 
 def aside_lines(report: Report | InspectionReport, *, verbose: bool) -> list[str]:
@@ -32,12 +33,19 @@ def aside_lines(report: Report | InspectionReport, *, verbose: bool) -> list[str
     if report.suppressed:
         lines.append(_suppressed(report.suppressed))
         lines += _silenced(report.suppressed) if verbose else ()
-    withheld = [entry for entry in report.rules_not_run if entry.reason not in _CHOSEN]
-    if withheld:
+    withheld = [entry for entry in report.rules_not_run if entry.reason not in _EXPECTED]
+    if withheld and _has_layers(report):
         lines.append(_not_run(withheld) + ("" if verbose else " (-v says why)"))
     if verbose:
         lines += _reasons(report.rules_not_run)
     return lines
+
+
+def _has_layers(report: Report | InspectionReport) -> bool:
+    """Without layers no rule but BN001 has anything to judge: that is said already."""
+    if isinstance(report, InspectionReport):
+        return bool(report.inspection.batchnorms)
+    return bool(report.layers)
 
 
 def _baseline(baseline: Baseline) -> Iterator[str]:
