@@ -54,7 +54,8 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
         model: path of an ONNX or TorchScript file, or a live `torch.nn.Module`, which comes back
             unchanged.
         **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
-            input_shapes, device, dtype, seed, mode, verify_gradients, metrics, layers, twins,
+            input_shapes, device, dtype, seed, mode, verify_gradients,
+            verify_second_order, memory, metrics, layers, twins,
             channels, fail_on, allow_no_bn.
 
     Returns:

@@ -110,6 +110,7 @@ class RunInfo:
     verify_gradients: str | None
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    verify_second_order: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from bnaudit.judge.rules import (
     minimax,
     no_batchnorm,
     not_executed,
+    second_order_verification,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -17,4 +18,5 @@ RULES: tuple[Rule, ...] = (
     few_values.RULE,
     finite_difference.RULE,
     minimax.RULE,
+    second_order_verification.RULE,
 )

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows, widened
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.tape import Kept, Slot
+from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step
@@ -143,8 +141,9 @@ class _Addition:
             alpha = step.args[2]
         factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1), "copy": (0, 1)}[name]
         slots = [a for a in step.args[:2] if isinstance(a, Slot)]
-        weights = {s.index: f for s, f in zip(step.args[:2], factors, strict=False)
-                   if isinstance(s, Slot)}
+        weights = {
+            s.index: f for s, f in zip(step.args[:2], factors, strict=False) if isinstance(s, Slot)
+        }
         shape = step.out_shapes[0]
 
         def apply(tangents: Stacks) -> Stacks:
@@ -213,7 +212,9 @@ class _Selection:
                     continue
                 wide = widened(padded(t, count, step.shapes[index]), shape.size)
                 mask = condition if taken else ~condition
-                part = torch.where(mask, wide, torch.zeros((), dtype=wide.dtype, device=wide.device))
+                part = torch.where(
+                    mask, wide, torch.zeros((), dtype=wide.dtype, device=wide.device)
+                )
                 total = part if total is None else total + part
             return [total]
 
@@ -268,9 +269,7 @@ class _Conv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         last = grad.dim() == 4 and grad.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        unread = torch.empty(
-            ctx.size, dtype=grad.dtype, device=grad.device, memory_format=layout
-        )
+        unread = torch.empty(ctx.size, dtype=grad.dtype, device=grad.device, memory_format=layout)
         found = torch.ops.aten.convolution_backward.default(
             grad, unread, ctx.weight, None, *ctx.rest, [True, False, False]
         )

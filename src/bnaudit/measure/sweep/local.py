@@ -39,7 +39,10 @@ class _Graph:
             adjoints = [step.adjoints[i] for i in self.alive]
             self.curved: list[Tensor] | None = None
             if any(a is not None for a in adjoints):
-                full = [torch.zeros_like(y) if a is None else a for y, a in zip(self.y, adjoints, strict=True)]
+                full = [
+                    torch.zeros_like(y) if a is None else a
+                    for y, a in zip(self.y, adjoints, strict=True)
+                ]
                 self.curved = _grad(self.y, self.x, full, create=True)
         self.shapes = step.out_shapes
         self.seconds([torch.zeros_like(x) for x in self.x])  # raises here where there are none
@@ -54,15 +57,26 @@ class _Graph:
 
     def seconds(self, t: list[Tensor]) -> list[Tensor]:
         """The derivative of J'a along t, a the gradient of the loss at the outputs."""
-        return [torch.zeros_like(x) for x in self.x] if self.curved is None else _grad(self.curved, self.x, t)
+        return (
+            [torch.zeros_like(x) for x in self.x]
+            if self.curved is None
+            else _grad(self.curved, self.x, t)
+        )
 
 
-def _grad(of: list[Tensor], at: list[Tensor], along: list[Tensor], *, create: bool = False) -> list[Tensor]:
+def _grad(
+    of: list[Tensor], at: list[Tensor], along: list[Tensor], *, create: bool = False
+) -> list[Tensor]:
     pairs = [(f, a) for f, a in zip(of, along, strict=True) if f.requires_grad]
     if not pairs:
         return [torch.zeros_like(x) for x in at]
     found = torch.autograd.grad(
-        [f for f, _ in pairs], at, [a for _, a in pairs], retain_graph=True, create_graph=create, allow_unused=True
+        [f for f, _ in pairs],
+        at,
+        [a for _, a in pairs],
+        retain_graph=True,
+        create_graph=create,
+        allow_unused=True,
     )
     return [torch.zeros_like(x) if g is None else g for x, g in zip(at, found, strict=True)]
 

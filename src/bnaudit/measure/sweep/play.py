@@ -61,7 +61,7 @@ class _Birth(torch.autograd.Function):
     """Appends a layer's two directions to the stack at its output; receives what comes back."""
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any, anchor: Tensor, older: Tensor | None, row: int, site: Site, returned: Any
     ) -> Tensor:
         big_g = site.norm.grad
@@ -77,7 +77,7 @@ class _Birth(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> Any:
         ctx.returned(ctx.site, grad[ctx.row], grad[ctx.row + 1])
         older = grad[: ctx.count] if ctx.count else None
         return None, older, None, None, None

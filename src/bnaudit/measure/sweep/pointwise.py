@@ -68,7 +68,7 @@ class _Rectifier:
 
 
 def _first(step: Step, *, create: bool) -> tuple[Tensor, Tensor]:
-    """x and f'(x), the latter differentiable where asked for."""
+    """X and f'(x), the latter differentiable where asked for."""
     value = step.values[0]
     assert value is not None
     x = value.tensor.detach().requires_grad_()

@@ -33,7 +33,9 @@ def _narrowed(t: Tensor, size: tuple[int, ...]) -> Tensor:
 
 class _Mul(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, x: Tensor, y: Tensor, adjoint: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, s: Tensor, t: Tensor, x: Tensor, y: Tensor, adjoint: Tensor | None
+    ) -> Tensor:
         ctx.factors = x, y, adjoint
         ctx.save_for_backward(s, t)
         size = torch.broadcast_shapes(x.shape, y.shape)
@@ -109,7 +111,9 @@ class _Quotient:
 
 class _MatMul(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, x: Tensor, y: Tensor, adjoint: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, s: Tensor, t: Tensor, x: Tensor, y: Tensor, adjoint: Tensor | None
+    ) -> Tensor:
         ctx.factors = x, y, adjoint
         ctx.save_for_backward(s, t)
         return torch.matmul(s, y) + torch.matmul(x, t)

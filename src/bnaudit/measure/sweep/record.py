@@ -142,7 +142,9 @@ class Recorder(TorchDispatchMode):
             if not isinstance(leaf, torch.Tensor):
                 return leaf
             if not leaf.requires_grad:
-                return self._keep(leaf) if wanted.constants else Shape(tuple(leaf.shape), leaf.dtype)
+                return (
+                    self._keep(leaf) if wanted.constants else Shape(tuple(leaf.shape), leaf.dtype)
+                )
             number = self._lookup(leaf)
             if number is None:
                 if not leaf.is_leaf:

@@ -51,7 +51,10 @@ _NAMES: tuple[tuple[Family, str], ...] = (
     (INDEX_POOL, "max_pool2d_with_indices"),
     (CONVOLUTION, "convolution"),
     (RECTIFIER, "relu"),
-    (KINKED, "threshold leaky_relu hardtanh clamp clamp_min clamp_max hardsigmoid abs _prelu_kernel"),
+    (
+        KINKED,
+        "threshold leaky_relu hardtanh clamp clamp_min clamp_max hardsigmoid abs _prelu_kernel",
+    ),
     (
         SMOOTH,
         "hardswish silu sigmoid tanh gelu elu softplus mish exp log log2 log10 log1p expm1 sqrt rsqrt "

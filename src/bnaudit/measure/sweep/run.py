@@ -136,6 +136,8 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
         for number in step.outputs:
             reached[number] = mask
     obstacles = {found[i].key: reason for i, reason in blocked.items()}
-    obstacles |= dict.fromkeys(custom & keys, "an autograd function of the model's own is behind it")
+    obstacles |= dict.fromkeys(
+        custom & keys, "an autograd function of the model's own is behind it"
+    )
     sites = [site for site in found if site.key not in obstacles]
     return Prepared(tape, last_readers(tape), sites, obstacles)

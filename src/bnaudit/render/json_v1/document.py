@@ -76,6 +76,7 @@ def _run(run: RunInfo) -> Json:
         "data": _data(run.data),
         "loss": _loss(run.loss, skips),
         "verify_gradients": run.verify_gradients,
+        "verify_second_order": run.verify_second_order,
         "versions": dict(run.versions),
         "notes": list(run.notes),
         "seconds": {stage: finite(seconds) for stage, seconds in run.seconds.items()},
