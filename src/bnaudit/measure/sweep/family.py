@@ -84,6 +84,19 @@ def filled(tree: Any, slots: Sequence[Any]) -> Any:
     return tree_map(fill, tree)
 
 
+def aligned(x: Tensor) -> Tensor:
+    """In the memory layout that tangents of images have: operands in another one cost a multiple."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+def only(tangents: Sequence[Tensor | None]) -> Tensor:
+    """The stack of a call with one."""
+    (t,) = tangents
+    if t is None:
+        raise AssertionError("a call is carried out where there is a stack")
+    return t
+
+
 _FUNCTIONAL: dict[Any, Any] = {}
 
 

@@ -12,8 +12,9 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten
 
-from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows, widened
+from bnaudit.measure.sweep.family import Needs, filled, functional, only, padded, rows, widened
 from bnaudit.measure.sweep.local import LOCAL
+from bnaudit.measure.sweep.slopes import scaled
 from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Linear:
             return tuple(found[i] for i in positions)
 
         def apply(tangents: Stacks) -> Stacks:
-            return list(torch.vmap(one)(*tangents))
+            return list(torch.vmap(one)(only(tangents)))
 
         step.apply = apply
 
@@ -83,8 +84,7 @@ class _Folded:
         func, args, kwargs = step.func, step.args, step.kwargs
 
         def apply(tangents: Stacks) -> Stacks:
-            (t,) = tangents
-            assert t is not None
+            t = only(tangents)
             flat = [t.flatten(0, 1)]
             out = func(*filled(args, flat), **filled(kwargs, flat))
             return [out.unflatten(0, (t.shape[0], -1))]
@@ -110,22 +110,27 @@ class _FirstOnly:
 
 
 class _AddRows(torch.autograd.Function):
-    """a + factor b, where b may hold fewer directions."""
+    """slope (a + factor b), where b may hold fewer directions."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, factor: float) -> Tensor:
-        ctx.count, ctx.factor = b.shape[0], factor
-        if b.shape[0] == a.shape[0]:
-            return torch.add(a, b, alpha=factor)
-        out = a.clone()
-        out[: b.shape[0]].add_(b, alpha=factor)
-        return out
+    def forward(ctx: Any, a: Tensor, b: Tensor, factor: float, slope: Tensor | None) -> Tensor:
+        count = b.shape[0]
+        ctx.count, ctx.factor, ctx.slope = count, factor, slope
+        if count == a.shape[0]:
+            out = torch.add(a, b, alpha=factor)
+        else:
+            out = torch.empty_like(a)
+            torch.add(a[:count], b, alpha=factor, out=out[:count])
+            out[count:].copy_(a[count:])
+        return out if slope is None else out.mul_(slope.to(out.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if ctx.slope is not None:
+            grad = grad * ctx.slope.to(grad.dtype)
         other = grad[: ctx.count]
-        return grad, other if ctx.factor == 1 else other * ctx.factor, None
+        return grad, other if ctx.factor == 1 else other * ctx.factor, None, None
 
 
 class _Addition:
@@ -155,11 +160,17 @@ class _Addition:
             terms.sort(key=lambda term: -term[0].shape[0])
             total, factor = terms[0]
             total = total if factor == 1 else total * factor
-            for other, factor in terms[1:]:
-                total = _AddRows.apply(total, other, factor)
+            for i, (other, factor) in enumerate(terms[1:], 2):
+                slope = step.fused if i == len(terms) else None
+                total = added(total, other, factor, slope)
+            if step.fused is not None and len(terms) == 1:
+                total = scaled(total, step.fused)
             return [total]
 
         step.apply = apply
+
+
+added: Any = _AddRows.apply
 
 
 class _Concatenation:
@@ -248,8 +259,7 @@ class _IndexPool:
         size = step.out_shapes[0].size
 
         def apply(tangents: Stacks) -> Stacks:
-            (t,) = tangents
-            assert t is not None
+            t = only(tangents)
             wide = index.expand(t.shape[0], *index.shape)
             return [t.flatten(-2).gather(-1, wide).view(t.shape[0], *size)]
 
@@ -262,7 +272,8 @@ class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, t: Tensor, weight: Tensor, rest: tuple[Any, ...]) -> Tensor:
         ctx.weight, ctx.rest, ctx.size = weight, rest, t.shape
-        return torch.ops.aten.convolution.default(t, weight, None, *rest)
+        out: Tensor = torch.ops.aten.convolution.default(t, weight, None, *rest)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -274,6 +285,9 @@ class _Conv(torch.autograd.Function):
             grad, unread, ctx.weight, None, *ctx.rest, [True, False, False]
         )
         return found[0], None, None
+
+
+convolved: Any = _Conv.apply
 
 
 class _Convolution:
@@ -293,12 +307,11 @@ class _Convolution:
         unbatched = len(step.shapes[0].size) < weight.dim()
 
         def apply(tangents: Stacks) -> Stacks:
-            (t,) = tangents
-            assert t is not None
+            t = only(tangents)
             if unbatched:
-                return [_Conv.apply(t, weight, rest)]
+                return [convolved(t, weight, rest)]
             flat = t.flatten(0, 1)
-            return [_Conv.apply(flat, weight, rest).unflatten(0, (t.shape[0], -1))]
+            return [convolved(flat, weight, rest).unflatten(0, (t.shape[0], -1))]
 
         step.apply = apply
 

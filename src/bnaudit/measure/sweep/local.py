@@ -103,6 +103,9 @@ class _Apply(torch.autograd.Function):
         return None, *(torch.stack(column) for column in zip(*found, strict=True))
 
 
+through: Any = _Apply.apply
+
+
 class _Local:
     def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
         return Needs(constants=True, inputs=True, curved=True)
@@ -120,6 +123,7 @@ class _Local:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             step.obstacle = f"{step.name} cannot be differentiated alone: {reason[:120]}"
             return
+        step.saved = sum(x.numel() * x.element_size() for x in graph.x)
         shapes, count_out = list(step.shapes), len(step.out_shapes)
 
         def apply(tangents: Stacks) -> Stacks:
@@ -129,7 +133,7 @@ class _Local:
                 like.new_zeros(count, *s.size) if t is None else padded(t, count, s)
                 for t, s in zip(tangents, shapes, strict=True)
             ]
-            found = _Apply.apply(graph, *stacks)
+            found = through(graph, *stacks)
             out: Stacks = [None] * count_out
             for i, t in zip(graph.alive, found, strict=True):
                 out[i] = t

@@ -1,4 +1,4 @@
-"""BatchNorm in closed form, along a stack of tangents and back.
+"""BatchNorm in closed form, along a stack of tangents and back; where layers give birth to theirs.
 
 Per channel, with xh, G, D = gamma/sigma, s = <xh,G>, and for a tangent t: p = <xh,t>/m:
 
@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from bnaudit.measure.sweep.family import Needs
+from bnaudit.measure.sweep.family import Needs, aligned
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.pointwise import _scaled
+from bnaudit.measure.sweep.plane import Plane, plane_of
+from bnaudit.measure.sweep.slopes import scale
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step
@@ -35,108 +38,112 @@ class Norm:
 
     Attributes:
         xhat: (N, C, ...).
-        grad: G, same shape; None where the loss does not depend on the output.
+        grad: G, same shape; zero where the loss does not depend on the output.
         scale: D, (C,).
         rstd: 1/sigma, (C,).
         s, gbar: <xh,G> and mean G, (C,).
         gamma: (C,) or None.
         m: values per channel.
+        reached: whether a gradient arrived.
     """
 
     xhat: Tensor
-    grad: Tensor | None
+    grad: Tensor
     scale: Tensor
     rstd: Tensor
     s: Tensor
     gbar: Tensor
     gamma: Tensor | None
     m: int
+    reached: bool
 
 
-@dataclass(slots=True)
-class _Plane:
-    """A stack as (K, M, C) or (K, N, C, L), whichever is a view, and what goes with it."""
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """Where a layer's directions Jg and G join the stack at its output.
 
-    t: Tensor
-    last: bool
+    Attributes:
+        row: the first of the two.
+        returned: told (Hz(Jg), Hz G) on the way back.
+    """
 
-    @property
-    def dims(self) -> tuple[int, ...]:
-        return (1,) if self.last else (1, 3)
-
-    def vector(self, v: Tensor) -> Tensor:
-        """(C,) or (K, C) to broadcast against the stack."""
-        if v.dim() == 1:
-            return v if self.last else v[:, None]
-        return v[:, None] if self.last else v[:, None, :, None]
-
-    def partner(self, x: Tensor) -> Tensor:
-        """(N, C, ...) in the same layout."""
-        if self.last:
-            return x.movedim(1, -1).reshape(-1, x.shape[1])
-        return x.reshape(*x.shape[:2], -1)
-
-    def back(self, out: Tensor, size: torch.Size) -> Tensor:
-        """To the layout of the stack."""
-        if not self.last:
-            return out.view(size)
-        return out.view(size[0], size[1], *size[3:], size[2]).movedim(-1, 2)
-
-
-def _plane(t: Tensor) -> _Plane:
-    moved = t.movedim(2, -1)
-    if moved.is_contiguous():
-        return _Plane(moved.view(t.shape[0], -1, t.shape[2]), last=True)
-    return _Plane(t.reshape(*t.shape[:3], -1), last=False)
+    row: int
+    returned: Callable[[Tensor, Tensor], None]
 
 
 def project(t: Tensor, norm: Norm) -> Tensor:
     """J t for a stack (K, N, C, ...)."""
-    return _projected(t, norm)[0]
+    out = torch.empty_like(t)
+    _project(t, norm, out)
+    return out
 
 
-def _projected(t: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    plane = _plane(t)
+def _project(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Writes J t; returns mean t and p, (K, C)."""
+    plane, target = plane_of(t), plane_of(out)
     x = plane.partner(norm.xhat)
     mean = plane.t.sum(plane.dims) / norm.m
     p = (plane.t * x).sum(plane.dims) / norm.m
-    out = torch.addcmul(plane.t, x, plane.vector(p), value=-1)
-    out.sub_(plane.vector(mean)).mul_(plane.vector(norm.scale))
-    return plane.back(out, t.shape), mean, p
+    if plane.last != target.last:
+        target = plane_of(torch.empty_like(t))
+    torch.addcmul(plane.t, x, plane.vector(p), value=-1, out=target.t)
+    target.t.sub_(plane.vector(mean)).mul_(plane.vector(norm.scale))
+    if plane_of(out).last != plane.last:
+        out.copy_(target.back(t.shape))
+    return mean, p
+
+
+def _stack(t: Tensor | None, norm: Norm, count: int) -> Tensor:
+    """An empty stack in the layout of another one, or of images."""
+    size = (count, *norm.xhat.shape)
+    if t is not None and not plane_of(t).last:
+        return torch.empty(size, dtype=t.dtype, device=t.device)
+    last = torch.empty(
+        (count, size[1], *size[3:], size[2]), dtype=norm.xhat.dtype, device=norm.xhat.device
+    )
+    return last.movedim(-1, 2)
 
 
 class _Normalise(torch.autograd.Function):
+    """J t, times a slope that follows, with a layer's two directions appended where it is measured."""
+
     @staticmethod
-    def forward(ctx: Any, t: Tensor, norm: Norm) -> Tensor:
-        out, mean, p = _projected(t, norm)
-        ctx.norm = norm
-        if norm.grad is None:
-            ctx.save_for_backward()
-        else:
-            ctx.save_for_backward(t, mean, p)
-        return out
+    def forward(
+        ctx: Any, _anchor: Tensor, t: Tensor | None, norm: Norm, birth: Birth | None, slope: Any
+    ) -> Tensor:
+        count = 0 if t is None else t.shape[0]
+        ctx.norm, ctx.birth, ctx.slope, ctx.count = norm, birth, slope, count
+        whole = _stack(t, norm, count if birth is None else birth.row + 2)
+        if t is not None:
+            ctx.save_for_backward(t, *_project(t, norm, whole[:count]))
+        if birth is not None:
+            whole[count : birth.row].zero_()
+            _project(project(norm.grad[None], norm), norm, whole[birth.row : birth.row + 1])
+            whole[birth.row + 1].copy_(norm.grad)
+        return whole if slope is None else whole.mul_(slope.to(whole.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        norm: Norm = ctx.norm
-        if norm.grad is None:
-            return project(grad, norm), None
-        t, mean, p = ctx.saved_tensors
-        return _bent(grad, t, mean, p, norm), None
+        if ctx.slope is not None:
+            grad = grad * ctx.slope.to(grad.dtype)
+        if ctx.birth is not None:
+            ctx.birth.returned(grad[ctx.birth.row], grad[ctx.birth.row + 1])
+        if not ctx.count:
+            return None, None, None, None, None
+        return None, _bent(grad[: ctx.count], *ctx.saved_tensors, ctx.norm), None, None, None
 
 
 def _bent(grad: Tensor, t: Tensor, mean: Tensor, p: Tensor, norm: Norm) -> Tensor:
     """J'grad plus the derivative of J'G along t."""
-    assert norm.grad is not None
-    plane = _plane(grad)
+    if not norm.reached:
+        return project(grad, norm)
+    plane = plane_of(grad)
     x, big_g = plane.partner(norm.xhat), plane.partner(norm.grad)
-    tangent = _plane(t)
-    if tangent.last != plane.last:
-        tangent = _Plane(_like(t, plane), plane.last)
+    tangent = plane.like(t)
     at_x = (plane.t * x).sum(plane.dims) / norm.m
     at_1 = plane.t.sum(plane.dims) / norm.m
-    along = (tangent.t * big_g).sum(plane.dims) - norm.m * norm.gbar * mean
+    along = (tangent * big_g).sum(plane.dims) - norm.m * norm.gbar * mean
     own = norm.scale * norm.rstd
     to_x = own * (3 * p * norm.s - along) / norm.m - norm.scale * at_x
     to_g = -own * p
@@ -144,14 +151,29 @@ def _bent(grad: Tensor, t: Tensor, mean: Tensor, p: Tensor, norm: Norm) -> Tenso
     out = torch.addcmul(plane.vector(to_1), x, plane.vector(to_x))
     out.addcmul_(big_g, plane.vector(to_g))
     out.addcmul_(plane.t, plane.vector(norm.scale))
-    out.addcmul_(tangent.t, plane.vector(own * norm.s / norm.m), value=-1)
-    return plane.back(out, grad.shape)
+    out.addcmul_(tangent, plane.vector(own * norm.s / norm.m), value=-1)
+    return Plane(out, plane.last).back(grad.shape)
 
 
-def _like(t: Tensor, plane: _Plane) -> Tensor:
-    if plane.last:
-        return t.movedim(2, -1).reshape(plane.t.shape)
-    return t.reshape(plane.t.shape)
+normalised: Any = _Normalise.apply
+
+
+def carry(
+    anchor: Tensor, t: Tensor | None, step: Step, norm: Norm, birth: Birth | None
+) -> Tensor | None:
+    """A stack through a BatchNorm, and the layer's own directions where it is measured.
+
+    Args:
+        anchor: any tensor that requires a gradient, for autograd to record a birth.
+        t: the stack at the input, or None.
+        step: the call.
+        norm: its closed form.
+        birth: where the layer's directions go.
+    """
+    if t is None and birth is None:
+        return None
+    found: Tensor = normalised(anchor, t, norm, birth, step.fused)
+    return found
 
 
 class _BatchNorm:
@@ -161,37 +183,40 @@ class _BatchNorm:
         )
 
     def prepare(self, step: Step) -> None:
-        if len(step.inputs) != 1 or step.values[0] is None:
+        value = step.values[0]
+        if len(step.inputs) != 1 or value is None:
             LOCAL.prepare(step)
             return
         gamma = None if step.args[1] is None else step.args[1].tensor
-        x = step.values[0].tensor
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        if not step.args[5]:
-            mean_var = step.args[4].tensor
-            scale = (mean_var + step.args[7]).rsqrt() * (1 if gamma is None else gamma)
-            step.apply = _scaled(scale.view(shape[1:]))
-            return
-        step.norm = _norm(x, gamma, step, shape)
-        norm = step.norm
-        step.apply = lambda tangents: [_Normalise.apply(tangents[0], norm), None, None]
+        shape = [-1] + [1] * (value.tensor.dim() - 2)
+        if step.args[5]:
+            step.norm = _norm(value.tensor, gamma, step, shape)
+            step.saved = value.tensor.numel() * value.tensor.element_size()
+        else:
+            rstd = (step.args[4].tensor + step.args[7]).rsqrt()
+            scale(step, (rstd if gamma is None else rstd * gamma).view(shape))
 
 
 def _norm(x: Tensor, gamma: Tensor | None, step: Step, shape: list[int]) -> Norm:
     mean, rstd = (kept.tensor for kept in step.extra)
-    grad = step.adjoints[0]
-    xhat = (x - mean.view(shape)).mul_(rstd.view(shape))
-    if x.dim() == 4:
-        xhat = xhat.contiguous(memory_format=torch.channels_last)
-        grad = None if grad is None else grad.contiguous(memory_format=torch.channels_last)
+    found = step.adjoints[0]
+    xhat = (aligned(x) - mean.view(shape)).mul_(rstd.view(shape))
+    grad = torch.zeros_like(xhat) if found is None else aligned(found)
     dims = [d for d in range(x.dim()) if d != 1]
     m = x.numel() // x.shape[1]
-    scale = rstd if gamma is None else rstd * gamma
-    s = gbar = torch.zeros_like(rstd)
-    if grad is not None:
-        s = (xhat * grad).sum(dims, dtype=torch.float64).to(rstd.dtype)
-        gbar = (grad.sum(dims, dtype=torch.float64) / m).to(rstd.dtype)
-    return Norm(xhat, grad, scale, rstd, s, gbar, gamma, m)
+    s = (xhat * grad).sum(dims, dtype=torch.float64).to(rstd.dtype)
+    gbar = (grad.sum(dims, dtype=torch.float64) / m).to(rstd.dtype)
+    return Norm(
+        xhat=xhat,
+        grad=grad,
+        scale=rstd if gamma is None else rstd * gamma,
+        rstd=rstd,
+        s=s,
+        gbar=gbar,
+        gamma=gamma,
+        m=m,
+        reached=found is not None,
+    )
 
 
 BATCH_NORM = _BatchNorm()

@@ -9,24 +9,25 @@ along the tangent that went through, returns Hz(Jg) and Hz G to the place of bir
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from bnaudit.measure.sweep.norm import Norm, project
+from bnaudit.measure.sweep.norm import Birth, Norm, carry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from bnaudit.measure.sweep.tape import Tape
+    from bnaudit.measure.sweep.tape import Step, Tape
 
-PER_LAYER = 2  # directions
+PER_LAYER = 2
+"""Directions that a layer gives birth to."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Site:
     """A layer of the sweep.
 
@@ -41,54 +42,11 @@ class Site:
     norm: Norm
 
 
-@dataclass(frozen=True, slots=True)
-class Born:
-    """What came back to a layer.
-
-    Attributes:
-        g: dL/dx.
-        jg: J g.
-        hz_jg, hz_big_g: Hessian-vector products at the output.
-    """
-
-    g: Tensor
-    jg: Tensor
-    hz_jg: Tensor
-    hz_big_g: Tensor
-
-
-class _Birth(torch.autograd.Function):
-    """Appends a layer's two directions to the stack at its output; receives what comes back."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, anchor: Tensor, older: Tensor | None, row: int, site: Site, returned: Any
-    ) -> Tensor:
-        big_g = site.norm.grad
-        assert big_g is not None
-        g = project(big_g[None], site.norm)
-        jg = project(g, site.norm)
-        ctx.count = 0 if older is None else older.shape[0]
-        ctx.row, ctx.site, ctx.returned = row, site, returned
-        parts = [jg, big_g[None]]
-        if row > ctx.count:
-            parts.insert(0, jg.new_zeros(row - ctx.count, *jg.shape[1:]))
-        return torch.cat(parts if older is None else [older, *parts])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        ctx.returned(ctx.site, grad[ctx.row], grad[ctx.row + 1])
-        older = grad[: ctx.count] if ctx.count else None
-        return None, older, None, None, None
-
-
 def last_readers(tape: Tape) -> list[list[int]]:
     """Per step the values that nobody reads after it."""
     last: dict[int, int] = {}
     for i, step in enumerate(tape.steps):
-        for number in (*step.inputs, *step.outputs):
-            last[number] = i
+        last |= dict.fromkeys((*step.inputs, *step.outputs), i)
     dead: list[list[int]] = [[] for _ in tape.steps]
     for number, i in last.items():
         if number != tape.loss:
@@ -113,29 +71,35 @@ def play(
     Returns:
         (K,): the derivative of the loss along each direction, two a layer.
     """
-    births = {site.index: (PER_LAYER * i, site) for i, site in enumerate(sites)}
+    births = {
+        site.index: Birth(PER_LAYER * i, partial(returned, site)) for i, site in enumerate(sites)
+    }
     anchor = torch.zeros((), requires_grad=True)
     stacks: dict[int, Tensor] = {}
     with torch.enable_grad():
         for index in range(sites[0].index, len(tape.steps)):
             step = tape.steps[index]
             tangents = [stacks.get(number) for number in step.inputs]
-            moves = step.apply is not None and any(t is not None for t in tangents)
-            outputs = step.apply(tangents) if moves and step.apply is not None else []
-            if index in births:
-                row, site = births[index]
-                older = outputs[0] if outputs else None
-                outputs = [_Birth.apply(anchor, older, row, site, returned)]
-            for number, t in zip(step.outputs, outputs, strict=False):
-                if t is not None:
-                    stacks[number] = t
+            outputs = _moved(step, tangents, anchor, births.get(index))
+            found = zip(step.outputs, outputs, strict=False)
+            stacks.update({number: t for number, t in found if t is not None})
             del tangents, outputs
             for number in dead[index]:
                 stacks.pop(number, None)
-    assert tape.loss is not None
-    slopes = stacks.pop(tape.loss)
+    slopes = None if tape.loss is None else stacks.pop(tape.loss, None)
     stacks.clear()
+    if slopes is None:
+        return torch.zeros(PER_LAYER * len(sites))
     slopes.backward(torch.zeros_like(slopes))
-    found = slopes.detach().flatten()
-    missing = PER_LAYER * len(sites) - found.shape[0]
-    return torch.nn.functional.pad(found, (0, missing))
+    along = slopes.detach().flatten()
+    return torch.nn.functional.pad(along, (0, PER_LAYER * len(sites) - along.shape[0]))
+
+
+def _moved(
+    step: Step, tangents: list[Tensor | None], anchor: Tensor, birth: Birth | None
+) -> list[Tensor | None]:
+    if step.norm is not None:
+        return [carry(anchor, tangents[0], step, step.norm, birth)]
+    if step.apply is None or all(t is None for t in tangents):
+        return []
+    return step.apply(tangents)

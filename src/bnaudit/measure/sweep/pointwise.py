@@ -6,55 +6,18 @@ Where f'' is zero wherever it exists only f' is kept: a mask for rectifiers, as 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, filled, functional
 from bnaudit.measure.sweep.local import LOCAL
+from bnaudit.measure.sweep.slopes import bend, scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step
-
-    Stacks = list[Tensor | None]
-
-
-class _Scaled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, slope: Tensor) -> Tensor:
-        ctx.slope = slope
-        return t * slope
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return grad * ctx.slope, None
-
-
-class _Bent(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
-        ctx.slope, ctx.bend = slope, bend
-        ctx.save_for_backward(t)
-        return t * slope
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        (t,) = ctx.saved_tensors
-        return torch.addcmul(grad * ctx.slope, t, ctx.bend), None, None
-
-
-def _scaled(slope: Tensor) -> Any:
-    def apply(tangents: Stacks) -> Stacks:
-        (t,) = tangents
-        assert t is not None
-        return [_Scaled.apply(t, slope.to(t.dtype))]
-
-    return apply
 
 
 class _Rectifier:
@@ -64,13 +27,14 @@ class _Rectifier:
         return Needs(outputs=lambda _, t: [t > 0])
 
     def prepare(self, step: Step) -> None:
-        step.apply = _scaled(step.extra[0].tensor)
+        scale(step, step.extra[0].tensor)
 
 
 def _first(step: Step, *, create: bool) -> tuple[Tensor, Tensor]:
-    """X and f'(x), the latter differentiable where asked for."""
+    """The input and f'(x), the latter differentiable where asked for."""
     value = step.values[0]
-    assert value is not None
+    if value is None:
+        raise AssertionError("the recorder keeps what `needs` asks for")
     x = value.tensor.detach().requires_grad_()
     with torch.enable_grad():
         y = functional(step.func)(*filled(step.args, [x.view_as(x)]), **filled(step.kwargs, [x]))
@@ -91,7 +55,7 @@ class _Kinked:
             LOCAL.prepare(step)
             return
         _, slope = _first(step, create=False)
-        step.apply = _scaled(slope)
+        scale(step, slope)
 
 
 class _Smooth:
@@ -104,23 +68,16 @@ class _Smooth:
         try:
             x, slope = _first(step, create=True)
             adjoint = step.adjoints[0]
-            bend = None
+            curvature: Tensor | None = None
             if adjoint is not None and slope.requires_grad:
-                (bend,) = torch.autograd.grad(slope, x, adjoint)
+                (curvature,) = torch.autograd.grad(slope, x, adjoint)
         except RuntimeError as error:
             step.obstacle = f"{step.name}: {next(iter(str(error).splitlines()), '')[:120]}"
             return
-        slope = slope.detach()
-        if bend is None:
-            step.apply = _scaled(slope)
-            return
-
-        def apply(tangents: Stacks) -> Stacks:
-            (t,) = tangents
-            assert t is not None
-            return [_Bent.apply(t, slope, bend)]
-
-        step.apply = apply
+        if curvature is None:
+            scale(step, slope.detach())
+        else:
+            bend(step, slope.detach(), curvature)
 
 
 RECTIFIER = _Rectifier()

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from bnaudit.measure.sweep.family import Needs, filled, padded, rows, widened
+from bnaudit.measure.sweep.family import Needs, aligned, filled, only, padded, rows, widened
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.pointwise import _scaled
+from bnaudit.measure.sweep.slopes import scaled
 from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bnaudit.measure.sweep.tape import Shape, Step
+    from bnaudit.measure.sweep.tape import Apply, Shape, Step
 
     Stacks = list[Tensor | None]
 
@@ -53,6 +53,9 @@ class _Mul(torch.autograd.Function):
         return _narrowed(at_x, tuple(x.shape)), _narrowed(at_y, tuple(y.shape)), None, None, None
 
 
+multiplied: Any = _Mul.apply
+
+
 class _Product:
     """mul."""
 
@@ -66,28 +69,32 @@ class _Product:
             other = next(a for a in step.args[:2] if not isinstance(a, Slot))
             step.apply = _times(filled(other, []), shape)
             return
-        x, y = (v.tensor for v in step.values if v is not None)
+        x, y = (aligned(v.tensor) for v in step.values if v is not None)
         adjoint, shapes = step.adjoints[0], list(step.shapes)
+        adjoint = None if adjoint is None else aligned(adjoint)
+        step.saved = x.numel() * x.element_size() + y.numel() * y.element_size()
 
         def apply(tangents: Stacks) -> Stacks:
             count = rows(tangents)
             if tangents[0] is not None and tangents[1] is not None:
                 s, t = (padded(t, count, sh) for t, sh in zip(tangents, shapes, strict=True))
-                return [_Mul.apply(s, t, x, y, adjoint)]
+                return [multiplied(s, t, x, y, adjoint)]
             at = 0 if tangents[1] is None else 1
             return _times((y, x)[at], shape)([tangents[at]])
 
         step.apply = apply
 
 
-def _times(factor: Any, shape: Shape) -> Any:
+def _times(factor: Any, shape: Shape) -> Apply:
+    if isinstance(factor, torch.Tensor):
+        factor = aligned(factor)
+
     def apply(tangents: Stacks) -> Stacks:
-        (t,) = tangents
-        assert t is not None
+        t = only(tangents)
         wide = widened(t, shape.size)
         if not isinstance(factor, torch.Tensor):
             return [(wide * factor).to(shape.dtype)]
-        return _scaled(factor)([wide.to(shape.dtype)])
+        return [scaled(wide.to(shape.dtype), factor)]
 
     return apply
 
@@ -129,6 +136,9 @@ class _MatMul(torch.autograd.Function):
         return at_x, at_y, None, None, None
 
 
+matrix_product: Any = _MatMul.apply
+
+
 class _Matrix:
     """mm, bmm and their sums with a third tensor."""
 
@@ -159,12 +169,13 @@ class _Matrix:
     def _both(self, step: Step) -> None:
         x, y = (v.tensor for v in step.values if v is not None)
         adjoint, shapes = step.adjoints[0], list(step.shapes)
+        step.saved = x.numel() * x.element_size() + y.numel() * y.element_size()
 
         def apply(tangents: Stacks) -> Stacks:
             count = rows(tangents)
             if tangents[0] is not None and tangents[1] is not None:
                 s, t = (padded(t, count, sh) for t, sh in zip(tangents, shapes, strict=True))
-                return [_MatMul.apply(s, t, x, y, adjoint)]
+                return [matrix_product(s, t, x, y, adjoint)]
             if tangents[0] is not None:
                 return [torch.matmul(tangents[0], y)]
             return [torch.matmul(x, t) for t in tangents[1:] if t is not None]

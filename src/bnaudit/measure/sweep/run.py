@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bnaudit.measure.sweep.fuse import fuse
 from bnaudit.measure.sweep.play import Site, last_readers
 from bnaudit.measure.sweep.record import Recorder
 from bnaudit.measure.sweep.rules import prepare
@@ -40,6 +41,7 @@ class Prepared:
     dead: list[list[int]]
     sites: list[Site]
     obstacles: dict[Key, str]
+    allowance: int = 10**12
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ def prepare_tape(session: Session, keys: Collection[Key]) -> Prepared:
             _differentiate(loss, tape)
     for step in tape.steps:
         prepare(step)
+    fuse(tape)
     return _with_sites(tape, frozenset(keys), custom)
 
 
@@ -129,10 +132,10 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
             # What a lost tensor depends on is not known: nothing in front of it is trusted.
             lost = (1 << len(found)) - 1 if "another view" in step.obstacle else mask
             blocked.update({i: step.obstacle for i in range(len(found)) if lost >> i & 1})
-        if step.call is not None and step.norm is not None and step.norm.grad is not None:
-            if step.call.key in keys:
-                mask |= 1 << len(found)
-                found.append(Site(step.call.key, index, step.norm))
+        norm = step.norm
+        if step.call is not None and norm is not None and norm.reached and step.call.key in keys:
+            mask |= 1 << len(found)
+            found.append(Site(step.call.key, index, norm))
         for number in step.outputs:
             reached[number] = mask
     obstacles = {found[i].key: reason for i, reason in blocked.items()}

@@ -61,6 +61,9 @@ class Step:
         adjoints: the loss's gradients there, after backward.
         call: the BatchNorm call that this is, None for others.
         norm: the closed form of a BatchNorm on batch statistics.
+        slope: what the call multiplies tangents by, where that is all it does to them.
+        fused: a slope that follows this call, which its rule applies as well.
+        saved: bytes that its rule holds for the way back, per direction.
         apply: carries a stack of tangents through; None until prepared.
         obstacle: why no tangent can pass.
     """
@@ -80,6 +83,9 @@ class Step:
     call: BatchNormCall | None = None
     apply: Apply | None = None
     norm: Norm | None = None
+    slope: Tensor | None = None
+    fused: Tensor | None = None
+    saved: int = 0
     obstacle: str | None = None
 
     @property
