@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
@@ -78,11 +79,13 @@ def double_backward_rows(
         progress: told of each layer.
     """
     edges = _Edges(frozenset(keys))
+    # Fused attention cannot be differentiated twice; its plain form can.
     try:
-        with tapped(session.placed.namer, edges) as tap, torch.enable_grad():
+        with tapped(session.placed.namer, edges) as tap, sdpa_kernel(SDPBackend.MATH):
             tap.start()
-            loss = session.execution.value(session.batches.items[0], 0)
-            results = _double_backward(loss, edges.sites, records, progress)
+            with torch.enable_grad():
+                loss = session.execution.value(session.batches.items[0], 0)
+                results = _double_backward(loss, edges.sites, records, progress)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             reason = "the device ran out of memory in double backward (smaller --batch-size)"

@@ -15,7 +15,7 @@ import torch
 
 from bnaudit.measure.curvature_rows import Products, curvature_rows
 from bnaudit.measure.sweep.norm import project
-from bnaudit.measure.sweep.plan import chunks, sweep_pays
+from bnaudit.measure.sweep.plan import chunks, give_back, sweep_pays
 from bnaudit.measure.sweep.play import play
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.measure.theory import first_order
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.curvature_rows import Rows
+    from bnaudit.measure.moments import Moments
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
     from bnaudit.measure.sweep.norm import Norm
@@ -89,6 +90,7 @@ def sweep_rows(
         swept.obstacles |= {s.key: reason for s in prepared.sites if s.key not in swept.obstacles}
         return swept
     for chunk in chunks(prepared, memory):
+        give_back(session.placed.device)
         _sweep_chunk(prepared, chunk, records, swept)
         for _ in chunk:
             progress.advance()
@@ -104,8 +106,9 @@ def _sweep_chunk(
         if not asymmetry <= _SYMMETRY[record.dtype]:
             swept.obstacles[site.key] = f"its Hessian came out asymmetric by {asymmetry:.1e}"
             return
-        channels = first_order(record.moments, record.gamma, record.eps, record.m)
-        swept.rows[site.key] = curvature_rows(products, record.moments, channels, record)
+        moments = _moments(record)
+        channels = first_order(moments, record.gamma, record.eps, record.m)
+        swept.rows[site.key] = curvature_rows(products, moments, channels, record)
 
     slopes = play(prepared.tape, prepared.dead, chunk, returned)
     for i, site in enumerate(chunk):
@@ -113,9 +116,15 @@ def _sweep_chunk(
         _judge(site.key, records[site.key], along_g, along_big_g, swept)
 
 
+def _moments(record: LayerRecord) -> Moments:
+    if record.moments is None:
+        raise AssertionError("layers without moments are not swept")
+    return record.moments
+
+
 def _judge(key: Key, record: LayerRecord, along_g: float, along_big_g: float, swept: Swept) -> None:
     """Compares the slopes with the squared norms that backward found."""
-    channels = first_order(record.moments, record.gamma, record.eps, record.m)
+    channels = first_order(_moments(record), record.gamma, record.eps, record.m)
     g_sq, big_g_sq = float(channels.grad_in_sq.sum()), float(channels.grad_out_sq.sum())
     if g_sq == 0:
         swept.rows[key] = Skipped("the gradient at this layer is zero")

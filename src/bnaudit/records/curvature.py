@@ -15,9 +15,9 @@ class Verification:
     """The sweep against double backward at one layer, both in float64 on the first batch.
 
     Attributes:
-        relative_difference: the largest over measured, transported and out_curvature of
-            sum_j |sweep_j - double backward_j| / sum_j (|transported_j| + |T_j|) (the last relative to itself),
-            j the channels.
+        relative_difference: the largest over the sides of the theorem of
+            sum_j |sweep_j - double backward_j| / sum_j (|transported_j| + |T_j|), j the channels;
+            G'HzG is compared relative to itself.
         tolerance: what it must stay below.
     """
 

@@ -91,6 +91,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "residual",
         "tolerance",
         "finite_difference",
+        "forward_mode",
         "scale",
         "projection",
         "removed_mean",

@@ -123,6 +123,7 @@ class _Local:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             step.obstacle = f"{step.name} cannot be differentiated alone: {reason[:120]}"
             return
+        step.singly = True
         step.saved = sum(x.numel() * x.element_size() for x in graph.x)
         shapes, count_out = list(step.shapes), len(step.out_shapes)
 

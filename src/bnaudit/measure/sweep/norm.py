@@ -131,7 +131,8 @@ class _Normalise(torch.autograd.Function):
             ctx.birth.returned(grad[ctx.birth.row], grad[ctx.birth.row + 1])
         if not ctx.count:
             return None, None, None, None, None
-        return None, _bent(grad[: ctx.count], *ctx.saved_tensors, ctx.norm), None, None, None
+        t, mean, p = ctx.saved_tensors
+        return None, _bent(grad[: ctx.count], t, mean, p, ctx.norm), None, None, None
 
 
 def _bent(grad: Tensor, t: Tensor, mean: Tensor, p: Tensor, norm: Norm) -> Tensor:
@@ -200,7 +201,10 @@ class _BatchNorm:
 def _norm(x: Tensor, gamma: Tensor | None, step: Step, shape: list[int]) -> Norm:
     mean, rstd = (kept.tensor for kept in step.extra)
     found = step.adjoints[0]
-    xhat = (aligned(x) - mean.view(shape)).mul_(rstd.view(shape))
+    xhat = aligned(x)
+    if xhat.data_ptr() == x.data_ptr():
+        xhat = xhat.clone()
+    xhat.sub_(mean.view(shape)).mul_(rstd.view(shape))
     grad = torch.zeros_like(xhat) if found is None else aligned(found)
     dims = [d for d in range(x.dim()) if d != 1]
     m = x.numel() // x.shape[1]

@@ -42,18 +42,6 @@ class Site:
     norm: Norm
 
 
-def last_readers(tape: Tape) -> list[list[int]]:
-    """Per step the values that nobody reads after it."""
-    last: dict[int, int] = {}
-    for i, step in enumerate(tape.steps):
-        last |= dict.fromkeys((*step.inputs, *step.outputs), i)
-    dead: list[list[int]] = [[] for _ in tape.steps]
-    for number, i in last.items():
-        if number != tape.loss:
-            dead[i].append(number)
-    return dead
-
-
 def play(
     tape: Tape,
     dead: Sequence[Sequence[int]],

@@ -31,7 +31,7 @@ Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 def _geometry(t: Tensor) -> Geometry:
-    return t.storage_offset(), tuple(t.shape), tuple(t.stride())
+    return int(t.storage_offset()), tuple(t.shape), tuple(t.stride())
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -54,8 +54,13 @@ def _has_active(argument: Any) -> bool:
 class Recorder(TorchDispatchMode):
     """Writes the tape while a model runs under it."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The wrapper that this asks for imports all of TorchDynamo, two seconds, at the first call.
+        return False
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.storages: dict[int, StorageWeakRef] = {}
         self.values: dict[int, dict[Geometry, int]] = {}
@@ -101,6 +106,7 @@ class Recorder(TorchDispatchMode):
         """The tape, with the loss's number."""
         self.flush()
         self.tape.loss = self._lookup(loss)
+        self.kept.clear()  # the steps hold what they need, and let go of it one by one
         return self.tape
 
     @contextmanager
@@ -114,7 +120,7 @@ class Recorder(TorchDispatchMode):
 
     def _storage(self, t: Tensor) -> int:
         storage = t.untyped_storage()
-        key = storage._cdata
+        key: int = storage._cdata
         if key not in self.storages:
             self.storages[key] = StorageWeakRef(storage)
         return key
@@ -176,7 +182,7 @@ class Recorder(TorchDispatchMode):
                 step.outputs.append(self._register(t))
                 tensors.append(t)
         if step.name == "native_batch_norm":
-            step.call = self.call
+            step.key = None if self.call is None else self.call.key
         if wanted.curved:
             self.pending = (step, tensors)
         self.tape.steps.append(step)

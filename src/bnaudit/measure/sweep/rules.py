@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.measure.sweep.family import Family, Needs
+from bnaudit.measure.sweep.convolution import CONVOLUTION
 from bnaudit.measure.sweep.linear import (
     ADDITION,
     CONCATENATION,
-    CONVOLUTION,
     FIRST_ONLY,
     FOLDED,
     IDENTITY,
@@ -23,6 +22,7 @@ from bnaudit.measure.sweep.pointwise import KINKED, RECTIFIER, SMOOTH
 from bnaudit.measure.sweep.products import MATRIX, PRODUCT, QUOTIENT
 
 if TYPE_CHECKING:
+    from bnaudit.measure.sweep.family import Family, Needs
     from bnaudit.measure.sweep.tape import Step
 
 _NAMES: tuple[tuple[Family, str], ...] = (

@@ -9,7 +9,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.measure.sweep.fuse import fuse
-from bnaudit.measure.sweep.play import Site, last_readers
+from bnaudit.measure.sweep.plan import allowance, last_readers
+from bnaudit.measure.sweep.play import Site
 from bnaudit.measure.sweep.record import Recorder
 from bnaudit.measure.sweep.rules import prepare
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
@@ -35,13 +36,14 @@ class Prepared:
         dead: per step the values that nobody reads after it.
         sites: the layers that can be swept, in execution order.
         obstacles: why the others cannot.
+        allowance: bytes that stacks may take where the user set no limit.
     """
 
     tape: Tape
     dead: list[list[int]]
     sites: list[Site]
     obstacles: dict[Key, str]
-    allowance: int = 10**12
+    allowance: int
 
 
 @dataclass(slots=True)
@@ -87,7 +89,10 @@ def prepare_tape(session: Session, keys: Collection[Key]) -> Prepared:
     for step in tape.steps:
         prepare(step)
     fuse(tape)
-    return _with_sites(tape, frozenset(keys), custom)
+    found = _with_sites(tape, frozenset(keys), custom)
+    parameters = sum(p.numel() * p.element_size() for p in session.placed.module.parameters())
+    found.allowance = allowance(tape, parameters, session.placed.device)
+    return found
 
 
 def _differentiate(loss: Tensor, tape: Tape) -> None:
@@ -116,7 +121,10 @@ def _behind_custom_functions(loss: Tensor, nodes: dict[Key, Any]) -> frozenset[K
 
 
 def _is_custom(node: Any) -> bool:
-    return isinstance(node, torch.autograd.function.BackwardCFunction) or "::" in node.name()
+    if isinstance(node, torch.autograd.function.BackwardCFunction):
+        return True
+    # PyTorch's own nodes have plain names, but for these; CppNode<...> is a custom one in C++.
+    return "::" in node.name() and not node.name().endswith(("::CopySlices", "::AccumulateGrad"))
 
 
 def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Prepared:
@@ -133,9 +141,9 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
             lost = (1 << len(found)) - 1 if "another view" in step.obstacle else mask
             blocked.update({i: step.obstacle for i in range(len(found)) if lost >> i & 1})
         norm = step.norm
-        if step.call is not None and norm is not None and norm.reached and step.call.key in keys:
+        if norm is not None and norm.reached and step.key is not None and step.key in keys:
             mask |= 1 << len(found)
-            found.append(Site(step.call.key, index, norm))
+            found.append(Site(step.key, index, norm))
         for number in step.outputs:
             reached[number] = mask
     obstacles = {found[i].key: reason for i, reason in blocked.items()}
@@ -143,4 +151,4 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
         custom & keys, "an autograd function of the model's own is behind it"
     )
     sites = [site for site in found if site.key not in obstacles]
-    return Prepared(tape, last_readers(tape), sites, obstacles)
+    return Prepared(tape, last_readers(tape), sites, obstacles, 0)

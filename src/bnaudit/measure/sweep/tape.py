@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge
 
     from bnaudit.measure.sweep.norm import Norm
-    from bnaudit.tap.call import BatchNormCall
 
     Apply = Callable[[list[Tensor | None]], list[Tensor | None]]
 
@@ -59,11 +58,13 @@ class Step:
         extra: tensors that the rule wanted of the outputs.
         edges: gradient edges of the outputs, where the call is curved.
         adjoints: the loss's gradients there, after backward.
-        call: the BatchNorm call that this is, None for others.
+        key: of the BatchNorm call that this is, None for others.
         norm: the closed form of a BatchNorm on batch statistics.
         slope: what the call multiplies tangents by, where that is all it does to them.
         fused: a slope that follows this call, which its rule applies as well.
         saved: bytes that its rule holds for the way back, per direction.
+        work: multiplications and additions per direction, where they are many.
+        singly: whether its rule takes direction by direction.
         apply: carries a stack of tangents through; None until prepared.
         obstacle: why no tangent can pass.
     """
@@ -80,12 +81,14 @@ class Step:
     extra: list[Kept] = field(default_factory=list)
     edges: list[GradientEdge | None] = field(default_factory=list)
     adjoints: list[Tensor | None] = field(default_factory=list)
-    call: BatchNormCall | None = None
+    key: tuple[str, int] | None = None
     apply: Apply | None = None
     norm: Norm | None = None
     slope: Tensor | None = None
     fused: Tensor | None = None
     saved: int = 0
+    work: int = 0
+    singly: bool = False
     obstacle: str | None = None
 
     @property
