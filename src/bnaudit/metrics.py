@@ -26,7 +26,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "second_order": MetricInfo(
         "curvature along the gradient, theory against the exact Hessian, first batch only",
-        "about 1 F a layer",
+        "about 1.5 F a layer",
         True,
     ),
     "statistics": MetricInfo(
