@@ -14,6 +14,7 @@ from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
 from bnaudit.metrics import METRICS
+from bnaudit.records.layer import FirstOrder
 from bnaudit.records.report import LossInfo, ModelInfo, Report, RunInfo, TensorInfo
 
 if TYPE_CHECKING:
@@ -85,9 +86,13 @@ def full_report(
 
 
 def _with_further(layer: LayerReport, further: Mapping[str, Mapping[Key, Any]]) -> LayerReport:
-    """A metric's name is the name of the field that holds it."""
+    """A metric's name is the name of the field that holds it; forward mode belongs to the first order."""
     key = (layer.name, layer.call)
-    return replace(layer, **{name: results[key] for name, results in further.items()})
+    found = {name: results[key] for name, results in further.items()}
+    forward_mode = found.pop("forward_mode", None)
+    if forward_mode is not None and isinstance(layer.first_order, FirstOrder):
+        found["first_order"] = replace(layer.first_order, forward_mode=forward_mode)
+    return replace(layer, **found)
 
 
 def _plain(value: Any) -> Any:
@@ -112,7 +117,6 @@ def _run_info(
 ) -> RunInfo:
     loss = session.execution.loss
     values = torch.tensor(collected.losses, dtype=torch.float64)
-    verify = {0: None, -1: "all"}.get(options.verify_gradients, str(options.verify_gradients))
     return RunInfo(
         mode=options.mode,
         device=str(session.placed.device),
@@ -128,10 +132,16 @@ def _run_info(
             value=metric(values, "the model was not differentiated"),
             guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),
-        verify_gradients=verify,
+        verify_gradients=_asked(options.verify_gradients),
+        verify_second_order=_asked(options.verify_second_order),
         inputs={name: _plain(value) for name, value in session.placed.loaded.values.items()},
         verification=verification,
         versions={"python": platform.python_version(), "torch": torch.__version__},
         notes=session.notes,
         seconds=dict(seconds),
     )
+
+
+def _asked(count: int) -> str | None:
+    """A number of layers as the user wrote it."""
+    return {0: None, -1: "all"}.get(count, str(count))

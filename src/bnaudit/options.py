@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
@@ -49,6 +51,10 @@ class AuditOptions:
         verify: whether to compare a converted model with a runtime that reads its file directly.
         verify_gradients: how many layers, spread over the depth, to check by finite differences;
             -1 means all.
+        verify_second_order: how many layers, spread over the depth, to check the second-order sweep
+            against double backward at, in float64; -1 means all.
+        memory: bytes that the second-order sweep's tangents may take; None for a share of what is free.
+            A string such as "500MB" or "2GB" is taken too.
         metrics: names of `bnaudit.metrics.METRICS`; first_order is always measured.
         layers: shell-style pattern of layer names to report; others are run, but not measured.
         twins: label of a layer for which twins are measured besides those of all layers.
@@ -76,6 +82,8 @@ class AuditOptions:
     mode: str = "batch"
     verify: bool = False
     verify_gradients: int = 0
+    verify_second_order: int = 0
+    memory: int | None = None
     metrics: tuple[str, ...] = DEFAULT
     layers: str | None = None
     twins: str | None = None
@@ -101,8 +109,9 @@ class AuditOptions:
                 raise UsageError(f"{name} is {value}, but has to be at least 1")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed is {self.seed}, but has to be between 0 and 2**32 - 1")
-        if self.verify_gradients < -1:
-            raise UsageError("verify_gradients is a number of layers, or -1 for all")
+        for name in ("verify_gradients", "verify_second_order"):
+            if getattr(self, name) < -1:
+                raise UsageError(f"{name} is a number of layers, or -1 for all")
 
 
 def _severity(value: Any) -> Severity | None:
@@ -121,13 +130,11 @@ def _metric_names(value: Any) -> tuple[str, ...]:
     return tuple(METRICS) if names == ("all",) else names
 
 
-def _layer_count(value: Any) -> int:
+def _layer_count(name: str, value: Any) -> int:
     if value == "all":
         return -1
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(
-            f"verify_gradients is {value!r}, but has to be a number of layers or 'all'"
-        )
+        raise UsageError(f"{name} is {value!r}, but has to be a number of layers or 'all'")
     return value
 
 
@@ -135,6 +142,22 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UsageError("kwargs and inputs have to be mappings from names to values")
     return value
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+
+def _bytes(value: Any) -> int | None:
+    """500MB, 2GB or 1.5GiB as bytes."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", str(value), re.IGNORECASE)
+    unit = match[2].upper() if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or unit not in _UNITS or float(match[1]) * _UNITS[unit] < 1:
+        raise UsageError(f"memory is {value!r}, but has to be a size", hint="such as 500MB or 2GB")
+    return int(float(match[1]) * _UNITS[unit])
 
 
 def _dtype_name(value: Any) -> str | None:
@@ -145,7 +168,9 @@ def _dtype_name(value: Any) -> str | None:
 _COERCE: dict[str, Callable[[Any], Any]] = {
     "fail_on": _severity,
     "metrics": _metric_names,
-    "verify_gradients": _layer_count,
+    "verify_gradients": partial(_layer_count, "verify_gradients"),
+    "verify_second_order": partial(_layer_count, "verify_second_order"),
+    "memory": _bytes,
     "dtype": _dtype_name,
     "device": str,
     "kwargs": _mapping,

@@ -84,6 +84,19 @@ FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severit
     "four forward passes a layer, no BatchNorm backward.",
 )
 @click.option(
+    "--verify-second-order",
+    type=LAYER_COUNT,
+    default=0,
+    help="Compute the second order of N layers (or all) in float64 twice, by the sweep and by double "
+    "backward, and compare.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What the second-order sweep may hold in tangents, such as 500MB or 2GB; less takes longer. "
+    "[default: by what a training step takes, and what is free]",
+)
+@click.option(
     "--metrics",
     "-m",
     type=METRIC_NAMES,
@@ -186,6 +199,8 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
         seed=given["seed"],
         mode=given["mode"],
         verify_gradients=given["verify_gradients"],
+        verify_second_order=given["verify_second_order"],
+        memory=given["memory"],
         metrics=given["metrics"],
         layers=given["layers"],
         twins=given["twins"],

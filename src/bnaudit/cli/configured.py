@@ -125,6 +125,6 @@ def as_typed(key: str, value: Any) -> Any:
         return [f"{name}:{shape}" if name else shape for name, shape in value.items()]
     if key == "metrics":
         return ",".join(value)
-    if key == "verify-gradients":
+    if key.startswith("verify-"):
         return str(value)
     return list(value) if isinstance(value, tuple) else value

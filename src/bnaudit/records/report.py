@@ -122,6 +122,7 @@ class RunInfo:
     verification: Verification | Skipped = NOT_REQUESTED
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    verify_second_order: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

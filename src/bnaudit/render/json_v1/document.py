@@ -82,6 +82,7 @@ def _run(run: RunInfo) -> Json:
         "data": _data(run.data),
         "loss": _loss(run.loss, skips),
         "verify_gradients": run.verify_gradients,
+        "verify_second_order": run.verify_second_order,
         "inputs": dict(run.inputs),
         "verification": _verification(run.verification, skips),
         "versions": dict(run.versions),
