@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST, Hit, findings
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import (
     activations,
@@ -42,7 +42,9 @@ def _whole(
     """The layer as a whole: gamma 0 everywhere, or tiny beside that of the other layers."""
     top = largest(bn.gamma)
     count = len(bn.gamma or ())
-    if top == 0 and all(isfinite(g) for g in bn.gamma or ()):
+    if not all(isfinite(g) for g in bn.gamma or ()):
+        return None  # BN006 tells of it, and the largest gamma is not known
+    if top == 0:
         return _zero(bn, count)
     share = top / level if level else 1.0
     if len(layers) < FEWEST or share >= rule.limit("relative"):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.judge import examples, judge_inspection
+from bnaudit.judge import judge_inspection
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.policy import Policy
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Feeder, Inspection
