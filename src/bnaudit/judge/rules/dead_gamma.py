@@ -10,6 +10,7 @@ from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import (
     activations,
+    affine_untouched,
     largest,
     listed,
     middle,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     layers = [bn for bn in activations(inspection) if bn.gamma]
-    level = middle([largest(bn.gamma) for bn in layers])
+    trained = [bn for bn in layers if not affine_untouched(bn)]  # placeholders set no standard
+    level = middle([largest(bn.gamma) for bn in trained or layers])
     hits = [
         hit for bn in layers if (hit := _whole(rule, bn, level, layers) or _some(rule, bn, level))
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text, consequences, details, origin
 from bnaudit.judge.drifted import Limits, runs
-from bnaudit.judge.examples.channels import uniform
+from bnaudit.judge.examples.channels import drift
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_interval
 from bnaudit.judge.rule import Needs, Rule, Threshold
@@ -104,6 +104,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: with_channels(l0={"variance_drift": uniform(15.99)}),
+    sick=lambda: with_channels(l0={"variance_drift": drift({5: 3.5, 11: -4.2})}),
     not_applicable=no_interval,
 )
