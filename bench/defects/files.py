@@ -36,13 +36,6 @@ def _gamma(layer: str, value: float, channels: slice | list[int] = slice(None)) 
     return change
 
 
-def _beta(layer: str, channel: int, value: float) -> Change:
-    def change(case: Subject) -> None:
-        case.bn(layer).bias[channel] = value
-
-    return change
-
-
 def _momentum(value: float) -> Change:
     def change(case: Subject) -> None:
         for name in case.norms():
@@ -51,12 +44,49 @@ def _momentum(value: float) -> Change:
     return change
 
 
-def _tracked(value: int) -> Change:
+def _fresh(batches: int) -> Change:
+    """Statistics of so few batches that their initial values still count."""
+
     def change(case: Subject) -> None:
         for name in case.norms():
-            counter = case.bn(name).num_batches_tracked
-            if counter is not None:
-                counter.fill_(value)
+            case.bn(name).reset_running_stats()
+        case.net.train()
+        for place in range(batches):
+            case.net(case.x[32 * place : 32 * (place + 1)])
+        case.net.eval()
+
+    return change
+
+
+def _mean_nan(case: Subject) -> None:
+    case.stored("bn2")[0][7] = float("nan")
+
+
+def _half(case: Subject) -> None:
+    """A conversion to float16 of a variance that it cannot hold."""
+    case.stored("bns.1")[1][3] = 1e5
+    case.net.half()
+    case.x = case.x.half()
+
+
+def _means(layer: str) -> Change:
+    def change(case: Subject) -> None:
+        case.stored(layer)[0].zero_()
+
+    return change
+
+
+def _one_training(layer: str) -> Change:
+    def change(case: Subject) -> None:
+        case.bn(layer).train()
+
+    return change
+
+
+def _eps(value: float) -> Change:
+    def change(case: Subject) -> None:
+        for name in case.norms():
+            case.bn(name).eps = value
 
     return change
 
@@ -86,25 +116,6 @@ def _twice(case: Subject) -> None:
     assert isinstance(bns, nn.ModuleList)  # noqa: S101
     bns[1] = _Twice(bns[1], 16).eval().requires_grad_(False)
     recompute(case, layers=("bns.1.second",))
-
-
-class _Dropped(nn.Module):
-    """Dropout in front of a layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(0.3)
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(self.drop(x))
-        return out
-
-
-def _dropout(case: Subject) -> None:
-    bns = case.net.get_submodule("bns")
-    assert isinstance(bns, nn.ModuleList)  # noqa: S101
-    bns[2] = _Dropped(bns[2]).eval()
 
 
 DEFECTS = (
@@ -182,12 +193,46 @@ DEFECTS = (
         _momentum(0.9),
     ),
     Defect(
-        "3 batches tracked",
+        "statistics of 3 batches",
         "conv",
         (None, "bns.0"),
         ("few-batches",),
-        _tracked(3),
+        _fresh(3),
         ("torchscript",),
+    ),
+    Defect(
+        "running means of one layer at 0",
+        "conv",
+        ("bns.2",),
+        ("statistics-at-init",),
+        _means("bns.2"),
+    ),
+    Defect(
+        "running variances of one layer at 1",
+        "depthwise",
+        ("blocks.1.bn2",),
+        ("statistics-at-init",),
+        _variance("blocks.1.bn2", list(range(36)), 1.0),
+    ),
+    Defect("a running mean is NaN", "tabular", ("bn2",), ("non-finite",), _mean_nan),
+    Defect("a variance of 1e5 in float16", "conv", ("bns.1",), ("half-range", "non-finite"), _half),
+    Defect(
+        "one gamma 100 times too large, the last layer",
+        "conv",
+        ("bns.3",),
+        ("gain-outliers",),
+        _gamma("bns.3", 100.0, [4]),
+    ),
+    Defect(
+        "gamma of a layer 1e-8 times as large",
+        "depthwise",
+        ("blocks.2.bn3",),
+        ("dead-gamma",),
+        _gamma("blocks.2.bn3", 1e-8),
+    ),
+    Defect("eps of 0", "conv", (None, "bns.0"), ("unusual-eps",), _eps(0.0)),
+    Defect(
+        "one layer in training mode", "conv", ("bns.2",), ("training-mode",), _one_training("bns.2")
     ),
     Defect("saved in training mode", "conv", (None, "bns.0"), ("training-mode",), _training),
     Defect(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bench.defects.cases import Harmless, Subject
+from bench.defects.cases import Harmless, Subject, recompute
 from bench.defects.nets import NETS
 
 if TYPE_CHECKING:
     from bench.defects.cases import Change
 
 ALL = tuple(NETS)
+IMAGES = ("conv", "depthwise", "preactivation", "concat")
+CLASSES = tuple(name for name, info in NETS.items() if info.target == "class")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,42 @@ def _shuffled(case: Subject) -> None:
     case.x, case.labels = case.x[order], case.labels[order]
 
 
+def _sorted(case: Subject) -> None:
+    order = case.labels.argsort(stable=True)
+    case.x, case.labels = case.x[order], case.labels[order]
+
+
+def _synchronised(case: Subject) -> None:
+    case.net = nn.SyncBatchNorm.convert_sync_batchnorm(case.net).eval()
+
+
+def _channels_last(case: Subject) -> None:
+    case.net = case.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    case.x = case.x.contiguous(memory_format=torch.channels_last)
+
+
+def _momentum(value: float | None) -> Change:
+    def change(case: Subject) -> None:
+        for name in case.norms():
+            case.bn(name).momentum = value
+
+    return change
+
+
+def _half(case: Subject) -> None:
+    case.net.half()
+    case.x = case.x.half()
+
+
+def _averaged(case: Subject) -> None:
+    """Weights near the trained ones, as an average over the last steps has, and their own statistics."""
+    generator = torch.Generator().manual_seed(0)
+    for p in case.net.parameters():
+        if p.dim() > 1:
+            p.add_(0.02 * p.std() * torch.randn(p.shape, generator=generator))
+    recompute(case)
+
+
 def _double(case: Subject) -> None:
     case.net.double()
     case.x = case.x.double()
@@ -215,6 +253,20 @@ CHANGES = (
     Harmless("other rows", ALL, _shuffled),
     Harmless("running statistics", ALL, _options(mode="running")),
     Harmless("without labels", ALL, _unlabelled),
+    Harmless("single rows", IMAGES, _options(batch_size=1, batches=64)),
+    Harmless("batches of 8", ALL, _options(batch_size=8)),
+    Harmless("batches of 128", ALL, _options(batch_size=128, batches=2)),
+    Harmless("one batch", ALL, _options(batches=1)),
+    Harmless("rows sorted by label", CLASSES, _sorted),
+    Harmless("float16", ("conv", "tabular", "depthwise"), _half),
+    Harmless("audited in bfloat16", ("conv", "tabular", "depthwise"), _options(dtype="bfloat16")),
+    Harmless("SyncBatchNorm", ("conv", "tabular"), _synchronised),
+    Harmless("channels last", ("conv", "depthwise"), _channels_last),
+    Harmless("momentum 0.01", ("conv", "tabular"), _momentum(0.01)),
+    Harmless("momentum None, a cumulative average", ("conv", "tabular"), _momentum(None)),
+    Harmless("averaged weights with their statistics", ALL, _averaged),
+    Harmless("opset 9", ("conv", "tabular"), _opset(9), ("onnx",)),
+    Harmless("opset 20", ("conv", "tabular"), _opset(20), ("onnx",)),
     Harmless("opset 13", ALL, _opset(13), ("onnx",)),
     Harmless("torch.export's ONNX", ("conv", "tabular", "depthwise"), _dynamo, ("onnx",)),
 )

@@ -118,6 +118,11 @@ def _of_other_weights(share: float) -> Change:
     return change
 
 
+def _of_scaled(factor: float) -> Change:
+    """Statistics of inputs in another range."""
+    return lambda case: recompute(case, factor * case.x)
+
+
 def _of_one_class(case: Subject) -> None:
     recompute(case, case.x[case.labels == 1])
 
@@ -215,5 +220,7 @@ DEFECTS = (
     Defect("statistics of other weights", "conv", ("bns.0",), _ANY, _of_other_weights(0.5)),
     Defect("statistics of other weights", "tabular", ("bn1",), _ANY, _of_other_weights(0.7)),
     Defect("calibrated on one class", "sequence", ("bn1",), _ANY, _of_one_class),
+    Defect("calibrated on 0..255", "conv", ("bns.0",), _ANY, _of_scaled(255.0)),
+    Defect("calibrated on 0..1/255", "depthwise", ("bn",), _ANY, _of_scaled(1 / 255)),
     Defect("calibrated on noise", "concat", ("bns.0",), _ANY, _of_noise),
 )

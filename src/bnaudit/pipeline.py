@@ -166,9 +166,14 @@ def _nothing_executed(
 def failed_report(
     loaded: LoadedModel, label: str, error: BnauditError, options: AuditOptions
 ) -> Report:
-    """The document of an audit that stopped after the model was loaded."""
+    """The document of an audit that stopped after the model was loaded.
+
+    What the file stores is judged all the same: a NaN in gamma is often why the model cannot be run.
+    """
     failure = Failure(error.message, error.hint, error.exit_code)
-    return replace(_empty_report(loaded, label, options), failure=failure)
+    stored, loaded = read_stored(loaded, label)
+    report = replace(_empty_report(loaded, label, options), failure=failure)
+    return _with_verdicts(replace(report, inspection=stored), options)
 
 
 def _empty_report(
@@ -185,16 +190,19 @@ def _empty_report(
 
 
 def _judged(report: Report, stored: Inspection | None, options: AuditOptions) -> Report:
-    report = replace(report, inspection=stored)
+    judged = _with_verdicts(replace(report, inspection=stored), options)
+    judged = _with_unmatched(judged, options)
+    return judged if options.baseline is None else audit_against(judged, options.baseline)
+
+
+def _with_verdicts(report: Report, options: AuditOptions) -> Report:
     verdicts = judge(report, options.policy)
-    judged = replace(
+    return replace(
         report,
         findings=verdicts.findings,
         suppressed=verdicts.suppressed,
         rules_not_run=verdicts.not_run,
     )
-    judged = _with_unmatched(judged, options)
-    return judged if options.baseline is None else audit_against(judged, options.baseline)
 
 
 def _with_unmatched(report: Report, options: AuditOptions) -> Report:

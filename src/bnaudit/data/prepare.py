@@ -12,6 +12,7 @@ from bnaudit.data.batch import Batches, Samples, cut
 from bnaudit.data.example import brings_its_own, example_batches
 from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
 from bnaudit.data.loader import from_loader
+from bnaudit.data.mixture import SORTED_NOTE, sorted_by_label
 from bnaudit.data.signature import match, wanted
 from bnaudit.data.synthetic import synthetic_batches
 from bnaudit.errors import DataError, UsageError
@@ -37,6 +38,16 @@ def prepare(
         DataError: the data does not fit.
         UsageError: the options contradict each other.
     """
+    batches, notes = _prepared(options, model, static_batch)
+    if not sorted_by_label([batch.labels for batch in batches.items]):
+        return batches, notes
+    info = replace(batches.info, sorted_by_label=True)
+    return replace(batches, info=info), (*notes, SORTED_NOTE)
+
+
+def _prepared(
+    options: AuditOptions, model: LoadedModel, static_batch: int | None
+) -> tuple[Batches, tuple[str, ...]]:
     data = options.data
     if data is None:
         if options.labels is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.drifted import common_factor
+from bnaudit.judge.obstacles import unlike_training
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
     from bnaudit.judge.drifted import Drifting, Run
     from bnaudit.judge.rule import Details, Rule
+    from bnaudit.records.report import Report
 
 _SHOWN = 4
 _RECOMPUTE = (
@@ -41,21 +43,27 @@ def severity(rule: Rule, drifting: Drifting) -> Severity:
     return Severity.ERROR if far or wide else Severity.WARNING
 
 
-def details(rule: Rule, run: Run, running: bool) -> Details:
+def details(rule: Rule, run: Run, report: Report) -> Details:
     """What every finding about drift says besides its message."""
     start = run.start
-    limit = rule.limit("layer") if start.whole else _own_limit(rule, start)
+    unlike = unlike_training(report) if start.place > 0 else None
+    running = report.run is not None and report.run.mode == "running"
+    sure = _confidence(start, _limit(rule, start), running=running)
     observed, interval = _observed(start)
     return {
         "layer": start.layer.label,
-        "severity": severity(rule, start),
+        "severity": severity(rule, start) if unlike is None else Severity.INFO,
         "fix": _fix(run),
         "observed": observed,
-        "threshold": limit,
+        "threshold": _limit(rule, start),
         "channels": () if start.whole and not start.channels else tuple(sorted(start.channels)),
         "interval": interval,
-        "confidence": _confidence(start, limit, running=running),
+        "confidence": sure if unlike is None else f"{sure}; {unlike}",
     }
+
+
+def _limit(rule: Rule, start: Drifting) -> float:
+    return rule.limit("layer") if start.whole else _own_limit(rule, start)
 
 
 def _own_limit(rule: Rule, start: Drifting) -> float:

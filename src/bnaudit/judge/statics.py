@@ -86,6 +86,24 @@ def statistics_untouched(bn: BatchNormStatics) -> bool:
     return len(variances) > 1 or (means[0] == 0 and variances[0] in (0, 1))
 
 
+def half_untouched(bn: BatchNormStatics) -> str | None:
+    """Which statistic is where PyTorch starts it, in every channel, while data gave the other one.
+
+    Returns:
+        "running_mean" (all 0) or "running_var" (all 1); None for both, for neither, and for so few
+        channels that it may be chance.
+    """
+    means, variances = bn.running_mean, bn.running_var
+    if not means or not variances or len(means) < _FEW_CHANNELS or statistics_untouched(bn):
+        return None
+    if all(mean == 0 for mean in means):
+        return "running_mean"
+    return "running_var" if all(variance == 1 for variance in variances) else None
+
+
+_FEW_CHANNELS = 4
+
+
 def affine_untouched(bn: BatchNormStatics) -> bool:
     """Whether all channels have the same gamma and the same beta, or there are none."""
     return _constant(bn.gamma) and _constant(bn.beta)

@@ -33,6 +33,9 @@ def second_order_record(
     scale = rows.transported.abs().sum() + rows.correction.abs().sum()
     if float(scale) == 0:
         return Skipped("both sides are zero: the loss is linear behind this layer")
+    if _underflows(float(scale), channels, dtype):
+        name = str(dtype).removeprefix("torch.")
+        return Skipped(f"gradient or curvature leave the range of {name} (--dtype float64)")
     residual = float((rows.measured - rows.predicted).abs().sum() / scale)
     if math.isnan(residual):
         return Skipped("second derivatives of this layer are not finite")
@@ -46,6 +49,17 @@ def _is_rounding(channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
     """Whether g = dL/dx, rounded relative to |D||G|, has fewer than three digits left."""
     reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
     return bool(channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference)
+
+
+def _underflows(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
+    """Whether g or Hg, of norm scale/|g|, are so small that their elements are no normal numbers.
+
+    An element of a vector of 10^6 is 10^3 smaller than its norm. Below the smallest normal number
+    digits are lost that no tolerance relative to the result allows for.
+    """
+    least = 1e3 * torch.finfo(dtype).tiny
+    norm = float(channels.grad_in_sq.sum().sqrt())
+    return norm < least or scale / norm < least
 
 
 def _one(value: Tensor) -> Metric:

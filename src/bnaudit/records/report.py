@@ -71,6 +71,7 @@ class DataInfo:
         batch_size: rows in each.
         available: rows in the data, None for synthetic data.
         distribution: what synthetic values were drawn from, None for real data.
+        sorted_by_label: whether each batch holds labels of its own.
     """
 
     source: str
@@ -79,6 +80,7 @@ class DataInfo:
     batch_size: int
     available: int | None = None
     distribution: str | None = None
+    sorted_by_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)

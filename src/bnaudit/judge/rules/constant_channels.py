@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text
-from bnaudit.judge.example_reports import changed, report
+from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_statistics
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
@@ -78,6 +78,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l1={"constant": tuple(range(12))}),
+    sick=lambda: with_channels(l1={"constant": (2, 3, 7, 9, 12)}),
     not_applicable=no_statistics,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
@@ -42,7 +42,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
 
 
 def _example(relative: float) -> Report:
-    report = examples_report.report()
+    report = reports.report()
     gap = OutputGap("logits", relative * 3.0, relative)
     seen = Verification("onnxruntime 1.32.0", (gap,), 1e-4)
     return (

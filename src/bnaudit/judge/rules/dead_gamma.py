@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST, Hit, findings
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import (
     activations,
+    affine_untouched,
     largest,
     listed,
     middle,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     layers = [bn for bn in activations(inspection) if bn.gamma]
-    level = middle([largest(bn.gamma) for bn in layers])
+    trained = [bn for bn in layers if not affine_untouched(bn)]  # placeholders set no standard
+    level = middle([largest(bn.gamma) for bn in trained or layers])
     hits = [
         hit for bn in layers if (hit := _whole(rule, bn, level, layers) or _some(rule, bn, level))
     ]
@@ -42,7 +44,9 @@ def _whole(
     """The layer as a whole: gamma 0 everywhere, or tiny beside that of the other layers."""
     top = largest(bn.gamma)
     count = len(bn.gamma or ())
-    if top == 0 and all(isfinite(g) for g in bn.gamma or ()):
+    if not all(isfinite(g) for g in bn.gamma or ()):
+        return None  # BN006 tells of it, and the largest gamma is not known
+    if top == 0:
         return _zero(bn, count)
     share = top / level if level else 1.0
     if len(layers) < FEWEST or share >= rule.limit("relative"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text, listed
-from bnaudit.judge.example_reports import changed, report
+from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_statistics
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
@@ -122,6 +122,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l1={"dead_gradient": (2, 3, 7, 9)}),
+    sick=lambda: with_channels(l1={"dead_gradient": (2, 3, 7, 9)}),
     not_applicable=no_statistics,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 
@@ -59,6 +59,6 @@ RULE = Rule(
         ),
     ),
     check=_check,
-    healthy=examples_report.report,
-    sick=lambda: examples_report.changed("head.bn", m=8),
+    healthy=reports.report,
+    sick=lambda: reports.changed("head.bn", m=8),
 )

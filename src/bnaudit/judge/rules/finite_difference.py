@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FiniteDifference, FirstOrder
@@ -36,8 +36,8 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 def _sick() -> Report:
     difference = FiniteDifference(0.62, 1.2, 0.48, 1e-6)
-    order = replace(examples_report.first_order(), finite_difference=difference)
-    return examples_report.changed("block1.bn", first_order=order)
+    order = replace(reports.first_order(), finite_difference=difference)
+    return reports.changed("block1.bn", first_order=order)
 
 
 RULE = Rule(
@@ -60,6 +60,6 @@ RULE = Rule(
         ),
     ),
     check=_check,
-    healthy=examples_report.report,
+    healthy=reports.report,
     sick=_sick,
 )

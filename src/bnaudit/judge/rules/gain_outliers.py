@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import isfinite, log
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import activations, gains, leaks, listed, middle, without
 from bnaudit.records.finding import Severity

@@ -6,8 +6,9 @@ from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.example_reports import changed, report, spread
-from bnaudit.judge.obstacles import no_statistics
+from bnaudit.judge.examples.channels import spread
+from bnaudit.judge.examples.report import report, with_channels
+from bnaudit.judge.obstacles import few_rows, no_statistics
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.report import Report
@@ -81,7 +82,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     reason = no_statistics(subject)
     if reason is None and isinstance(subject, Report) and len(list(_reached(subject))) < 2:
         return "needs a gradient at two layers"
-    return reason
+    return few_rows(subject) if reason is None and isinstance(subject, Report) else reason
 
 
 RULE = Rule(
@@ -113,6 +114,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l0={"grad_xhat_norm": spread(9.1)}),
+    sick=lambda: with_channels(l0={"grad_xhat_norm": spread(9.1)}),
     not_applicable=_not_applicable,
 )

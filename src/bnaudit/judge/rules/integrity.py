@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
@@ -56,6 +56,6 @@ RULE = Rule(
     "has a bug worth a report",
     references=("https://arxiv.org/abs/1805.11604",),
     check=_check,
-    healthy=examples_report.report,
-    sick=lambda: examples_report.changed("block1.bn", first_order=examples_report.withheld(0.21)),
+    healthy=reports.report,
+    sick=lambda: reports.changed("block1.bn", first_order=reports.withheld(0.21)),
 )

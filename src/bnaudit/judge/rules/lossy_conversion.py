@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import FEWEST
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import TORCH_EPS, activations, eps_of, middle, statistics_untouched
 from bnaudit.records.finding import Severity

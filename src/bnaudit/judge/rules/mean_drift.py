@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text, consequences, details, origin
 from bnaudit.judge.drifted import Limits, runs
-from bnaudit.judge.example_reports import changed, drift, report
+from bnaudit.judge.examples.channels import drift
+from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_interval
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     one = rule.limit("channel")
     limits = Limits(one, one, rule.limit("layer"))
-    running = report.run is not None and report.run.mode == "running"
     for run in runs(report, lambda channels: channels.mean_drift, limits):
         message = _message(run) + origin(run) + consequences(run)
-        yield rule.finding(message, **details(rule, run, running))
+        yield rule.finding(message, **details(rule, run, report))
 
 
 def _message(run: Run) -> str:
@@ -92,6 +92,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l2={"mean_drift": drift({5: 3.1, 11: -1.2})}),
+    sick=lambda: with_channels(l2={"mean_drift": drift({5: 3.1, 11: -1.2})}),
     not_applicable=no_interval,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
@@ -33,8 +33,8 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 
 def _sick() -> Report:
-    space = replace(examples_report.weight_space(), violations=2)
-    return examples_report.changed("block1.bn", weight_space=space)
+    space = replace(reports.weight_space(), violations=2)
+    return reports.changed("block1.bn", weight_space=space)
 
 
 RULE = Rule(
@@ -48,6 +48,6 @@ RULE = Rule(
     fix="run again with --dtype float64; if it stays, it is a bug worth a report",
     references=("https://arxiv.org/abs/1805.11604",),
     check=_check,
-    healthy=examples_report.report,
+    healthy=reports.report,
     sick=_sick,
 )

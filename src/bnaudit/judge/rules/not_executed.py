@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
@@ -33,7 +33,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 
 def _sick() -> Report:
-    healthy = examples_report.report()
+    healthy = reports.report()
     defined = (*healthy.model.defined, "aux.bn")
     return replace(healthy, model=replace(healthy.model, defined=defined, not_executed=("aux.bn",)))
 
@@ -48,6 +48,6 @@ RULE = Rule(
     "weight or a branch that the sample data does not reach.",
     fix="none if they belong to a training-only head; otherwise give data that reaches them",
     check=_check,
-    healthy=examples_report.report,
+    healthy=reports.report,
     sick=_sick,
 )

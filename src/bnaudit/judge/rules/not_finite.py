@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text
-from bnaudit.judge.example_reports import changed, report
+from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_statistics
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
@@ -52,6 +52,6 @@ RULE = Rule(
     references=("https://github.com/pytorch/pytorch/issues/22820",),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l0={"not_finite": (4,)}, l1={"not_finite": (4, 6)}),
+    sick=lambda: with_channels(l0={"not_finite": (4,)}, l1={"not_finite": (4, 6)}),
     not_applicable=no_statistics,
 )

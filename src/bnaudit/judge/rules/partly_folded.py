@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 

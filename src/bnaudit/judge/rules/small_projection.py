@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.example_reports import layer as example
-from bnaudit.judge.example_reports import report, spread
+from bnaudit.judge.examples.channels import spread
+from bnaudit.judge.examples.report import layer as example
+from bnaudit.judge.examples.report import report
 from bnaudit.judge.obstacles import no_labelled_gradient
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity

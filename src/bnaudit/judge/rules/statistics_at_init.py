@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import activations, affine_untouched, statistics_untouched, without
+from bnaudit.judge.statics import (
+    activations,
+    affine_untouched,
+    half_untouched,
+    statistics_untouched,
+    without,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -23,12 +29,31 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     tracked = [bn for bn in activations(inspection) if bn.running_var]
     untouched = [bn for bn in tracked if statistics_untouched(bn)]
     untrained = len(untouched) == len(tracked) and all(affine_untouched(bn) for bn in untouched)
-    hits = [_hit(rule, inspection, bn, untrained=untrained) for bn in untouched]
+    hits = []
+    for bn in tracked:
+        half = half_untouched(bn)
+        if half is not None:
+            hits.append(_half(rule, bn, half))
+        elif statistics_untouched(bn):
+            hits.append(_hit(rule, inspection, bn, untrained=untrained))
     if untrained:
         shared = "are as they were initialised: this network was not trained"
     else:
         shared = "have running statistics that no data gave"
     yield from findings(rule, hits, len(tracked), shared)
+
+
+def _half(rule: Rule, bn: BatchNormStatics, half: str) -> Hit:
+    other = "running_var" if half == "running_mean" else "running_mean"
+    return Hit(
+        bn.name,
+        f"{half} is exactly {0 if half == 'running_mean' else 1} in every channel, while data gave {other}",
+        rule.severity,
+        float(len(bn.running_mean or ())),
+        0.0,
+        confidence="read from the file; a conversion that moved this statistic into gamma, beta or the "
+        "weights in front would look the same",
+    )
 
 
 def _fact(bn: BatchNormStatics) -> str:
@@ -84,7 +109,8 @@ RULE = Rule(
     name="statistics-at-init",
     severity=Severity.ERROR,
     needs=Needs.FILE,
-    summary="Looks for running statistics that no data gave: mean 0, variance 1, or equal in all channels.",
+    summary="Looks for running statistics that no data gave: mean 0, variance 1, or both equal in all "
+    "channels.",
     why="In inference such a layer does not normalise at all: it passes its input through gamma and beta, "
     "which were trained for normalised values. Checkpoints were published so: the statistics were never "
     "updated (momentum 0, a training loop that stayed in eval mode), or not saved and not loaded. "

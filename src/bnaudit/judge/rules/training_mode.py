@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples
 from bnaudit.judge.aggregate import Hit, findings
+from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.judge.statics import affine_untouched, statistics_untouched, without
 from bnaudit.records.finding import Severity

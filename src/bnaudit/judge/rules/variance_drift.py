@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.drift_text import channels_text, consequences, details, origin
 from bnaudit.judge.drifted import Limits, runs
-from bnaudit.judge.example_reports import changed, report, uniform
+from bnaudit.judge.examples.channels import drift
+from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_interval
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
@@ -23,10 +24,9 @@ _READABLE = 20
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     limits = Limits(rule.limit("channel-above"), rule.limit("channel-below"), rule.limit("layer"))
-    running = report.run is not None and report.run.mode == "running"
     for run in runs(report, lambda channels: channels.variance_drift, limits):
         message = _message(run) + origin(run) + consequences(run)
-        yield rule.finding(message, **details(rule, run, running))
+        yield rule.finding(message, **details(rule, run, report))
 
 
 def _message(run: Run) -> str:
@@ -104,6 +104,6 @@ RULE = Rule(
     ),
     check=_check,
     healthy=report,
-    sick=lambda: changed(l0={"variance_drift": uniform(15.99)}),
+    sick=lambda: with_channels(l0={"variance_drift": drift({5: 3.5, 11: -4.2})}),
     not_applicable=no_interval,
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.example_reports import report, spread
+from bnaudit.judge.examples.channels import spread
+from bnaudit.judge.examples.report import report
+from bnaudit.judge.obstacles import unlike_training
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.report import Report
@@ -40,7 +42,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
         return "needs a run of the model (bnaudit check)"
     if subject.run.loss.guess is None:
         return "needs labels of more than one class, or values that differ (--labels)"
-    return None
+    return unlike_training(subject)
 
 
 def _sick() -> Report:
@@ -67,7 +69,7 @@ RULE = Rule(
             "ratio",
             1.0,
             "loss over that of the constant answer, at the lower quartile over the batches",
-            "the definition",
+            "the definition: a model that knows anything of the data is below",
         ),
     ),
     check=_check,

@@ -1,22 +1,16 @@
-"""Small reports for the examples of rules that judge a run: healthy, to be changed in one place."""
+"""Reports of a healthy audit, and the same with one thing changed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from bnaudit.judge.examples import LAYERS
-from bnaudit.records.drift import Channels, Drift
+from bnaudit.judge.examples.channels import BATCHES, spread, statistics
+from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.records.layer import Extent, FirstOrder, Gain, LayerReport
 from bnaudit.records.report import DataInfo, LossInfo, ModelInfo, Report, RunInfo
-from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.records.weights import WeightSpace
-
-BATCHES = 8
-
-
-def spread(value: float) -> Spread:
-    """A quantity that varies by 2 % over the batches."""
-    return Spread(value, 0.98 * value, 1.02 * value, BATCHES)
 
 
 def first_order(ratio: float = 1.2) -> FirstOrder:
@@ -25,14 +19,14 @@ def first_order(ratio: float = 1.2) -> FirstOrder:
         statistics="batch",
         predicted=spread(ratio),
         measured=spread(ratio),
-        residual=3e-8,
+        residual=2e-7,
         tolerance=1e-5,
-        scale=spread(ratio**2),
-        projection=spread(0.998),
-        removed_mean=spread(2e-4),
-        removed_xhat=spread(1.8e-3),
-        grad_out_norm=spread(0.03),
-        grad_in_norm=spread(0.03 * ratio),
+        scale=spread(1.015 * ratio**2),
+        projection=spread(0.985, 0.002),
+        removed_mean=spread(0.005),
+        removed_xhat=spread(0.01),
+        grad_out_norm=spread(0.02),
+        grad_in_norm=spread(0.02 * ratio),
         finite_difference=NOT_REQUESTED,
     )
 
@@ -56,22 +50,16 @@ def weight_space() -> WeightSpace:
     )
 
 
-def channels() -> Channels:
-    """No dead channels, and batches that agree with the running statistics."""
-    mean = Drift(median=0.02, p95=0.06, maximum=0.09, channel=3, sampling_error=0.004)
-    variance = Drift(median=0.05, p95=0.14, maximum=0.2, channel=11, sampling_error=0.008)
-    return Channels((), (), 1.8, mean, variance)
-
-
 def layer(name: str) -> LayerReport:
-    """A layer of 16 channels and 4096 values a channel in which nothing is conspicuous."""
-    gain = Gain(spread(0.8), spread(1.2), spread(2.4), spread(0.3))
+    """A layer of 16 channels whose numbers are those of a trained one."""
+    extent = Extent(spread(0.4), spread(0.8), spread(1.6))
+    gain = Gain(spread(0.5), spread(1.2), spread(2.4), spread(0.3))
     return LayerReport(
         name=name,
         call=1,
         kind="BatchNorm2d",
-        channels=16,
-        m=4096,
+        channels=CHANNELS,
+        m=2048,
         eps=1e-5,
         affine=True,
         tracks_running_stats=True,
@@ -79,36 +67,36 @@ def layer(name: str) -> LayerReport:
         origin=f"BatchNormalization node /{name}",
         gain_batch=gain,
         gain_running=gain,
-        sigma=Extent(spread(0.4), spread(0.8), spread(1.3)),
-        leak=Extent(spread(6e-6), spread(1.6e-5), spread(6e-5)),
+        sigma=extent,
+        leak=Extent(spread(4e-6), spread(1.6e-5), spread(6e-5)),
         first_order=first_order(),
         weight_space=weight_space(),
-        statistics=channels(),
+        statistics=statistics(),
     )
 
 
 def report() -> Report:
-    """A healthy audit on real data: no rule finds anything in it."""
-    model = ModelInfo(
-        path="model.onnx",
-        format="onnx",
-        producer="pytorch 2.13.0",
-        facts={"opset": "18"},
-        inputs=(),
-        outputs=("logits",),
-        parameters=10_000,
-        defined=LAYERS,
+    """A healthy audit of four layers on real data: no rule finds anything in it."""
+    data = DataInfo("file", ("batch.npz",), BATCHES, 32, 256)
+    loss = LossInfo(
+        "cross_entropy",
+        label_free=False,
+        labels="batch.npz:labels",
+        why="the labels are class indices",
+        value=spread(0.05),
+        guess=2.3026,
     )
     run = RunInfo(
-        mode="batch",
-        device="cpu",
-        dtype="float32",
-        seed=0,
-        metrics=("first_order", "statistics", "weight_space"),
-        data=DataInfo("file", ("batch.npz",), BATCHES, 64, 64 * BATCHES),
-        loss=LossInfo("cross_entropy", False, "y in batch.npz", "one integer a row", spread(0.08)),
-        verify_gradients=None,
+        "batch",
+        "cpu",
+        "float32",
+        0,
+        ("first_order", "statistics", "weight_space"),
+        data,
+        loss,
+        None,
     )
+    model = ModelInfo("model.onnx", "onnx", None, {}, (), (), 10_000, LAYERS)
     return Report(model, run, tuple(layer(name) for name in LAYERS), (), None)
 
 
@@ -127,10 +115,18 @@ def changed(name: str, **values: object) -> Report:
     return replace(healthy, layers=tuple(layers))
 
 
-def without_batchnorm() -> Report:
-    """An audit that found no BatchNorm."""
+def with_channels(**channels: dict[str, Any]) -> Report:
+    """The healthy audit with fields of some layers' `Channels` set.
+
+    Args:
+        channels: place of the layer ("l0" the first) -> field -> value.
+    """
     healthy = report()
-    return replace(healthy, layers=(), model=replace(healthy.model, defined=()))
+    layers = list(healthy.layers)
+    for place, fields in channels.items():
+        index = int(place.removeprefix("l"))
+        layers[index] = replace(layers[index], statistics=replace(statistics(), **fields))
+    return replace(healthy, layers=tuple(layers))
 
 
 def withheld(residual: float) -> FirstOrder:
