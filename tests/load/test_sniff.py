@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,6 +115,19 @@ def test_other_files_are_refused_with_what_they_are(
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     assert fact in refused(path).message
+
+
+def test_what_is_no_model_leads_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    assert "torch.save did not write" in (refused(path).hint or "")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    external = tmp_path / "net.onnx.data"
+    external.write_bytes(bytes(64))
+    assert (refused(external).hint or "").endswith(f"point bnaudit at {tmp_path / 'net.onnx'}")
+    other = tmp_path / "other.data"
+    other.write_bytes(bytes(64))
+    assert "safetensors" in (refused(other).hint or "")
 
 
 def test_places_without_a_file(tmp_path: Path) -> None:

@@ -178,6 +178,16 @@ def test_only_instance_norm_is_no_batchnorm() -> None:
     assert "InstanceNorm" in report.findings[0].message
 
 
+@pytest.mark.parametrize("mode", ["batch", "running"])
+def test_parameters_of_fewer_channels_are_refused(mode: str) -> None:
+    """native_batch_norm, which carries a call out, would read past their end."""
+    net = nn.BatchNorm2d(4).eval()
+    with tapped(Namer(net, {}), plain(mode)) as tap, torch.no_grad():
+        tap.start()
+        with pytest.raises(RunError, match="has 8 channels, its parameters have 4"):
+            net(torch.ones(2, 8, 3, 3))
+
+
 def test_running_output_equals_the_eval_forward() -> None:
     net = nets.make(nets.PreActivation)
     x = nets.inputs_for(nets.PreActivation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bnaudit.load.pickles.objects import StoredTensor
 
 _NORMS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
+_SYMBOL = re.compile(r"Symbol\('(\w+)'[^)]*\)|Integer\((-?\d+)\)")
 _KEEP = (
     "if the network has BatchNorm: torch.export.export(net.eval(), (x,)) before anything fuses it"
 )
@@ -96,7 +98,11 @@ def _size(value: Any) -> int | str | None:
     if type(value.get("as_int")) is int:
         return int(value["as_int"])
     symbol = value.get("as_expr")
-    return str(symbol.get("expr_str"))[:40] if isinstance(symbol, dict) else None
+    if not isinstance(symbol, dict):
+        return None
+    # sympy's srepr: "Mul(Integer(2), Symbol('s77', positive=True, integer=True))"
+    plain = _SYMBOL.sub(lambda found: found[1] or found[2], str(symbol.get("expr_str")))
+    return plain[:40]
 
 
 def _other_norms(graph: Graph) -> dict[str, int]:
@@ -119,7 +125,8 @@ def _absence(graph: Graph) -> Absence:
         for path, kind in operator.stack
         if "BatchNorm" in kind and not is_batchnorm(operator)
     ]
-    left = [b for b in graph.buffers if b.endswith("running_mean")]
+    read = {graph.source(name) for operator in graph.operators for name in operator.reads}
+    left = [b for b in graph.buffers if b.endswith("running_mean") and b not in read]
     if classes or left:
         why = [f"{few(list(dict.fromkeys(classes)))}: a BatchNorm without its call"] * bool(classes)
         why += [f"buffers {few(left)} that nothing reads"] * bool(left)

@@ -80,9 +80,24 @@ def sniff(path: Path) -> FileKind:
         raise InputError(f"{path}: cannot be read ({reason})") from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
-        hint=f"name what makes the network in it: {path}:FACTORY"
-        if path.suffix == ".py"
-        else "bnaudit reads ONNX, TorchScript and torch.export files, whatever their extension",
+        hint=_alternative(path, head),
+    )
+
+
+def _alternative(path: Path, head: bytes) -> str:
+    """What to do with a file of no known format."""
+    if path.suffix == ".py":
+        return f"name what makes the network in it: {path}:FACTORY"
+    model = path.with_suffix("")
+    if path.suffix == ".data" and model.is_file():
+        return f"weights that {model} refers to: point bnaudit at {model}"
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return (
+            "a pickle that torch.save did not write: save with torch.save(net.state_dict(), path)"
+        )
+    return (
+        "bnaudit reads ONNX, TorchScript, torch.export, checkpoint (torch.save) and safetensors "
+        "files, whatever their extension"
     )
 
 

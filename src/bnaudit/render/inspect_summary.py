@@ -73,12 +73,12 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
 def is_foldable(layer: BatchNormStatics) -> bool | None:
     """Whether an exporter could fold the layer: it alone reads a layer with weights, right in front.
 
-    None where the file has no graph.
+    One without statistics of its own stays. None where the file has no graph.
     """
     if layer.preceded_by is None:
         return None
     feeder = layer.feeder
-    if feeder is None or layer.training or layer.of_weights:
+    if feeder is None or layer.training or layer.of_weights or layer.running_var is None:
         return False
     return feeder.sole_reader and layer.preceded_by in {feeder.operator, "Add"}
 

@@ -80,6 +80,7 @@ class Tap:
     ) -> Tensor:
         """Stands in for `aten::batch_norm`."""
         name, occurrence = self.namer.name(running_mean, running_var, gamma, beta)
+        _require_channels(name, x, (gamma, beta, running_mean, running_var))
         call = BatchNormCall(
             name, occurrence, self._index, x, gamma, beta, running_mean, running_var, training, eps
         )
@@ -143,6 +144,17 @@ class Tap:
         raise RunError(
             "a BatchNorm call went around the measurement (TorchScript's profiling executor)",
             hint="the module was run before with profiling on: reload it from its file",
+        )
+
+
+def _require_channels(name: str, x: Tensor, parameters: tuple[Tensor | None, ...]) -> None:
+    """The check of `batch_norm` itself: the kernel behind it would read past the parameters' end."""
+    channels = x.shape[1] if x.dim() > 1 else 0
+    wrong = next((p.numel() for p in parameters if p is not None and p.numel() != channels), None)
+    if wrong is not None:
+        raise RunError(
+            f"the input {list(x.shape)} of {name} has {channels} channels, its parameters have {wrong}",
+            hint="is the batch of another size or shape than the model was exported for?",
         )
 
 

@@ -134,6 +134,21 @@ def test_networks_without_batchnorm(tmp_path: Path, cls: type[nn.Module], case: 
         assert sum(found.other_norms.values()) == 3
 
 
+def test_statistics_that_another_normalisation_reads_are_not_left_over(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True))
+    found = inspect_exported(export(net.eval(), IMAGE, tmp_path / "x.pt2"))
+    assert found.absence is not None
+    assert found.absence.case == "other-normalisation"
+
+
+def test_a_symbolic_size_goes_by_its_symbol(tmp_path: Path) -> None:
+    found = inspect_exported(export(deep().eval(), IMAGE, tmp_path / "x.pt2"))
+    batch, *rest = found.inputs[0].shape or ()
+    assert isinstance(batch, str)
+    assert batch.isidentifier()
+    assert rest == [1, 9, 9]
+
+
 def test_a_batchnorm_without_its_call_was_folded(tmp_path: Path) -> None:
     path = export(nets.train_a_little(nets.InPlaceBefore(), IMAGE), IMAGE, tmp_path / "x.pt2")
 

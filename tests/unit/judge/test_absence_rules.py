@@ -51,6 +51,13 @@ def test_every_case_has_its_own_words_and_passes_evidence_and_fix_on(case: Absen
     assert not any(finding.message.startswith(other[:-1]) for other in others)
 
 
+def test_a_frozen_program_is_not_said_to_hold_a_x_plus_b() -> None:
+    absence = Absence("frozen", ("no parameters",), "keep it")
+    (finding,) = said(Inspection("m.pt", "torchscript", absence=absence))
+    assert "folds it into the weights if there was one" in finding.message
+    assert "a*x + b" not in finding.message
+
+
 def report(kind: str, *, inspection: Inspection | None, **changed: object) -> Report:
     model = ModelInfo("m", kind, None, {}, (), (), 0, (), instance_norms=2)
     given = {"allow_no_bn": False, **changed}

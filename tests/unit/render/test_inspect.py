@@ -147,6 +147,7 @@ def test_what_an_exporter_can_fold() -> None:
     assert is_foldable(samples.layer("bn", training=True)) is False
     assert is_foldable(samples.layer("bn", preceded_by="Dropout")) is False
     assert is_foldable(samples.layer("bn", feeder=None)) is False
+    assert is_foldable(samples.layer("bn", running_mean=None, running_var=None)) is False
     shared = Feeder("w", "Conv", bias=None, sole_reader=False)
     assert is_foldable(samples.layer("bn", feeder=shared)) is False
     linear = Feeder("w", "MatMul", bias=True, sole_reader=True)

@@ -37,7 +37,10 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 def _initial_weight(bn: BatchNormStatics) -> float:
     """(1 - momentum)^n: what the initial mean 0 and variance 1 still count for."""
-    momentum = _TORCH_MOMENTUM if bn.momentum is None else bn.momentum
+    # A file that stores eps would store momentum too: there None is the cumulative average, which
+    # keeps nothing of the initial values. A state_dict stores neither.
+    absent = 0.0 if bn.eps is not None else _TORCH_MOMENTUM
+    momentum = absent if bn.momentum is None else bn.momentum
     if not 0 < momentum <= 1:
         return 0.0
     return float((1.0 - momentum) ** (bn.batches_tracked or 0))
@@ -60,8 +63,8 @@ def _hit(rule: Rule, bn: BatchNormStatics, batches: int) -> Hit | None:
     assumed = bn.momentum is None
     return Hit(
         bn.name,
-        f"num_batches_tracked is {batches}: the initial mean 0 and variance 1 still count for {weight:.1%} "
-        "of the running statistics",
+        f"num_batches_tracked is {batches}: {f'at momentum {_TORCH_MOMENTUM} (assumed) ' * assumed}the "
+        f"initial mean 0 and variance 1 still count for {weight:.1%} of the running statistics",
         rule.severity if weight > rule.limit("much") else Severity.INFO,
         weight,
         rule.limit("weight"),

@@ -28,8 +28,17 @@ _HEADLINES: dict[AbsenceCase, str] = {
 }
 
 
-def _found(rule: Rule, absence: Absence, others: str = "", *, allowed: bool = False) -> Finding:
+_FROZEN_SCRIPT = (
+    "no BatchNorm is left: the file is frozen, which folds it into the weights if there was one"
+)
+
+
+def _found(
+    rule: Rule, absence: Absence, kind: str, others: str = "", *, allowed: bool = False
+) -> Finding:
     headline = _HEADLINES.get(absence.case, _HEADLINES["unknown"])
+    if absence.case == "frozen" and kind == "torchscript":
+        headline = _FROZEN_SCRIPT
     evidence = f" Evidence: {'; '.join(absence.evidence)}." if absence.evidence else ""
     return rule.finding(
         f"{headline}.{evidence}{others}",
@@ -50,7 +59,7 @@ _CONFIDENCE: dict[AbsenceCase, str] = {
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     if inspection.batchnorms:
         return
-    yield _found(rule, inspection.absence or _unexplained(inspection.kind))
+    yield _found(rule, inspection.absence or _unexplained(inspection.kind), inspection.kind)
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
@@ -63,7 +72,8 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         if model.instance_norms
         else ""
     )
-    yield _found(rule, absence or _unexplained(model.format), others, allowed=report.allow_no_bn)
+    absence = absence or _unexplained(model.format)
+    yield _found(rule, absence, model.format, others, allowed=report.allow_no_bn)
 
 
 def _unexplained(kind: str) -> Absence:

@@ -57,7 +57,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             fix="none if the network standardises its weights or uses InstanceNorm; otherwise "
             "export it after net.eval()",
         )
-    if unused and not affine_untouched(bn):
+    if bn.running_var is None or (unused and not affine_untouched(bn)):
         return Hit(
             bn.name,
             "runs in training mode and has no statistics of its own: its output depends on the batch "

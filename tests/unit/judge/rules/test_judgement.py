@@ -67,6 +67,12 @@ def test_what_normalises_a_weight_is_no_layer_of_the_network() -> None:
 def test_a_layer_without_statistics_of_its_own_is_a_warning() -> None:
     subject = examples.changed("stem.bn", training=True, running_mean=None, running_var=None)
     assert sole(of("BN004", subject)).severity is Severity.WARNING
+    plain = examples.changed(
+        "stem.bn", training=True, running_mean=None, running_var=None, gamma=ONES, beta=ZEROS
+    )
+    found = sole(of("BN004", plain))
+    assert found.severity is Severity.WARNING
+    assert "has no statistics of its own" in found.message
 
 
 @pytest.mark.parametrize(
@@ -225,8 +231,20 @@ def test_a_counter_of_zero_says_nothing() -> None:
 
 
 def test_an_assumed_momentum_is_told() -> None:
-    subject = examples.everywhere(batches_tracked=5, momentum=None, running_var=(0.8, 0.9, 1.4))
-    assert "is assumed" in sole(of("BN013", subject)).confidence
+    few = examples.everywhere(batches_tracked=5, running_var=(0.8, 0.9, 1.4))
+    subject = replace(
+        few, batchnorms=tuple(replace(b, momentum=None, eps=None) for b in few.batchnorms)
+    )
+    found = sole(of("BN013", subject))
+    assert "is assumed" in found.confidence
+    assert "momentum 0.1 (assumed)" in found.message
+
+
+def test_a_cumulative_average_keeps_nothing_of_the_initial_values() -> None:
+    """A file that stores eps and no momentum has momentum=None: running_var is a plain mean."""
+    few = {"batches_tracked": 5, "running_var": (0.8, 0.9, 1.4)}
+    assert of("BN013", examples.everywhere(**few))
+    assert of("BN013", examples.everywhere(**few, momentum=None)) == []
 
 
 # --- structure and conversion --------------------------------------------------------------------
