@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge import examples_report
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.curvature import SWEEP, SecondOrder, Verification
 from bnaudit.records.finding import Severity
@@ -36,7 +36,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 
 def _sick() -> Report:
-    value = examples_report.spread(2e-4)
+    value = reports.spread(2e-4)
     order = SecondOrder(
         measured=value,
         predicted=value,
@@ -53,7 +53,7 @@ def _sick() -> Report:
         method=SWEEP,
         verification=Verification(1e-3, 1e-6),
     )
-    return examples_report.changed("block1.bn", second_order=order)
+    return reports.changed("block1.bn", second_order=order)
 
 
 RULE = Rule(
@@ -69,6 +69,6 @@ RULE = Rule(
     "bnaudit has a bug worth a report",
     references=("https://arxiv.org/abs/1805.11604",),
     check=_check,
-    healthy=examples_report.report,
+    healthy=reports.report,
     sick=_sick,
 )
