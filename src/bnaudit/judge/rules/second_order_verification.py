@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.examples import report as reports
+from bnaudit.judge.examples.channels import spread
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.curvature import SWEEP, SecondOrder, Verification
 from bnaudit.records.finding import Severity
@@ -36,7 +37,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 
 def _sick() -> Report:
-    value = reports.spread(2e-4)
+    value = spread(2e-4)
     order = SecondOrder(
         measured=value,
         predicted=value,
