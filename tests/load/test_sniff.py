@@ -158,8 +158,9 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.write(writer, (MLP / "model.onnx").read_bytes()[:4096])
     os.close(writer)
     try:
-        with pytest.raises(InputError, match="not a regular file"):
+        with pytest.raises(InputError, match="not a regular file") as caught:
             sniff(type(tmp_path)(f"/dev/fd/{reader}"))
+        assert caught.value.hint
     finally:
         os.close(reader)
 

@@ -370,6 +370,16 @@ def test_zero_gamma_gives_zero_and_no_division() -> None:
     assert "gamma is zero" in order.projection.reason
 
 
+@pytest.mark.parametrize("gamma", [1e-33, 1e-37, 1e-39, 1e-41, 1e-44])
+def test_a_gamma_that_weight_decay_made_subnormal_is_no_integrity_failure(gamma: float) -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    with torch.no_grad():
+        net.get_submodule("1").get_parameter("weight")[3] = gamma
+    report = bnaudit.audit(net, data=torch.randn(64, 6))
+    assert report.layers[0].measured
+    assert "BN101" not in [f.rule for f in report.findings]
+
+
 class Container(nn.Module):
     """A submodule without a forward of its own, as torchvision's DenseNet has."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _START = 64
+_TWO = "diff takes two reports (-o report.json), or two model files"
 
 
 def is_document(path: Path) -> bool:
@@ -27,9 +28,9 @@ def is_document(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(_START)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file", hint=_TWO) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=_TWO) from error
     return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in {b"{", b"["}
 
 

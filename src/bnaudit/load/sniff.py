@@ -77,7 +77,9 @@ def sniff(path: Path) -> FileKind:
         ) from None
     except OSError as error:
         reason = error.strerror or "not a regular file"
-        raise InputError(f"{path}: cannot be read ({reason})") from error
+        raise InputError(
+            f"{path}: cannot be read ({reason})", hint="a model is a regular file that you may read"
+        ) from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
         hint=_alternative(path, head),
