@@ -249,9 +249,10 @@ def test_a_model_that_nan_stops_is_judged_by_what_it_stores(
 ) -> None:
     import json
 
-    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    norm = nn.BatchNorm1d(6)
+    net = nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 3))
     with torch.no_grad():
-        net[1].weight[2] = float("nan")
+        norm.weight[2] = float("nan")
     path = script(net.eval(), tmp_path / "nan.pt")
     outcome = cli("check", path, "--input-shape", "32x4", "--format", "json")
     failed(outcome, 4)
