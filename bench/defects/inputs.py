@@ -50,12 +50,17 @@ def _unscaled(case: Subject) -> None:
         case.x = torch.from_numpy(stored["x"].astype(np.float32))
 
 
+def _negated(case: Subject) -> None:
+    case.bn("bns.1").weight[4] *= -1
+
+
 LIMITS = (
+    Defect("one gamma negated", "conv", ("bns.1", "bns.2"), _ANY, _negated),
     Defect(
         "columns reversed", "tabular", ("bn1", None), (*_ANY, *_GUESS), fed(lambda x: x.flip(1))
     ),
 )
-"""Not told from healthy variation by the rows there are: variances move by 2^0.48, +-2^0.25."""
+"""Not told from healthy variation by the rows there are (columns: variances move by 2^0.48, +-2^0.25)."""
 
 DEFECTS = (
     Defect("0..255 for 0..1", "conv", ("bns.0",), _ANY, fed(lambda x: 255 * x)),

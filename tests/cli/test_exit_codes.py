@@ -242,3 +242,20 @@ def test_a_batch_with_nan_is_refused(cli: Callable[..., Outcome], tmp_path: Path
     np.savez(tmp_path / "b.npz", x=np.full((32, 30), np.nan, np.float32))
     line = failed(cli("check", MODEL, "--data", tmp_path / "b.npz"), 2)
     assert re.search(r"b\.npz: x: holds NaN or infinite values$", line)
+
+
+def test_a_model_that_nan_stops_is_judged_by_what_it_stores(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    import json
+
+    norm = nn.BatchNorm1d(6)
+    net = nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 3))
+    with torch.no_grad():
+        norm.weight[2] = float("nan")
+    path = script(net.eval(), tmp_path / "nan.pt")
+    outcome = cli("check", path, "--input-shape", "32x4", "--format", "json")
+    failed(outcome, 4)
+    document = json.loads(outcome.out)
+    assert ("BN006", "1") in [(f["rule"], f["layer"]) for f in document["findings"]]
+    assert "not finite" in document["failure"]["message"]

@@ -26,10 +26,10 @@ def second_order_record(
     rows: Rows, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
 ) -> SecondOrder | Skipped:
     """Aggregates over the channels; one batch, so every spread has n = 1."""
-    scale = rows.transported.abs().sum() + rows.correction.abs().sum()
-    obstacle = _obstacle(float(scale), channels, dtype)
-    if obstacle is not None:
-        return Skipped(obstacle)
+    scale = float(rows.transported.abs().sum() + rows.correction.abs().sum())
+    reason = _obstacle(scale, channels, dtype)
+    if reason is not None:
+        return Skipped(reason)
     residual = float((rows.measured - rows.predicted).abs().sum() / scale)
     if math.isnan(residual):
         return Skipped("second derivatives of this layer are not finite")
@@ -40,7 +40,7 @@ def second_order_record(
 
 
 def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
-    """Why the layer's curvature is no number at this precision, or None."""
+    """Why the numerics of this run cannot carry the layer's curvature, or None."""
     name = str(dtype).removeprefix("torch.")
     if dtype not in TOLERANCE:
         return f"{name} cannot carry second derivatives"
