@@ -35,7 +35,7 @@ _OWN_OUTPUT = ("format", "output", "baseline", "channels")
 _ALSO_STATIC = {"layers", "select", "ignore", "fail_on", "color", "progress", "quiet", "verbose"}
 """Options that mean something without a run."""
 
-_NOT_HERE = {"model", "baseline", "allow_no_bn", "channels", "stdout_format", "outputs"}
+_NOT_HERE = {"models", "baseline", "allow_no_bn", "channels", "stdout_format", "outputs"}
 
 
 @click.command("diff", short_help="Compare two reports, or two models.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,19 @@ from bnaudit.cli.streams import (
     unicode_stdout,
     write_stdout,
 )
-from bnaudit.errors import UsageError
+from bnaudit.errors import BnauditError, UsageError
 from bnaudit.render.formats import FORMATS, Style
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bnaudit.cli.params import Output
     from bnaudit.render.formats import AnyReport
 
 EXIT_NO_BATCHNORM = 3
 EXIT_NOT_RUN = 4
+
+_PROSE = ("table", "markdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Presentation:
         channels: whether machine formats have per-channel arrays.
         progress: whether to show progress on stderr.
         verbose: 0, 1 (timings, what is suppressed) or 2 (library warnings and tracebacks).
+        follows: whether a report stands above it; prose has an empty line between two.
     """
 
     stdout_format: str
@@ -44,6 +50,7 @@ class Presentation:
     channels: bool
     progress: bool
     verbose: int
+    follows: bool = False
 
 
 def present(report: AnyReport, presentation: Presentation, *, failed: bool = False) -> None:
@@ -67,11 +74,32 @@ def present(report: AnyReport, presentation: Presentation, *, failed: bool = Fal
             channels=presentation.channels,
             verbose=presentation.verbose > 0,
         )
-        write_stdout(FORMATS[wanted].render(report, style))
+        parting = "\n" if presentation.follows and wanted in _PROSE else ""
+        write_stdout(parting + FORMATS[wanted].render(report, style))
         if wanted == "github":
             append_step_summary(lambda: FORMATS["markdown"].render(report, style))
     if errors:
         raise errors[0]
+
+
+@contextmanager
+def annotated(model: str, presentation: Presentation) -> Iterator[None]:
+    """An error that leaves no report is an annotation on GitHub too: stderr is folded away there.
+
+    Raises:
+        BnauditError: what was raised inside.
+    """
+    try:
+        yield
+    except BnauditError as error:
+        if presentation.stdout_format == "github":
+            from bnaudit.render.github import error_to_github
+            from bnaudit.render.markdown import error_to_markdown
+
+            message, hint = error.message, error.hint
+            write_stdout(error_to_github(model, message, hint))
+            append_step_summary(lambda: error_to_markdown(model, message, hint))
+        raise
 
 
 def say_why_nothing(report: AnyReport, presentation: Presentation) -> None:
