@@ -75,3 +75,11 @@ def test_a_file_without_report_is_an_annotation_too(
     assert "not a model file" in outcome.out
     assert summary.read_text(encoding="utf-8").startswith("### bnaudit: `my net.onnx`\n\n")
     assert "error: my net.onnx: not a model file" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_a_suppressed_rule_still_says_why_nothing_was_audited(cli: Cli, command: str) -> None:
+    outcome = cli(command, FOLDED, "--ignore", "BN001", "--format", "github", "-q")
+    assert outcome.code == 3
+    assert "folded into the weights" in outcome.lines[0]
+    assert "optimize=False" in outcome.lines[1]

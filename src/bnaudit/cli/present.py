@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import click
-
 from bnaudit.cli.streams import (
     append_step_summary,
     color_wanted,
+    say_error,
     table_width,
     unicode_stdout,
     write_stdout,
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 EXIT_NO_BATCHNORM = 3
 EXIT_NOT_RUN = 4
+
+_NO_BATCHNORM = "BN001"
 
 _PROSE = ("table", "markdown")
 
@@ -108,14 +109,20 @@ def say_why_nothing(report: AnyReport, presentation: Presentation) -> None:
         return
     if report.exit_code not in (EXIT_NO_BATCHNORM, EXIT_NOT_RUN):
         return
-    if report.findings:
-        click.echo(f"error: {report.findings[0].message}", err=True)
-        click.echo(f"hint: {report.findings[0].fix}", err=True)
-    else:
-        click.echo("error: no BatchNorm layer could be measured", err=True)
-        click.echo(
-            "hint: the table, or `skipped` in the JSON, has the reason of each layer", err=True
-        )
+    say_error(*_reason(report))
+
+
+def _reason(report: AnyReport) -> tuple[str, str]:
+    """Fact and remedy of an empty audit: the rule for it may be suppressed, which makes nothing pass."""
+    reported = [*report.findings, *(entry.finding for entry in report.suppressed)]
+    empty = report.exit_code == EXIT_NO_BATCHNORM
+    told = next((f for f in reported if (f.rule == _NO_BATCHNORM) or not empty), None)
+    if told is not None:
+        return told.message, told.fix
+    return (
+        "no BatchNorm layer could be measured",
+        "the table, or `skipped` in the JSON, has the reason of each layer",
+    )
 
 
 def _write(output: Output, report: AnyReport, presentation: Presentation) -> UsageError | None:
