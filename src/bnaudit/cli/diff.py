@@ -169,7 +169,10 @@ def _present(diff: Diff, given: dict[str, Any]) -> None:
         try:
             output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
+            failed = UsageError(
+                f"{output.path}: cannot be written ({error.strerror})",
+                hint="name another file for it",
+            )
     wanted = given["stdout_format"]
     if wanted != "none":
         color = color_wanted(given["color"])

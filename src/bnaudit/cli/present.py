@@ -130,7 +130,9 @@ def _write(output: Output, report: AnyReport, presentation: Presentation) -> Usa
     try:
         output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
+        failed = UsageError(
+            f"{output.path}: cannot be written ({error.strerror})", hint="name another file for it"
+        )
         failed.__cause__ = error
         return failed
     return None
