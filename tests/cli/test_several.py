@@ -83,3 +83,12 @@ def test_a_suppressed_rule_still_says_why_nothing_was_audited(cli: Cli, command:
     assert outcome.code == 3
     assert "folded into the weights" in outcome.lines[0]
     assert "optimize=False" in outcome.lines[1]
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_one_file_for_two_reports_is_refused(cli: Cli, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "report.json"
+    outcome = cli(command, FOLDED, "-o", path, "-o", f"sarif={path}")
+    assert outcome.code == 2
+    assert outcome.lines[0] == f"error: --output names {path} twice"
+    assert not path.exists()

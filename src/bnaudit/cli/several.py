@@ -34,8 +34,9 @@ def each(
 
     Raises:
         BnauditError: the only model cannot be read.
-        UsageError: there are several, and an option is of one.
+        UsageError: there are several, and an option is of one; or two reports would go to one file.
     """
+    _refuse_one_file_twice(presentation)
     if len(models) == 1:
         return one(models[0], presentation)
     _refuse_options_of_one(presentation, baseline=baseline)
@@ -49,6 +50,15 @@ def each(
             code = error.exit_code
         worst = max(worst, code)
     return worst
+
+
+def _refuse_one_file_twice(presentation: Presentation) -> None:
+    paths = [output.path for output in presentation.outputs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(
+                f"--output names {path} twice", hint="a file holds one format: name another file"
+            )
 
 
 def _refuse_options_of_one(presentation: Presentation, *, baseline: bool) -> None:
