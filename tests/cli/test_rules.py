@@ -96,7 +96,10 @@ def test_an_unknown_rule_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert run(["explain", "dead-gama"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "error: no rule 'dead-gama'\nhint: did you mean BN009 (dead-gamma)?\n"
+    assert (
+        printed.err
+        == "error: no rule 'dead-gama'\nhint: did you mean BN009 (dead-gamma) or BN203 (dead-gradient)?\n"
+    )
 
 
 def test_explain_without_a_rule_says_so(capsys: pytest.CaptureFixture[str]) -> None:
