@@ -10,6 +10,7 @@ from bnaudit.cli import common
 from bnaudit.cli.configured import configuration, configured, settled, tell_notes
 from bnaudit.cli.model_options import model_options, model_settings
 from bnaudit.cli.params import LAYER_COUNT, METRIC_NAMES, Output
+from bnaudit.cli.several import each
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
@@ -27,7 +28,7 @@ FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severit
 
 
 @click.command("check", short_help="Audit a model.")
-@click.argument("model")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @model_options
 @click.option(
     "--data",
@@ -144,8 +145,8 @@ FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severit
 @click.option(
     "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
 )
-def command(model: str, **given: Any) -> int:
-    """Audit the BatchNorm layers of a model.
+def command(models: tuple[str, ...], **given: Any) -> int:
+    """Audit the BatchNorm layers of a model; of several, the highest exit code counts.
 
     MODEL is an ONNX, TorchScript or torch.export file (told apart by content), or
     package.module:factory or file.py:factory, whose code is imported and run.
@@ -173,7 +174,11 @@ def command(model: str, **given: Any) -> int:
     )
     with stdout_reserved():  # functions of the user's own may print
         options = audit_options(given)
-    return execute(model, options, presentation)
+
+    def one(model: str, presentation: Presentation) -> int:
+        return execute(model, options, presentation)
+
+    return each(models, one, presentation, baseline=options.baseline is not None)
 
 
 def audit_options(given: dict[str, Any]) -> AuditOptions:

@@ -35,7 +35,7 @@ _OWN_OUTPUT = ("format", "output", "baseline", "channels")
 _ALSO_STATIC = {"layers", "select", "ignore", "fail_on", "color", "progress", "quiet", "verbose"}
 """Options that mean something without a run."""
 
-_NOT_HERE = {"model", "baseline", "allow_no_bn", "channels", "stdout_format", "outputs"}
+_NOT_HERE = {"models", "baseline", "allow_no_bn", "channels", "stdout_format", "outputs"}
 
 
 @click.command("diff", short_help="Compare two reports, or two models.")
@@ -169,7 +169,10 @@ def _present(diff: Diff, given: dict[str, Any]) -> None:
         try:
             output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            failed = UsageError(f"{output.path}: cannot be written ({error.strerror})")
+            failed = UsageError(
+                f"{output.path}: cannot be written ({error.strerror})",
+                hint="name another file for it",
+            )
     wanted = given["stdout_format"]
     if wanted != "none":
         color = color_wanted(given["color"])

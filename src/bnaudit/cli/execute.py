@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnaudit.cli.present import present, say_why_nothing
+from bnaudit.cli.present import annotated, present, say_why_nothing
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.errors import BnauditError
 
@@ -33,7 +33,11 @@ def execute(model: str, options: AuditOptions, presentation: Presentation) -> in
             raised, so that a consumer of JSON gets a document in either case.
     """
     start = time.perf_counter()
-    with stdout_reserved(), quiet_libraries(presentation.verbose):
+    with (
+        annotated(model, presentation),
+        stdout_reserved(),
+        quiet_libraries(presentation.verbose),
+    ):
         report, error = _audited(model, options, presentation)
     present(report, presentation, failed=report.failure is not None)
     if presentation.verbose:

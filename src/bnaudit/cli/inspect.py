@@ -10,7 +10,8 @@ import click
 from bnaudit.cli import common
 from bnaudit.cli.check import FAIL_ON
 from bnaudit.cli.configured import configuration, configured, tell_notes
-from bnaudit.cli.present import Presentation, present, say_why_nothing
+from bnaudit.cli.present import Presentation, annotated, present, say_why_nothing
+from bnaudit.cli.several import each
 from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _OF_AUDITS = ("format", "output", "baseline")
 
 
 @click.command("inspect", short_help="Read a file without running it.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option(
     "--layers", metavar="GLOB", help="Report only layers whose name matches ('layer4.*')."
 )
@@ -52,17 +53,19 @@ _OF_AUDITS = ("format", "output", "baseline")
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
+@common.progress
 @common.quiet
 @click.option("--verbose", "-v", count=True, help="-v: what is suppressed; -vv: tracebacks.")
-def command(model: Path, **given: Any) -> int:
-    """Read what MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
+def command(models: tuple[str, ...], **given: Any) -> int:
+    """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
     ONNX, checkpoints, safetensors, TorchScript and torch.export files, told apart by content. A file
     without BatchNorm is explained: folded by the exporter, frozen, quantised, or never there; and how to
-    export it with BatchNorm kept.
+    export it with BatchNorm kept. Of several files the highest exit code counts.
 
     \b
       bnaudit inspect model.onnx
+      bnaudit inspect --allow-no-bn models/*.onnx
       bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
     tell_notes(configuration(), quiet=given["quiet"])
@@ -74,10 +77,15 @@ def command(model: Path, **given: Any) -> int:
         progress=False,
         verbose=given["verbose"],
     )
-    report = _judged(model, given)
-    present(report, presentation)
-    say_why_nothing(report, presentation)
-    return report.exit_code
+
+    def one(model: str, presentation: Presentation) -> int:
+        with annotated(model, presentation):
+            report = _judged(Path(model), given)
+        present(report, presentation)
+        say_why_nothing(report, presentation)
+        return report.exit_code
+
+    return each(models, one, presentation, baseline=given["baseline"] is not None)
 
 
 def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:

@@ -18,6 +18,7 @@ from bnaudit.records.snapshot import LayerSnapshot, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bnaudit.compare.layers import LayerMatch
     from bnaudit.records.finding import Finding, Status
     from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
@@ -90,8 +91,8 @@ def _same_kind(baseline: Snapshot, wanted: str) -> None:
 def _compare(
     findings: Sequence[Finding], current: Snapshot, baseline: Snapshot
 ) -> tuple[tuple[Finding, ...], Baseline]:
-    renamed = match_layers(baseline.layers, current.layers).renamed
-    match = match_findings(baseline.findings, findings, renamed)
+    layers = match_layers(baseline.layers, current.layers)
+    match = match_findings(baseline.findings, findings, layers.renamed)
     status: dict[int, Status] = dict.fromkeys(map(id, match.new), "new")
     for old, new in match.pairs:
         status[id(new)] = "worse" if graded(old, new)[0] == WORSE else "known"
@@ -103,8 +104,15 @@ def _compare(
         new=counts.count("new"),
         worse=counts.count("worse"),
         gone=len(really_gone(match.gone, current)),
-        notes=limits(baseline, current),
+        notes=(*_of_another(layers), *limits(baseline, current)),
     )
+
+
+def _of_another(layers: LayerMatch) -> tuple[str, ...]:
+    """Findings of the model as a whole match those of any model: say so where nothing else does."""
+    if layers.pairs or not (layers.added and layers.removed):
+        return ()
+    return ("no layer of the baseline is in this model: it seems to be of another one",)
 
 
 def really_gone(gone: Sequence[Finding], current: Snapshot) -> list[Finding]:

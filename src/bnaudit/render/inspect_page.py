@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.render.inspect_grid import LayerTable, decomposed_lines
 from bnaudit.render.inspect_summary import InspectSummary, summarize_inspection
+from bnaudit.render.inspect_verdict import inspection_verdict
 from bnaudit.render.table.numbers import count, significant
 from bnaudit.render.table.sheet import Sheet
 from bnaudit.render.table.text import Charset, plural
@@ -19,7 +20,6 @@ _LABELS = len("batchnorm") + 2
 _FACTS_SHOWN = ("opset",)  # the JSON has all
 _DECOMPOSED_SHOWN = 20
 _INPUTS_SHOWN = 8
-_GOOD, _CAREFUL, _BAD = "bold green", "bold yellow", "bold red"
 
 _KINDS = {
     "onnx": "ONNX",
@@ -44,7 +44,7 @@ def render_inspection(
     if report.findings:
         sheet.findings(report.findings)
     sheet.aside(report, verbose=verbose)
-    sheet.closing(*_verdict(report, summary))
+    sheet.closing(*inspection_verdict(report))
     return sheet.text(color=color)
 
 
@@ -132,36 +132,3 @@ def _batchnorm(inspection: Inspection, summary: InspectSummary) -> str:
     if summary.fold_candidates is not None:
         parts.append(f"{summary.fold_candidates} that an exporter can fold")
     return ", ".join(parts)
-
-
-def _verdict(report: InspectionReport, summary: InspectSummary) -> tuple[str, str, str]:
-    word, style = _word(report, summary)
-    parts = [f"{plural(summary.layers, 'BatchNorm layer')} read, nothing was run"]
-    if summary.gain is not None:
-        parts.append(f"median |γ|/σ {significant(summary.gain)}")
-    if not summary.layers:
-        parts = ["the file has no BatchNorm layer"]
-    if report.suppressed:
-        parts.append(f"{plural(len(report.suppressed), 'finding')} suppressed")
-    return word, style, "; ".join([*parts, _counts(summary)])
-
-
-def _word(report: InspectionReport, summary: InspectSummary) -> tuple[str, str]:
-    if summary.exit_code == 3:
-        return "NOTHING TO AUDIT (exit 3)", _BAD
-    if summary.exit_code:
-        return "FAIL", _BAD
-    if not summary.layers:
-        return "PASS (--allow-no-bn)", _CAREFUL
-    if summary.errors and report.fail_on is None:
-        return "PASS (--fail-on never)", _CAREFUL
-    return "PASS", _GOOD
-
-
-def _counts(summary: InspectSummary) -> str:
-    if not summary.errors + summary.warnings + summary.infos:
-        return "no findings"
-    counts = [plural(summary.errors, "error"), plural(summary.warnings, "warning")]
-    if summary.infos:
-        counts.append(f"{summary.infos} info")
-    return ", ".join(counts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import InspectionReport
-from bnaudit.render.table.text import plural
+from bnaudit.render.inspect_verdict import inspection_verdict
 from bnaudit.render.table.verdict import verdict_line
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ class Outcome:
 def outcome_of(report: Report | InspectionReport) -> Outcome:
     """The outcome of an audit or of an inspection."""
     if isinstance(report, InspectionReport):
+        word, _, sentence = inspection_verdict(report)
         return Outcome(
             command="inspect",
             path=report.inspection.path,
-            headline=_inspected(report),
+            headline=f"{word}: {sentence}",
             layers=tuple(layer.name for layer in report.inspection.batchnorms),
             findings=report.findings,
             suppressed=report.suppressed,
@@ -86,17 +87,6 @@ def outcome_of(report: Report | InspectionReport) -> Outcome:
         exit_code=report.exit_code,
         failure=report.failure,
     )
-
-
-def _inspected(report: InspectionReport) -> str:
-    word = {0: "PASS", 1: "FAIL", 3: "NOTHING TO AUDIT (exit 3)"}[report.exit_code]
-    severities = [finding.severity for finding in report.findings]
-    counts = [
-        plural(severities.count(severity), noun)
-        for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"))
-    ]
-    layers = plural(len(report.inspection.batchnorms), "BatchNorm layer")
-    return f"{word}: {layers} read from the file; {', '.join(counts)}"
 
 
 def artifact_path(path: str) -> str:
