@@ -15,7 +15,7 @@ from bnaudit.records.finding import Severity
 
 from .reading import from_toml, from_yaml, refusal
 
-PERSONAL = {"color", "progress", "quiet", "verbose", "model", "config", "no_config", "help"}
+PERSONAL = {"color", "progress", "quiet", "verbose", "models", "config", "no_config", "help"}
 """Options that say how one person wants to see a run: a project's configuration has no say."""
 OF_ONE_MODEL = {"weights", "kwargs", "strict", "inputs"}
 """Options without which the one model on the command line cannot be loaded or called."""
