@@ -13,17 +13,29 @@ from bnaudit._version import __version__
 
 if TYPE_CHECKING:
     from bnaudit.errors import BnauditError
+    from bnaudit.inspecting import inspect
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
+    from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
 
-__all__ = ["AuditOptions", "BnauditError", "Report", "__version__", "audit"]
+__all__ = [
+    "AuditOptions",
+    "BnauditError",
+    "InspectionReport",
+    "Report",
+    "__version__",
+    "audit",
+    "inspect",
+]
 
 _HOMES = {
     "AuditOptions": "bnaudit.options",
     "BnauditError": "bnaudit.errors",
+    "InspectionReport": "bnaudit.records.inspection",
     "Report": "bnaudit.records.report",
     "audit": "bnaudit.pipeline",
+    "inspect": "bnaudit.inspecting",
 }
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.guess import guess
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
 from bnaudit.metrics import METRICS
+from bnaudit.records.layer import FirstOrder
 from bnaudit.records.report import LossInfo, ModelInfo, Report, RunInfo, TensorInfo
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from bnaudit.measure.session import Session
     from bnaudit.options import AuditOptions
     from bnaudit.records.layer import LayerReport
+    from bnaudit.records.values import Skipped
+    from bnaudit.records.verification import Verification
 
 
 def model_info(
@@ -60,6 +65,7 @@ def full_report(
     label: str,
     options: AuditOptions,
     seconds: Mapping[str, float],
+    verification: Verification | Skipped,
 ) -> Report:
     """The report without findings."""
     loaded, collected = session.placed.loaded, measured.collected
@@ -69,7 +75,7 @@ def full_report(
     )
     return Report(
         model=model_info(loaded, label, collected.executed, collected.instance_norms),
-        run=_run_info(session, collected, options, seconds),
+        run=_run_info(session, collected, options, seconds, verification),
         layers=tuple(_with_further(layer, measured.further) for layer in layers),
         findings=(),
         fail_on=options.fail_on,
@@ -80,17 +86,37 @@ def full_report(
 
 
 def _with_further(layer: LayerReport, further: Mapping[str, Mapping[Key, Any]]) -> LayerReport:
-    """A metric's name is the name of the field that holds it."""
+    """A metric's name is the name of the field that holds it; forward mode belongs to the first order."""
     key = (layer.name, layer.call)
-    return replace(layer, **{name: results[key] for name, results in further.items()})
+    found = {name: results[key] for name, results in further.items()}
+    forward_mode = found.pop("forward_mode", None)
+    if forward_mode is not None and isinstance(layer.first_order, FirstOrder):
+        found["first_order"] = replace(layer.first_order, forward_mode=forward_mode)
+    return replace(layer, **found)
+
+
+def _plain(value: Any) -> Any:
+    """A value as strict JSON can hold it."""
+    if isinstance(value, torch.Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value if isinstance(value, float) and isfinite(value) else str(value)
 
 
 def _run_info(
-    session: Session, collected: Collected, options: AuditOptions, seconds: Mapping[str, float]
+    session: Session,
+    collected: Collected,
+    options: AuditOptions,
+    seconds: Mapping[str, float],
+    verification: Verification | Skipped,
 ) -> RunInfo:
     loss = session.execution.loss
     values = torch.tensor(collected.losses, dtype=torch.float64)
-    verify = {0: None, -1: "all"}.get(options.verify_gradients, str(options.verify_gradients))
     return RunInfo(
         mode=options.mode,
         device=str(session.placed.device),
@@ -104,9 +130,18 @@ def _run_info(
             labels=session.batches.labels_from,
             why=loss.why,
             value=metric(values, "the model was not differentiated"),
+            guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),
-        verify_gradients=verify,
+        verify_gradients=_asked(options.verify_gradients),
+        verify_second_order=_asked(options.verify_second_order),
+        inputs={name: _plain(value) for name, value in session.placed.loaded.values.items()},
+        verification=verification,
         versions={"python": platform.python_version(), "torch": torch.__version__},
         notes=session.notes,
         seconds=dict(seconds),
     )
+
+
+def _asked(count: int) -> str | None:
+    """A number of layers as the user wrote it."""
+    return {0: None, -1: "all"}.get(count, str(count))

@@ -30,6 +30,13 @@ class UsageError(BnauditError):
     usual_hint = "`bnaudit check --help` says what each option takes"
 
 
+class ConfigError(BnauditError):
+    """A configuration file that cannot be read, or says something that has no meaning."""
+
+    exit_code = 2
+    usual_hint = "`bnaudit config --no-config` lists every key with its default"
+
+
 class InputError(BnauditError):
     """A model file that cannot be read, or holds something that no loader takes."""
 

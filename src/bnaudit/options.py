@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
@@ -11,7 +14,10 @@ from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bnaudit.records.snapshot import Snapshot
 
 MODES = ("batch", "running")
 DTYPES = ("float32", "float64", "bfloat16")
@@ -22,9 +28,15 @@ class AuditOptions:
     """How to audit a model.
 
     Attributes:
+        trust: whether code that a torch.export file brings along may run while it is loaded.
+        weights: a file with the weights of a factory's network.
+        kwargs: what a factory (`package.module:factory`) is called with.
+        strict: whether weights have to name every parameter of the network, and nothing else.
+        inputs: values of the model's arguments that are no data, by name.
         data: files (paths), tensors or arrays (one, a tuple in input order, or a mapping by input
             name), or an iterable of batches such as a DataLoader, whose items are (inputs..., labels),
-            inputs, or mappings; None draws a synthetic batch.
+            inputs, or mappings; None takes the batch that the file
+            brings along, or draws a synthetic one.
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
             the key "labels" if there is one.
         loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
@@ -36,8 +48,13 @@ class AuditOptions:
         dtype: precision of the run; None keeps the model's own (float16 runs as float32).
         seed: of synthetic data, label-free targets and any randomness inside the model.
         mode: "batch" normalises with batch statistics as in training, "running" as in inference.
+        verify: whether to compare a converted model with a runtime that reads its file directly.
         verify_gradients: how many layers, spread over the depth, to check by finite differences;
             -1 means all.
+        verify_second_order: how many layers, spread over the depth, to check the second-order sweep
+            against double backward at, in float64; -1 means all.
+        memory: bytes that the second-order sweep's tangents may take; None for a share of what is free.
+            A string such as "500MB" or "2GB" is taken too.
         metrics: names of `bnaudit.metrics.METRICS`; first_order is always measured.
         layers: shell-style pattern of layer names to report; others are run, but not measured.
         twins: label of a layer for which twins are measured besides those of all layers.
@@ -45,8 +62,14 @@ class AuditOptions:
         fail_on: severity from which findings fail the audit; None never.
         allow_no_bn: a model without BatchNorm passes.
         policy: which rules judge, how strictly, and where they are silent.
+        baseline: path of an earlier report, or one that was read; its findings do not fail this audit.
     """
 
+    trust: bool = False
+    weights: str | Path | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = True
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
     labels: Any = None
     loss: str | Callable[..., Any] = "auto"
@@ -57,7 +80,10 @@ class AuditOptions:
     dtype: str | None = None
     seed: int = 0
     mode: str = "batch"
+    verify: bool = False
     verify_gradients: int = 0
+    verify_second_order: int = 0
+    memory: int | None = None
     metrics: tuple[str, ...] = DEFAULT
     layers: str | None = None
     twins: str | None = None
@@ -65,6 +91,7 @@ class AuditOptions:
     fail_on: Severity | None = Severity.ERROR
     allow_no_bn: bool = False
     policy: Policy = DEFAULT_POLICY
+    baseline: str | Path | Snapshot | None = None
 
     def __post_init__(self) -> None:
         for name, coerce in _COERCE.items():
@@ -82,8 +109,9 @@ class AuditOptions:
                 raise UsageError(f"{name} is {value}, but has to be at least 1")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed is {self.seed}, but has to be between 0 and 2**32 - 1")
-        if self.verify_gradients < -1:
-            raise UsageError("verify_gradients is a number of layers, or -1 for all")
+        for name in ("verify_gradients", "verify_second_order"):
+            if getattr(self, name) < -1:
+                raise UsageError(f"{name} is a number of layers, or -1 for all")
 
 
 def _severity(value: Any) -> Severity | None:
@@ -102,14 +130,34 @@ def _metric_names(value: Any) -> tuple[str, ...]:
     return tuple(METRICS) if names == ("all",) else names
 
 
-def _layer_count(value: Any) -> int:
+def _layer_count(name: str, value: Any) -> int:
     if value == "all":
         return -1
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(
-            f"verify_gradients is {value!r}, but has to be a number of layers or 'all'"
-        )
+        raise UsageError(f"{name} is {value!r}, but has to be a number of layers or 'all'")
     return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError("kwargs and inputs have to be mappings from names to values")
+    return value
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+
+def _bytes(value: Any) -> int | None:
+    """500MB, 2GB or 1.5GiB as bytes."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", str(value), re.IGNORECASE)
+    unit = match[2].upper() if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or unit not in _UNITS or float(match[1]) * _UNITS[unit] < 1:
+        raise UsageError(f"memory is {value!r}, but has to be a size", hint="such as 500MB or 2GB")
+    return int(float(match[1]) * _UNITS[unit])
 
 
 def _dtype_name(value: Any) -> str | None:
@@ -120,9 +168,13 @@ def _dtype_name(value: Any) -> str | None:
 _COERCE: dict[str, Callable[[Any], Any]] = {
     "fail_on": _severity,
     "metrics": _metric_names,
-    "verify_gradients": _layer_count,
+    "verify_gradients": partial(_layer_count, "verify_gradients"),
+    "verify_second_order": partial(_layer_count, "verify_second_order"),
+    "memory": _bytes,
     "dtype": _dtype_name,
     "device": str,
+    "kwargs": _mapping,
+    "inputs": _mapping,
 }
 
 

@@ -7,14 +7,18 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.assembly import full_report, model_info
-from bnaudit.errors import RunError, UsageError
+from bnaudit.compare.baseline import audit_against
+from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.judge import judge
-from bnaudit.load import load
+from bnaudit.load import Loading, load
+from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
@@ -24,14 +28,13 @@ from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import nn
 
-    from bnaudit.errors import BnauditError
     from bnaudit.load.model import LoadedModel
     from bnaudit.measure.collect import Collected
     from bnaudit.progress import Progress
+    from bnaudit.records.inspection import Inspection
 
 
 @dataclass(slots=True)
@@ -51,11 +54,12 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     """Audits the BatchNorm layers of a model.
 
     Args:
-        model: path of an ONNX or TorchScript file, or a live `torch.nn.Module`, which comes back
-            unchanged.
-        **options: the fields of `bnaudit.AuditOptions`: data, labels, loss, batches, batch_size,
-            input_shapes, device, dtype, seed, mode, verify_gradients, metrics, layers, twins,
-            channels, fail_on, allow_no_bn.
+        model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
+            `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
+        **options: the fields of `bnaudit.AuditOptions`: trust, weights, kwargs, strict, inputs, data,
+            labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
+            verify_gradients, verify_second_order, memory, metrics, layers, twins, channels,
+            fail_on, allow_no_bn, policy, baseline.
 
     Returns:
         The report; `to_table()` and `to_json()` render it.
@@ -73,9 +77,15 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     settings = AuditOptions(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
-        loaded = load(model)
-        label = type(model).__name__ if loaded.format == "module" else str(model)
+        loaded = load(model, loading(settings))
+        label = str(model) if isinstance(model, (str, Path)) else type(model).__name__
         return audit_loaded(loaded, label, settings, Silent())
+
+
+def loading(options: AuditOptions) -> Loading:
+    """What the options say of how to load a model."""
+    weights = None if options.weights is None else Path(options.weights)
+    return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
 
 
 def audit_loaded(
@@ -93,8 +103,9 @@ def audit_loaded(
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run or measured.
     """
+    stored, loaded = read_stored(loaded, label)
     if not loaded.batchnorms and loaded.format != "module":
-        return _judged(_empty_report(loaded, label, options), options)
+        return _judged(_empty_report(loaded, label, options), stored, options)
     clock = _Clock()
     placed = place_model(loaded, options)
     with _own_autograd(placed.device.type), untouched(placed.module):
@@ -102,9 +113,34 @@ def audit_loaded(
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
-            return _judged(_nothing_executed(loaded, label, options, collected), options)
+            report = _nothing_executed(loaded, label, options, collected)
+            return _judged(report, stored, options)
         measured = measure_all(session, collected, options, progress, clock.stage)
-    return _judged(full_report(session, measured, label, options, clock.seconds), options)
+        with clock.stage("conversion"):
+            verification = verify_conversion(session, options, progress)
+    report = full_report(session, measured, label, options, clock.seconds, verification)
+    return _judged(report, stored, options)
+
+
+def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, LoadedModel]:
+    """What the model stores, for the rules that need no run; where it cannot be read, a note says so.
+
+    An audit does not fail for want of it: whatever the reader cannot take, the loader did.
+
+    Args:
+        loaded: the model.
+        label: its path, of a file.
+    """
+    try:
+        if loaded.format == "module":
+            return inspect_module(loaded), loaded
+        return inspect_file(Path(label)), loaded
+    except Exception as error:  # also a bug of the reader, which must not hide: see the note
+        reason = (
+            error.message if isinstance(error, BnauditError) else f"{type(error).__name__}: {error}"
+        )
+        note = f"the stored parameters were not judged: {reason}"
+        return None, replace(loaded, notes=(*loaded.notes, note))
 
 
 @contextmanager
@@ -130,9 +166,14 @@ def _nothing_executed(
 def failed_report(
     loaded: LoadedModel, label: str, error: BnauditError, options: AuditOptions
 ) -> Report:
-    """The document of an audit that stopped after the model was loaded."""
+    """The document of an audit that stopped after the model was loaded.
+
+    What the file stores is judged all the same: a NaN in gamma is often why the model cannot be run.
+    """
     failure = Failure(error.message, error.hint, error.exit_code)
-    return replace(_empty_report(loaded, label, options), failure=failure)
+    stored, loaded = read_stored(loaded, label)
+    report = replace(_empty_report(loaded, label, options), failure=failure)
+    return _with_verdicts(replace(report, inspection=stored), options)
 
 
 def _empty_report(
@@ -148,7 +189,13 @@ def _empty_report(
     )
 
 
-def _judged(report: Report, options: AuditOptions) -> Report:
+def _judged(report: Report, stored: Inspection | None, options: AuditOptions) -> Report:
+    judged = _with_verdicts(replace(report, inspection=stored), options)
+    judged = _with_unmatched(judged, options)
+    return judged if options.baseline is None else audit_against(judged, options.baseline)
+
+
+def _with_verdicts(report: Report, options: AuditOptions) -> Report:
     verdicts = judge(report, options.policy)
     return replace(
         report,
@@ -156,3 +203,12 @@ def _judged(report: Report, options: AuditOptions) -> Report:
         suppressed=verdicts.suppressed,
         rules_not_run=verdicts.not_run,
     )
+
+
+def _with_unmatched(report: Report, options: AuditOptions) -> Report:
+    """Patterns of the policy that fit no layer are told beside the other notes of the run."""
+    if report.run is None:
+        return report
+    labels = [*report.model.defined, *(layer.label for layer in report.layers)]
+    notes = (*report.run.notes, *options.policy.unmatched(labels))
+    return replace(report, run=replace(report.run, notes=notes))

@@ -20,14 +20,27 @@ LAYERS: dict[str, set[str]] = {
     "judge": {"records"},
     "render": {"records", "judge"},
     "load": {"tap"},
+    "inspection": {"load", "records", "tap"},
     "tap": {"records"},
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
-    "cli": {"load", "records", "render", "judge", "initialisation"},
+    "compare": {"records"},
+    "config": {"judge", "records", "render"},
+    "cli": {
+        "compare",
+        "config",
+        "inspection",
+        "load",
+        "records",
+        "render",
+        "judge",
+        "initialisation",
+    },
 }
 """`Report.to_json` asks a renderer when it is called; `load.batchnorms` asks `tap.scripted` what a
-scripted BatchNorm looks like; `data.row_check` runs the model as `measure` does."""
+scripted BatchNorm looks like; `config` takes the names of formats from `render`; `data.row_check`
+runs the model as `measure` does."""
 
 
 def loaded_by(code: str) -> set[str]:
@@ -43,6 +56,8 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+FIXTURES = SRC.parents[1] / "fixtures" / "digits_resnet"
+FOLDED, MODEL = str(FIXTURES / "folded.onnx"), str(FIXTURES / "dynamo.onnx")
 RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
 
 
@@ -55,13 +70,23 @@ RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
         (RUN.format(args=["--version"], code=0), set()),
         (RUN.format(args=["check", "--help"], code=0), set()),
         (RUN.format(args=["schema"], code=0), set()),
+        (RUN.format(args=["rules"], code=0), set()),
+        (RUN.format(args=["rules", "--json"], code=0), set()),
+        (RUN.format(args=["rules", "--format", "markdown"], code=0), set()),
+        (RUN.format(args=["explain", "BN009", "no-batchnorm"], code=0), set()),
         (RUN.format(args=["check", "nosuch.onnx"], code=2), set()),
+        (RUN.format(args=["schema", "config"], code=0), set()),
+        (RUN.format(args=["config", "--no-config"], code=0), {"yaml"}),
+        (RUN.format(args=["diff", "nosuch.json", "nosuch.json"], code=2), set()),
         (RUN.format(args=["check", "--bogus"], code=2), set()),
         ("import bnaudit.judge, bnaudit.records.report, bnaudit.records.layer", set()),
         ("import bnaudit.render.formats, bnaudit.render.table, bnaudit.render.json_v1", set()),
         ("from bnaudit import AuditOptions, BnauditError, Report", set()),
         ("import bnaudit.load.sniff, bnaudit.load", set()),
         (RUN.format(args=["check", "pyproject.toml"], code=2), set()),
+        (RUN.format(args=["inspect", "--help"], code=0), set()),
+        (RUN.format(args=["inspect", FOLDED], code=3), {"rich"}),
+        (RUN.format(args=["inspect", MODEL, "--format", "json"], code=0), set()),
     ],
 )
 def test_frameworks_are_not_imported_before_they_are_needed(code: str, allowed: set[str]) -> None:

@@ -115,12 +115,15 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], start: Path, tmp_path: Pa
     cases: list[tuple[tuple[object, ...], str]] = [
         ((start, mlp / "state_dict.pt"), "different architectures"),
         ((start, tmp_path / "none.pt"), "no such file"),
-        ((whole, start), "Python objects"),
+        ((whole, start), "different architectures"),
         ((empty, start), "empty"),
         ((start, DIGITS / "folded.onnx"), "folded"),
         ((start, DIGITS / "model.onnx", "--data", tmp_path / "none.npz"), "none.npz"),
         ((start, DIGITS / "model.onnx", "--data", mlp / "batch.npz"), "x"),
-        ((start, DIGITS / "state_dict.pt", "-o", tmp_path / "r.xml"), "suffix"),
+        (
+            (start, DIGITS / "state_dict.pt", "-o", tmp_path / "r.xml"),
+            "init writes .json and .txt only",
+        ),
         ((start,), "TRAINED"),
     ]
     for args, expected in cases:

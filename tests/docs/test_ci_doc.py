@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -91,6 +95,58 @@ def test_the_action_is_an_action() -> None:
     assert used == set(document["inputs"])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "code", "told"),
+    [
+        ({"MODEL": "my nets/a, b.onnx"}, 0, "bnaudit: PASS"),
+        (
+            {"MODEL": "my nets/a, b.onnx", "ARGS": "--select BN0\\n--layers 'no such'"},
+            2,
+            "'no such'",
+        ),
+        ({"MODEL": "my nets/none.onnx"}, 2, "title=bnaudit failed::"),
+        ({"MODEL": "-x.onnx", "ARGS": "--allow-no-bn"}, 0, "bnaudit: PASS"),
+        ({"MODEL": "-x.onnx"}, 3, "title=BN001 no-batchnorm::"),
+    ],
+)
+def test_the_script_of_the_action(
+    tmp_path: Path, inputs: dict[str, str], code: int, told: str
+) -> None:
+    """As a runner executes it, with paths that no shell may take apart."""
+    steps = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+    (script,) = [step["run"] for step in steps if step.get("id") == "audit"]
+    programs = tmp_path / "run ner" / "bnaudit" / "bin"
+    programs.mkdir(parents=True)
+    (tmp_path / "my nets").mkdir()
+    shutil.copy(ROOT / "fixtures/digits_resnet/dynamo.onnx", tmp_path / "my nets" / "a, b.onnx")
+    shutil.copy(ROOT / "fixtures/digits_resnet/folded.onnx", tmp_path / "-x.onnx")
+    for name, line in (("bnaudit", f'"{sys.executable}" -m bnaudit'), ("python", sys.executable)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+    given = {"COMMAND": "inspect", "ARGS": "", "SARIF": "my nets/r", "JSON": "r.json", **inputs}
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            **{name: text.replace("\\n", "\n") for name, text in given.items()},
+            "PYTHONPATH": str(ROOT / "src"),
+            "RUNNER_TEMP": str(tmp_path / "run ner"),
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout
+    assert (tmp_path / "output").read_text() == f"exit-code={code}\n"
+    assert (tmp_path / "summary").read_text(encoding="utf-8").startswith("### bnaudit: ")
+    assert (tmp_path / "my nets" / "r").is_file() is (code != 2)
+
+
 def test_hooks_run_commands_that_exist() -> None:
     hooks = loaded((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     for hook in hooks:
@@ -98,5 +154,9 @@ def test_hooks_run_commands_that_exist() -> None:
         assert hook["entry"].split()[1] in COMMANDS
         assert re.compile(hook["files"]).search("a/model.onnx")
         assert not re.compile(hook["files"]).search("onnx.py")
+    inspected = re.compile(next(h["files"] for h in hooks if h["id"] == "bnaudit-inspect"))
+    taken = ["a.pth", "a/b.ckpt", "a.safetensors", "pytorch_model.bin", "x/model-00001-of-2.bin"]
+    assert all(inspected.search(name) for name in taken)
+    assert not inspected.search("firmware.bin")
     shown = [h["id"] for b in blocks("yaml pre-commit") for h in loaded(b)["repos"][0]["hooks"]]
     assert set(shown) <= {hook["id"] for hook in hooks}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## An inspection")[0]
 SCHEMA = json.loads(
     (ROOT / "src" / "bnaudit" / "render" / "schema" / "report_v1.json").read_text(encoding="utf-8")
 )
@@ -194,11 +194,8 @@ IN_PYTHON: dict[str, Callable[[Report], list[Any]]] = {
         (a["statistics"]["dead_gradient"], a["statistics"]["leak"]["max"]["median"])
         for a in r["layers"]
     ],
-    "sampling_error": lambda r: [
-        a["name"]
-        for a in r["layers"]
-        if a["statistics"]["mean_drift"]["max"]
-        > 5 * a["statistics"]["mean_drift"]["sampling_error"]
+    "variance_drift.lower": lambda r: [
+        a["name"] for a in r["layers"] if a["statistics"]["variance_drift"]["lower"] > 1
     ],
     "feeder:": lambda r: [
         a["weight_space"]["feeder"]

@@ -1,4 +1,4 @@
-"""The same trained net as ONNX, scripted, traced and live module: every per-layer number equal."""
+"""The same trained net in every format and as live module: every per-layer number equal."""
 
 from __future__ import annotations
 
@@ -15,21 +15,43 @@ from fixtures.nets import load_net
 import bnaudit
 from bnaudit.metrics import METRICS
 from bnaudit.records.values import Skipped
+from tests.load.files import export
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NETS = ["digits_resnet", "tabular_mlp"]
-FILES = ["model.onnx", "dynamo.onnx", "static.onnx", "scripted.pt", "traced.pt"]
+EXPORTED = ["exported.pt2", "decomposed.pt2", "training.pt2"]
+FILES = ["model.onnx", "dynamo.onnx", "static.onnx", "scripted.pt", "traced.pt", *EXPORTED]
 MODES = ["batch", "running"]
+BUILT: dict[str, Path] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Files of torch.export hold paths of the machine and its id: they are made, not shipped."""
+    for net in NETS:
+        folder = BUILT[net] = tmp_path_factory.mktemp(net)
+        with np.load(FIXTURES / net / "batch.npz") as batch:
+            x = torch.from_numpy(batch["x"][:2])
+        module = load_net(net, FIXTURES / net / "state_dict.pt")
+        free: dict[str, Any] = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+        export(module, folder / EXPORTED[0], x, **free)
+        export(module, folder / EXPORTED[1], x, decompose=True, **free)
+        export(module.train(), folder / EXPORTED[2], x, decompose=True, **free)
+
+
+def model(net: str, file: str) -> torch.nn.Module | Path:
+    if file == "live":
+        return load_net(net, FIXTURES / net / "state_dict.pt")
+    return (BUILT[net] if file in EXPORTED else FIXTURES / net) / file
 
 
 @cache
 def layers(net: str, file: str, mode: str) -> dict[str, dict[str, Any]]:
     """Layer name -> its part of the JSON, in float64 with per-channel arrays."""
-    folder = FIXTURES / net
-    model = load_net(net, folder / "state_dict.pt") if file == "live" else folder / file
     report = bnaudit.audit(
-        model,
-        data=str(folder / "batch.npz"),
+        model(net, file),
+        trust=True,
+        data=str(FIXTURES / net / "batch.npz"),
         dtype="float64",
         mode=mode,
         channels=True,
@@ -73,9 +95,9 @@ def test_every_number_is_equal_in_every_format(net: str, file: str, mode: str) -
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_residuals_are_rounding(net: str, file: str, dtype: str, limit: float) -> None:
-    folder = FIXTURES / net
-    model = load_net(net, folder / "state_dict.pt") if file == "live" else folder / file
-    report = bnaudit.audit(model, data=str(folder / "batch.npz"), dtype=dtype)
+    report = bnaudit.audit(
+        model(net, file), trust=True, data=str(FIXTURES / net / "batch.npz"), dtype=dtype
+    )
     assert len(report.layers) == {"digits_resnet": 10, "tabular_mlp": 3}[net]
     for layer in json.loads(report.to_json())["layers"]:
         assert 0 <= layer["first_order"]["residual"] <= limit
@@ -100,10 +122,12 @@ def test_prediction_against_finite_differences(net: str, mode: str) -> None:
 @cache
 def twins(file: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The numbers of every twin, and of every parameter under it, in float64."""
-    folder = FIXTURES / "digits_resnet"
-    model = load_net("digits_resnet", folder / "state_dict.pt") if file == "live" else folder / file
     report = bnaudit.audit(
-        model, data=str(folder / "batch.npz"), dtype="float64", metrics=("twins",)
+        model("digits_resnet", file),
+        trust=True,
+        data=str(FIXTURES / "digits_resnet" / "batch.npz"),
+        dtype="float64",
+        metrics=("twins",),
     )
     assert not isinstance(report.twins, Skipped)
     totals: dict[str, Any] = {"parameters": report.model.parameters}

@@ -6,7 +6,7 @@ import io
 import warnings
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def script(net: nn.Module, path: Path) -> Path:
     return path
 
 
-def trace(net: nn.Module, x: torch.Tensor, path: Path) -> Path:
+def trace(net: nn.Module, x: Any, path: Path) -> Path:
     """Traces and saves, likewise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -49,3 +49,18 @@ def zip_of(**entries: bytes) -> bytes:
         for name, content in entries.items():
             archive.writestr(name.replace("__", "/"), content)
     return buffer.getvalue()
+
+
+def export(
+    net: nn.Module,
+    path: Path,
+    *args: Any,
+    decompose: bool = False,
+    **options: Any,
+) -> Path:
+    """Exports a module with torch.export and saves the program."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(net, args, **options)
+        torch.export.save(program.run_decompositions() if decompose else program, str(path))
+    return path

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,15 @@ KINDS = {
     "state_dict.pt": ((MLP / "state_dict.pt").read_bytes(), FileKind.CHECKPOINT),
     "legacy": (legacy_checkpoint(), FileKind.CHECKPOINT),
     "exported": (exported(), FileKind.EXPORTED),
+    "old export": (
+        zip_of(**{"serialized_exported_program.json": b"{}", "version": b"8.0"}),
+        FileKind.EXPORTED,
+    ),
+    "compiled": (
+        zip_of(m__data__aotinductor__model__a=b"", m__archive_format=b"pt2"),
+        FileKind.COMPILED,
+    ),
+    "mobile": (b"0\0\0\0PTMF" + bytes(64), FileKind.TORCHSCRIPT),
     "safetensors": (safetensors(), FileKind.SAFETENSORS),
     # Its length begins like " <", as a page does.
     "safetensors <": (safetensors(0x3C20 - len(safetensors()) + 12), FileKind.SAFETENSORS),
@@ -91,6 +101,11 @@ def refused(path: Path) -> InputError:
         ((MLP / "scripted.pt").read_bytes()[:-200], "a damaged or cut-off zip file"),
         (zip_of(a__b=b"1"), "a zip file, but not one that PyTorch wrote"),
         (zip_of(), "a zip file, but not one that PyTorch wrote"),
+        (exported()[:-300], "a damaged or cut-off zip file"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
+        (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+        (bytes(4) + b"TFL3", "a TensorFlow Lite file"),
+        (bytes(4) + b"ET12", "an ExecuTorch file"),
         ((MLP / "batch.npz").read_bytes(), "numpy arrays (.npz), not a model"),
     ],
 )
@@ -102,6 +117,19 @@ def test_other_files_are_refused_with_what_they_are(
     assert fact in refused(path).message
 
 
+def test_what_is_no_model_leads_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    assert "torch.save did not write" in (refused(path).hint or "")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    external = tmp_path / "net.onnx.data"
+    external.write_bytes(bytes(64))
+    assert (refused(external).hint or "").endswith(f"point bnaudit at {tmp_path / 'net.onnx'}")
+    other = tmp_path / "other.data"
+    other.write_bytes(bytes(64))
+    assert "safetensors" in (refused(other).hint or "")
+
+
 def test_places_without_a_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     assert "is a folder" in refused(tmp_path).message
@@ -111,24 +139,41 @@ def test_places_without_a_file(tmp_path: Path) -> None:
     assert nowhere.hint == f"there is no folder {tmp_path / 'nowhere'} either"
 
 
+@pytest.mark.parametrize("address", ["https://example.com/m.onnx", "s3://models/m.onnx"])
+def test_an_address_is_no_file(tmp_path: Path, address: str) -> None:
+    assert "download it first" in str(refused(type(tmp_path)(address)).hint)
+
+
+def test_no_folder_is_named_that_nobody_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("zzz", "sub/zzz", "./zzz"):
+        assert str(tmp_path) not in str(refused(type(tmp_path)(name)).hint)
+
+
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     """`bnaudit check <(cat model.onnx)`: model files are read out of order."""
     reader, writer = os.pipe()
     os.write(writer, (MLP / "model.onnx").read_bytes()[:4096])
     os.close(writer)
     try:
-        with pytest.raises(InputError, match="not a regular file"):
+        with pytest.raises(InputError, match="not a regular file") as caught:
             sniff(type(tmp_path)(f"/dev/fd/{reader}"))
+        assert caught.value.hint
     finally:
         os.close(reader)
 
 
 @pytest.mark.parametrize("name", ["state_dict.pt"])
 def test_kinds_that_cannot_be_run_say_what_to_do(name: str) -> None:
-    with pytest.raises(InputError, match="is a PyTorch checkpoint file") as caught:
+    with pytest.raises(
+        InputError, match="is a PyTorch checkpoint file: it holds weights"
+    ) as caught:
         load(MLP / name)
-    assert caught.value.hint is not None
-    assert "export the model" in caught.value.hint
+    hint = str(caught.value.hint)
+    assert f"bnaudit check package.module:factory --weights {MLP / name}" in hint
+    assert f"`bnaudit inspect {MLP / name}`" in hint
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import bnaudit
 from bnaudit.errors import BnauditError, RunError
+from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Skipped, Spread
 from bnaudit.tap.call import BatchNormCall, normalise, plain
@@ -177,6 +178,16 @@ def test_only_instance_norm_is_no_batchnorm() -> None:
     assert "InstanceNorm" in report.findings[0].message
 
 
+@pytest.mark.parametrize("mode", ["batch", "running"])
+def test_parameters_of_fewer_channels_are_refused(mode: str) -> None:
+    """native_batch_norm, which carries a call out, would read past their end."""
+    net = nn.BatchNorm2d(4).eval()
+    with tapped(Namer(net, {}), plain(mode)) as tap, torch.no_grad():
+        tap.start()
+        with pytest.raises(RunError, match="has 8 channels, its parameters have 4"):
+            net(torch.ones(2, 8, 3, 3))
+
+
 def test_running_output_equals_the_eval_forward() -> None:
     net = nets.make(nets.PreActivation)
     x = nets.inputs_for(nets.PreActivation)
@@ -339,7 +350,7 @@ def test_m_of_one_and_two() -> None:
     one = bnaudit.audit(net, data=torch.randn(1, 6))
     assert isinstance(one.layers[0].first_order, Skipped)
     assert isinstance(one.layers[0].sigma, Skipped)
-    assert [f.rule for f in one.findings] == ["BN102"]
+    assert [f.rule for f in one.findings if f.severity > Severity.INFO] == ["BN102"]
     assert one.exit_code == 4
     two = bnaudit.audit(net, data=torch.randn(2, 6))
     assert isinstance(two.layers[0].first_order, Skipped)
@@ -357,6 +368,16 @@ def test_zero_gamma_gives_zero_and_no_division() -> None:
     assert order.measured.median == 0
     assert isinstance(order.projection, Skipped)
     assert "gamma is zero" in order.projection.reason
+
+
+@pytest.mark.parametrize("gamma", [1e-33, 1e-37, 1e-39, 1e-41, 1e-44])
+def test_a_gamma_that_weight_decay_made_subnormal_is_no_integrity_failure(gamma: float) -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    with torch.no_grad():
+        net.get_submodule("1").get_parameter("weight")[3] = gamma
+    report = bnaudit.audit(net, data=torch.randn(64, 6))
+    assert report.layers[0].measured
+    assert "BN101" not in [f.rule for f in report.findings]
 
 
 class Container(nn.Module):
@@ -489,3 +510,65 @@ def test_reentrant_checkpointing_leaves_the_optional_metrics_out() -> None:
     assert report.layers[0].measured
     assert isinstance(report.twins, Skipped)
     assert isinstance(report.layers[0].second_order, Skipped)
+
+
+class _Legit(nn.Module):
+    """Calls BatchNorm by the names that decomposed programs use."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(6)
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        bn, ops = self.bn, torch.ops.aten
+        tensors = (x, bn.weight, bn.bias, bn.running_mean, bn.running_var)
+        z: Tensor = {
+            "legit": lambda: ops._native_batch_norm_legit(*tensors, True, 0.1, bn.eps),
+            "no_stats": lambda: ops._native_batch_norm_legit.no_stats(
+                *tensors[:3], True, 0.1, bn.eps
+            ),
+            "no_training": lambda: ops._native_batch_norm_legit_no_training(*tensors, 0.1, bn.eps),
+            "functional": lambda: ops._native_batch_norm_legit_functional(
+                *tensors, True, 0.1, bn.eps
+            ),
+            "update": lambda: ops._batch_norm_with_update(*tensors, 0.1, bn.eps),
+            "update_functional": lambda: ops._batch_norm_with_update_functional(
+                *tensors, 0.1, bn.eps
+            ),
+            "no_update": lambda: ops._batch_norm_no_update(*tensors, 0.1, bn.eps),
+        }[self.operator]()[0]
+        return torch.tanh(z)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    ["legit", "no_stats", "no_training", "functional", "update", "update_functional", "no_update"],
+)
+@pytest.mark.parametrize("mode", ["batch", "running"])
+def test_every_other_name_of_batchnorm_is_caught(operator: str, mode: str) -> None:
+    """In a traced graph, as `run_decompositions` leaves it; only there are they looked for."""
+    net = _Legit(operator)
+    generator = torch.Generator().manual_seed(0)
+    for tensor in (*net.bn.parameters(), net.bn.running_mean, net.bn.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.5, 2.0, generator=generator)
+    x = torch.randn(32, 6, generator=generator)
+    graph = torch.fx.symbolic_trace(net)
+    before = state(graph)
+    report = bnaudit.audit(graph, data=x, mode=mode)
+    plain_net = nn.Sequential(net.bn, nn.Tanh())
+    wanted = bnaudit.audit(plain_net, data=x, mode=mode if operator != "no_stats" else "batch")
+    assert labels(report) == ["bn"]
+    assert report.layers[0].first_order.measured == wanted.layers[0].first_order.measured  # type: ignore[union-attr]
+    assert same(before, state(graph))
+
+
+def test_the_other_names_are_left_alone_where_no_graph_calls_them() -> None:
+    name = "aten::_native_batch_norm_legit_no_training"
+    before = torch._C._dispatch_dump(name)
+    graph = torch.fx.symbolic_trace(_Legit("no_training"))
+    for net, overridden in ((nn.Sequential(nn.BatchNorm1d(6)), False), (graph, True)):
+        with tapped(Namer(net, {}), plain("batch")):
+            assert (torch._C._dispatch_dump(name) != before) is overridden
+        assert torch._C._dispatch_dump(name) == before

@@ -213,3 +213,15 @@ def test_a_model_that_cannot_be_differentiated_twice_keeps_its_first_order() -> 
     assert isinstance(order, Skipped)
     assert "only once" in order.reason
     assert report.layers[0].measured
+
+
+def test_curvature_beyond_float32_is_skipped_not_called_wrong() -> None:
+    torch.manual_seed(0)
+    net = nets.randomise(Head(3), 0)
+    x = torch.randn(64, 3)
+    options = {"data": x, "metrics": ("second_order",), "batches": 2}
+    (usual,) = bnaudit.audit(net, loss=lambda out, _: out.square().mean(), **options).layers
+    (tiny,) = bnaudit.audit(net, loss=lambda out, _: 1e-20 * out.square().mean(), **options).layers
+    assert isinstance(usual.second_order, SecondOrder)
+    assert isinstance(tiny.second_order, Skipped)
+    assert "float64" in tiny.second_order.reason

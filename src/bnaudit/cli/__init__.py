@@ -11,13 +11,19 @@ from typing import Any
 import click
 
 from bnaudit._version import __version__
+from bnaudit.cli.streams import say_error
 from bnaudit.errors import BnauditError
 
 # Name -> (module, one line for --help). A command is imported when it is called, so that --help
 # waits neither for torch nor for the other commands.
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
+    "inspect": ("bnaudit.cli.inspect", "Read what a file stores, without running it."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
+    "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
+    "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
+    "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
+    "explain": ("bnaudit.cli.explain", "Explain rules: why, how to fix it, thresholds."),
     "schema": ("bnaudit.cli.schema", "Print the JSON Schema of a report."),
 }
 
@@ -79,7 +85,7 @@ def run(args: list[str]) -> int:
     try:
         outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
     except BnauditError as error:
-        _say(error.message, error.hint)
+        say_error(error.message, error.hint)
         _trace(args)
         return error.exit_code
     except click.ClickException as error:
@@ -88,7 +94,7 @@ def run(args: list[str]) -> int:
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
     except Exception as error:  # the outermost boundary: whatever is left is a bug
-        _say(
+        say_error(
             f"bug in bnaudit: {type(error).__name__}: {error}",
             "please report it with the output of the same command under -vv",
         )
@@ -102,22 +108,8 @@ def _usage(error: click.ClickException) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     ctx = getattr(error, "ctx", None)
-    _say(error.format_message(), f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
+    say_error(error.format_message(), f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
     return 2
-
-
-def _say(message: str, hint: str | None) -> None:
-    click.echo(f"error: {_line(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {_line(hint)}", err=True)
-
-
-def _line(text: str) -> str:
-    """One line; names from files and shells reach a terminal without their control characters."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in " ".join(text.split())
-    )
 
 
 def _trace(args: list[str]) -> None:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnaudit.cli import common
+from bnaudit.cli.configured import configuration, configured, settled, tell_notes
+from bnaudit.cli.model_options import model_options, model_settings
 from bnaudit.cli.params import LAYER_COUNT, METRIC_NAMES, Output
+from bnaudit.cli.several import each
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
 from bnaudit.records.finding import Severity
 from bnaudit.render.formats import FORMATS
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnaudit.records.snapshot import Snapshot
+
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
-_FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
+FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
 
 @click.command("check", short_help="Audit a model.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@model_options
 @click.option(
     "--data",
     "-d",
     multiple=True,
     metavar="PATH",
     help="Sample batch: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
-    "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: a synthetic batch.",
+    "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the batch "
+    "inside a .pt2 file, else a synthetic one.",
 )
 @click.option(
     "--labels",
@@ -76,6 +85,19 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     "four forward passes a layer, no BatchNorm backward.",
 )
 @click.option(
+    "--verify-second-order",
+    type=LAYER_COUNT,
+    default=0,
+    help="Compute the second order of N layers (or all) in float64 twice, by the sweep and by double "
+    "backward, and compare.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What the second-order sweep may hold in tangents, such as 500MB or 2GB; less takes longer. "
+    "[default: by what a training step takes, and what is free]",
+)
+@click.option(
     "--metrics",
     "-m",
     type=METRIC_NAMES,
@@ -101,9 +123,12 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
     help="What goes to stdout.",
 )
 @common.outputs
+@common.baseline
+@common.select
+@common.ignore
 @click.option(
     "--fail-on",
-    type=click.Choice([*_FAIL_ON, "never"]),
+    type=click.Choice([*FAIL_ON, "never"]),
     default="error",
     show_default=True,
     help="Exit with 1 for findings of this severity or worse.",
@@ -111,6 +136,7 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @click.option(
     "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a model without BatchNorm."
 )
+@configured()
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
@@ -119,33 +145,54 @@ _FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severi
 @click.option(
     "--verbose", "-v", count=True, help="-v: timings; -vv: library warnings and tracebacks."
 )
-def command(model: Path, **given: Any) -> int:
-    """Audit the BatchNorm layers of MODEL, an ONNX or TorchScript file (told apart by content).
+def command(models: tuple[str, ...], **given: Any) -> int:
+    """Audit the BatchNorm layers of a model; of several, the highest exit code counts.
+
+    MODEL is an ONNX, TorchScript or torch.export file (told apart by content), or
+    package.module:factory or file.py:factory, whose code is imported and run.
 
     \b
       bnaudit check model.onnx --data batch.npz
       bnaudit check model.pt --input-shape 8x3x224x224 --verify-gradients 5
+      bnaudit check model.pt2 --trust
+      bnaudit check package.nets:resnet --arg depth=18 --weights checkpoint.pt --data batch.npz
       bnaudit check model.onnx --data batch.npz --format json | jq .summary
     """  # noqa: D301  # \b is the character by which click keeps lines as they are
-    from bnaudit.cli.execute import Presentation, execute
+    from bnaudit.cli.execute import execute
+    from bnaudit.cli.present import Presentation
 
+    tell_notes(configuration(), quiet=given["quiet"])
+    given = settled(given)
     outputs: tuple[Output, ...] = given["outputs"]
     presentation = Presentation(
         stdout_format=given["stdout_format"],
         outputs=outputs,
         color=given["color"],
+        channels=given["channels"],
         progress=given["progress"] and not given["quiet"],
         verbose=given["verbose"],
     )
     with stdout_reserved():  # functions of the user's own may print
-        options = _options(given)
-    return execute(model, options, presentation)
+        options = audit_options(given)
+
+    def one(model: str, presentation: Presentation) -> int:
+        return execute(model, options, presentation)
+
+    return each(models, one, presentation, baseline=options.baseline is not None)
 
 
-def _options(given: dict[str, Any]) -> AuditOptions:
+def audit_options(given: dict[str, Any]) -> AuditOptions:
+    """What the options of the command line say of an audit.
+
+    Raises:
+        BnauditError: a function of the user's own or the baseline cannot be read.
+    """
     from bnaudit.cli.user_code import user_data, user_object
+    from bnaudit.config.policy import policy_of
 
+    select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     return AuditOptions(
+        **model_settings(given),
         data=user_data(given["data"]),
         labels=given["labels"],
         loss=user_object(given["loss"]) or given["loss"],
@@ -157,10 +204,22 @@ def _options(given: dict[str, Any]) -> AuditOptions:
         seed=given["seed"],
         mode=given["mode"],
         verify_gradients=given["verify_gradients"],
+        verify_second_order=given["verify_second_order"],
+        memory=given["memory"],
         metrics=given["metrics"],
         layers=given["layers"],
         twins=given["twins"],
         channels=given["channels"],
-        fail_on=_FAIL_ON.get(given["fail_on"]),
+        fail_on=FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
+        policy=policy_of(configuration(), select, ignore),
+        baseline=_baseline(given["baseline"]),
     )
+
+
+def _baseline(path: Path | None) -> Snapshot | None:
+    if path is None:
+        return None
+    from bnaudit.compare.baseline import read_baseline
+
+    return read_baseline(path)

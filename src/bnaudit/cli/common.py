@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bnaudit.cli.params import INPUT_SHAPE, OUTPUT
+from bnaudit.cli.params import INPUT_SHAPE, OUTPUT, RULE_ENTRIES
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,10 +41,33 @@ outputs = click.option(
     help="Also write the report to a file, in the format that its suffix says (.txt, .json, .sarif, .xml "
     "for JUnit, .md), or FORMAT=FILE. Repeatable.",
 )
+baseline = click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="REPORT.json",
+    help="An earlier report (-o report.json): only findings that it lacks, or that are worse, fail.",
+)
+select = click.option(
+    "--select",
+    type=RULE_ENTRIES,
+    multiple=True,
+    help="Run only these rules: ids, names or beginnings of ids (BN1), by commas. Repeatable.",
+)
+ignore = click.option(
+    "--ignore",
+    type=RULE_ENTRIES,
+    multiple=True,
+    help="Suppress the findings of these rules: they are counted and shown, but fail nothing.",
+)
 progress = click.option(
     "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"
 )
 quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+
+
+def joined(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What repeated options with lists say together."""
+    return tuple(dict.fromkeys(entry for group in groups for entry in group))
 
 
 def shapes_by_name(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:

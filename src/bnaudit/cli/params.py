@@ -91,7 +91,25 @@ class _MetricsType(click.ParamType[tuple[str, ...]]):
         return names
 
 
+class _RulesType(click.ParamType[tuple[str, ...]]):
+    name = "RULES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """`BN101,few-values` -> entries, each of which names a rule there is."""
+        from bnaudit.config.rule_kinds import names_rule, nearest_rule
+        from bnaudit.judge.rules import RULES
+
+        entries = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        for entry in entries:
+            if not names_rule(entry, RULES):
+                self.fail(f"no rule {entry!r}{nearest_rule(entry, RULES)}", param, ctx)
+        return entries
+
+
 OUTPUT = _OutputType()
+RULE_ENTRIES = _RulesType()
 METRIC_NAMES = _MetricsType()
 INPUT_SHAPE = _InputShapeType()
 LAYER_COUNT = _LayerCountType()

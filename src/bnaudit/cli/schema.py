@@ -9,9 +9,17 @@ from bnaudit.render.schema import DOCUMENTS
 
 
 @click.command("schema")
-@click.argument("document", type=click.Choice(list(DOCUMENTS)), default="report")
+@click.argument("document", type=click.Choice([*DOCUMENTS, "config"]), default="report")
 def command(document: str) -> None:
-    """Print the JSON Schema of what `check --format json` (report) or `init --format json` writes."""
+    """Print the JSON Schema of what `check` (report), `inspect`, `diff`, `init` or `rules` write as JSON.
+
+    `config` prints that of bnaudit.yaml, for editors.
+    """
+    if document == "config":
+        from bnaudit.config.schema import config_schema
+
+        write_stdout(config_schema())
+        return
     from bnaudit.render.schema import schema_text
 
     write_stdout(schema_text(document))

@@ -104,3 +104,18 @@ def append_step_summary(render: Callable[[], str]) -> None:
                 file.write(data)
     except OSError as error:
         click.echo(f"note: the step summary cannot be written ({error.strerror})", err=True)
+
+
+def say_error(message: str, hint: str | None) -> None:
+    """Fact and remedy on stderr, a line each."""
+    click.echo(f"error: {_line(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {_line(hint)}", err=True)
+
+
+def _line(text: str) -> str:
+    """One line; names from files and shells reach a terminal without their control characters."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(text.split())
+    )

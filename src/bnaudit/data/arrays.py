@@ -12,6 +12,8 @@ from bnaudit.data.signature import wanted
 from bnaudit.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from bnaudit.load.model import LoadedModel
@@ -73,6 +75,24 @@ def _dense(tensor: Tensor, subject: str) -> Tensor:
     return tensor.detach().cpu()
 
 
+def _flat(data: Mapping[Any, Any], model: LoadedModel) -> Iterator[tuple[str, Any]]:
+    """Members of an input that takes several tensors, as `batch.image`, `xs.0`."""
+    for key, value in data.items():
+        yield from _members(str(key), value, grouped=str(key) in model.groups)
+
+
+def _members(name: str, value: Any, *, grouped: bool) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}", v) for key, v in value.items()]
+    elif grouped and isinstance(value, (tuple, list)) and any(map(is_array, value)):
+        parts = [(f"{name}.{i}", v) for i, v in enumerate(value)]
+    else:
+        yield name, value
+        return
+    for part, inner in parts:
+        yield from _members(part, inner, grouped=grouped)
+
+
 def by_name(data: Any, model: LoadedModel) -> dict[str, Tensor]:
     """A mapping by input name, or arrays in the model's input order, as tensors by name.
 
@@ -80,11 +100,11 @@ def by_name(data: Any, model: LoadedModel) -> dict[str, Tensor]:
         DataError: there are more or fewer arrays than inputs, or one is no array.
     """
     if isinstance(data, Mapping):
-        return {str(k): to_tensor(v, f"data: {k}") for k, v in data.items()}
+        return {name: to_tensor(v, f"data: {name}") for name, v in _flat(data, model)}
     parts = list(data) if isinstance(data, (tuple, list)) else [data]
     if len(parts) != len(model.inputs):
         raise DataError(
-            f"data: {len(parts)} array(s) for {len(model.inputs)} inputs", hint=wanted(model.inputs)
+            f"data: {len(parts)} array(s) for {len(model.inputs)} inputs", hint=wanted(model)
         )
     return {
         s.name: to_tensor(p, f"data: {s.name}") for s, p in zip(model.inputs, parts, strict=True)

@@ -32,11 +32,13 @@ class Batches:
     Attributes:
         items: the batches, on the CPU, in the dtype they came in.
         info: how they were made, for the report.
+        names: of the inputs of each batch, in their order.
         labels_from: where the labels came from, None without.
     """
 
     items: tuple[Batch, ...]
     info: DataInfo
+    names: tuple[str, ...]
     labels_from: str | None = None
 
 
@@ -100,7 +102,7 @@ def cut(
         for i in range(0, size * count, size)
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
-    return Batches(items, info, samples.labels_from)
+    return Batches(items, info, tuple(samples.arrays), samples.labels_from)
 
 
 def _rows(samples: Samples) -> int:

@@ -103,11 +103,9 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     """The arrays of one file by input name."""
     names = [s.name for s in model.inputs]
     name, _, rest = typed.partition("=")
-    if rest and not Path(typed).exists() and (name in names or Path(rest).exists()):
-        if name not in names:
-            raise DataError(
-                f"--data {typed}: the model has no input {name!r}", hint=wanted(model.inputs)
-            )
+    if rest and not Path(typed).exists() and (model.accepts(name) or Path(rest).exists()):
+        if not model.accepts(name):
+            raise DataError(f"--data {typed}: the model has no input {name!r}", hint=wanted(model))
         return {name: _single(Path(rest), name)}
     content = _read(Path(typed))
     if isinstance(content, dict):
@@ -116,7 +114,7 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     if len(parts) != len(names):
         raise DataError(
             f"{typed}: holds {len(parts)} array(s) without names, but the model has {len(names)} inputs",
-            hint=f"{wanted(model.inputs)}; use an .npz keyed by input name, or --data NAME=PATH",
+            hint=f"{wanted(model)}; use an .npz keyed by input name, or --data NAME=PATH",
         )
     return dict(zip(names, parts, strict=True))
 

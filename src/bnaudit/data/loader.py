@@ -39,12 +39,16 @@ def from_loader(
         UsageError: an option that only makes sense for data that bnaudit cuts itself.
     """
     key = _labels_key(options, model)
-    found = tuple(_taken(data, options.batches or DEFAULT_BATCHES, model, key))
+    taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, key))
+    found = tuple(batch for batch, _ in taken)
     if not found:
         raise DataError(
             "data: the iterable gives no batch",
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
+    names = taken[0][1]
+    if any(other != names for _, other in taken):
+        raise DataError("data: the batches of the iterable have different inputs")
     rows = [_rows(b) for b in found]
     _check_size(rows[0], options.batch_size, static_batch)
     # Measurements at different batch sizes are different quantities: the last batch is often shorter.
@@ -57,7 +61,9 @@ def from_loader(
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
         raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
-    batches = Batches(items, info, (options.labels or "the data loader") if labelled else None)
+    batches = Batches(
+        items, info, names, (options.labels or "the data loader") if labelled else None
+    )
     return batches, (left_out,) if odd else ()
 
 
@@ -86,7 +92,9 @@ def _check_size(rows: int, asked: int | None, static_batch: int | None) -> None:
         )
 
 
-def _taken(data: Iterable[Any], count: int, model: LoadedModel, key: str | None) -> Iterator[Batch]:
+def _taken(
+    data: Iterable[Any], count: int, model: LoadedModel, key: str | None
+) -> Iterator[tuple[Batch, tuple[str, ...]]]:
     taken = 0
     try:
         for item in data:
@@ -103,7 +111,7 @@ def _taken(data: Iterable[Any], count: int, model: LoadedModel, key: str | None)
         ) from error
 
 
-def _item(item: Any, model: LoadedModel, key: str | None) -> Batch:
+def _item(item: Any, model: LoadedModel, key: str | None) -> tuple[Batch, tuple[str, ...]]:
     labels: Tensor | None = None
     if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
         *parts, last = item
@@ -114,7 +122,7 @@ def _item(item: Any, model: LoadedModel, key: str | None) -> Batch:
     if labels is None and key is not None:
         labels = arrays.get(key)
     checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
-    return Batch(tuple(checked.values()), labels)
+    return Batch(tuple(checked.values()), labels), tuple(checked)
 
 
 def _rows(batch: Batch) -> int:

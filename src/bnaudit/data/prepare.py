@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.example import brings_its_own, example_batches
 from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
 from bnaudit.data.loader import from_loader
+from bnaudit.data.mixture import SORTED_NOTE, sorted_by_label
 from bnaudit.data.signature import match, wanted
 from bnaudit.data.synthetic import synthetic_batches
 from bnaudit.errors import DataError, UsageError
@@ -36,10 +38,22 @@ def prepare(
         DataError: the data does not fit.
         UsageError: the options contradict each other.
     """
+    batches, notes = _prepared(options, model, static_batch)
+    if not sorted_by_label([batch.labels for batch in batches.items]):
+        return batches, notes
+    info = replace(batches.info, sorted_by_label=True)
+    return replace(batches, info=info), (*notes, SORTED_NOTE)
+
+
+def _prepared(
+    options: AuditOptions, model: LoadedModel, static_batch: int | None
+) -> tuple[Batches, tuple[str, ...]]:
     data = options.data
     if data is None:
         if options.labels is not None:
             raise UsageError("labels without data", hint="pass --data as well")
+        if brings_its_own(model, options):
+            return example_batches(model), ()
         return synthetic_batches(
             model,
             _input_shapes(options.input_shapes, model),
@@ -63,13 +77,12 @@ def _input_shapes(
     if "" in shapes:
         if len(names) != 1 or len(shapes) != 1:
             raise UsageError(
-                "--input-shape without a name fits models with one input only",
-                hint=wanted(model.inputs),
+                "--input-shape without a name fits models with one input only", hint=wanted(model)
             )
         return {names[0]: shapes[""]}
     for name in shapes:
-        if name not in names:
-            raise UsageError(f"--input-shape: no input {name!r}", hint=wanted(model.inputs))
+        if not model.accepts(name):
+            raise UsageError(f"--input-shape: no input {name!r}", hint=wanted(model))
     return shapes
 
 

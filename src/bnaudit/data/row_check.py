@@ -40,13 +40,13 @@ def rows_independent(execution: Execution, namer: Namer, batch: Batch, size: int
         together = _outputs(execution, namer, batch)
     except RunError:
         return False
-    exported = _outputs(execution, namer, _resized(batch, size))
+    exported = _outputs(execution, namer, resized(batch, size))
     if exported.keys() != together.keys():
         return False
     return all(_same_rows(e, together[k], size, rows) for k, e in exported.items())
 
 
-def _resized(batch: Batch, size: int) -> Batch:
+def resized(batch: Batch, size: int) -> Batch:
     """The first `size` rows, beginning again where there are fewer."""
 
     def take(t: Tensor) -> Tensor:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.errors import DataError
+from bnaudit.load.model import InputSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from bnaudit.load.model import InputSpec, LoadedModel
+    from bnaudit.load.model import LoadedModel
+
+_MORE = 6
 
 
 def describe(spec: InputSpec) -> str:
@@ -24,9 +27,15 @@ def describe(spec: InputSpec) -> str:
     return f"{spec.name} {spec.dtype or '?'} [{dims}]"
 
 
-def wanted(specs: Sequence[InputSpec]) -> str:
+def wanted(model: LoadedModel) -> str:
     """The hint of every data error: all that the model takes."""
-    return "the model takes: " + "; ".join(describe(s) for s in specs)
+    parts = [describe(s) for s in model.inputs]
+    more = [s.name for s in model.further]
+    text = "the model takes: " + ("; ".join(parts) or "nothing that it needs")
+    if more:
+        text += f"; and if given: {', '.join(more[:_MORE])}" + (", ..." if more[_MORE:] else "")
+    needed = [f"{g}.0, {g}.1, ... or {g}.KEY" for g, required in model.groups.items() if required]
+    return text + ("; several tensors named " + ", ".join(needed) if needed else "")
 
 
 def match(
@@ -43,21 +52,41 @@ def match(
     Raises:
         DataError: names the first mismatch; the hint lists what the model takes.
     """
-    specs = model.inputs
-    hint = wanted(specs)
-    names = [s.name for s in specs]
-    missing = [n for n in names if n not in arrays]
-    if missing:
-        has = ", ".join(arrays) or "nothing"
-        raise DataError(f"{source}: no array {missing[0]!r} (it has: {has})", hint=hint)
-    unknown = [n for n in arrays if n not in names and n not in ignore]
+    hint = wanted(model)
+    _require(arrays, model, source, hint)
+    unknown = [n for n in arrays if n not in ignore and not model.accepts(n)]
+    if unknown and unknown[0] in model.values:
+        raise DataError(
+            f"{source}: array {unknown[0]!r} is set with --input as well", hint="leave one out"
+        )
     if unknown:
         raise DataError(f"{source}: array {unknown[0]!r} is not an input of the model", hint=hint)
-    return {s.name: _checked(arrays[s.name], s, model, f"{source}: {s.name}") for s in specs}
+    specs = {s.name: s for s in (*model.inputs, *model.further)}
+    order = [n for n in specs if n in arrays] + [n for n in arrays if n not in specs]
+    inputs = {s.name for s in model.inputs}  # one of them may be the labels as well
+    return {
+        name: _checked(arrays[name], specs.get(name) or InputSpec(name), model, f"{source}: {name}")
+        for name in order
+        if name in inputs or name not in ignore
+    }
+
+
+def _require(arrays: Mapping[str, Tensor], model: LoadedModel, source: str, hint: str) -> None:
+    """Every input that the model cannot do without is there, itself or as `name.member`."""
+    groups = {name.partition(".")[0] for name in arrays if "." in name}
+    required = [s.name for s in model.inputs if s.required]
+    required += [name for name, needed in model.groups.items() if needed]
+    has = ", ".join(arrays) or "nothing"
+    for name in required:
+        grouped = name in groups and name in model.groups
+        if name not in arrays and name not in model.values and not grouped:
+            raise DataError(f"{source}: no array {name!r} (it has: {has})", hint=hint)
+    if model.inputs and not required and not any(model.accepts(n) for n in arrays):
+        raise DataError(f"{source}: holds no input of the model (it has: {has})", hint=hint)
 
 
 def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -> Tensor:
-    hint = wanted(model.inputs)
+    hint = wanted(model)
     if spec.dtype is not None:
         array = _cast(array, spec.dtype, subject, hint)
     if spec.shape is not None:
@@ -106,12 +135,12 @@ def _check_shape(array: Tensor, spec: InputSpec, model: LoadedModel, subject: st
     if array.dim() != len(shape):
         raise DataError(
             f"{subject}: has {array.dim()} dimensions {have}, but the model takes {len(shape)}",
-            hint=wanted(model.inputs),
+            hint=wanted(model),
         )
     for axis, (size, declared) in enumerate(zip(array.shape, shape, strict=True)):
         # The rows are cut to the batch size later.
         if axis > 0 and isinstance(declared, int) and size != declared:
             raise DataError(
                 f"{subject}: dimension {axis} is {size} in {have}, but the model takes {declared}",
-                hint=wanted(model.inputs),
+                hint=wanted(model),
             )

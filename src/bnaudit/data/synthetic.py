@@ -13,6 +13,7 @@ import torch
 from bnaudit.data.batch import Batch, Batches
 from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
+from bnaudit.load.model import InputSpec
 from bnaudit.records.report import DataInfo
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.load.model import InputSpec, LoadedModel
+    from bnaudit.load.model import LoadedModel
 
 BATCH_SIZE = 8
 BATCHES = 4
@@ -54,12 +55,13 @@ def synthetic_batches(
     """
     size = _batch_size(shapes, batch_size, static_batch)
     notes: list[str] = []
-    full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in model.inputs]
+    specs = _drawn(model, shapes)
+    full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in specs]
     generator = torch.Generator().manual_seed(seed)
     count = batches or BATCHES
     try:
         items = tuple(
-            Batch(tuple(_draw(s, f, generator) for s, f in zip(model.inputs, full, strict=True)))
+            Batch(tuple(_draw(s, f, generator) for s, f in zip(specs, full, strict=True)))
             for _ in range(count)
         )
     except (RuntimeError, TypeError, ValueError) as error:  # too large for memory, or for an int64
@@ -69,7 +71,30 @@ def synthetic_batches(
             hint="pass a smaller --input-shape, --batch-size or --batches",
         ) from error
     info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
-    return Batches(items, info), tuple(notes)
+    return Batches(items, info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _drawn(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[InputSpec]:
+    """The inputs, those that may be left out only where a shape is given, and members of groups."""
+    given = [s for s in model.further if s.name in shapes]
+    specs = [s for s in model.inputs if not _is_group(s.name, shapes)] + given
+    listed = {s.name for s in specs}
+    specs += [InputSpec(name) for name in shapes if name not in listed]
+    optional = [s for s in specs if not s.required and s.name not in shapes]
+    if optional and len(optional) < len(specs):
+        specs = [s for s in specs if s not in optional]
+    for name, required in model.groups.items():
+        if required and name not in model.values and not _is_group(name, shapes):
+            raise UsageError(
+                f"the input {name!r} takes several tensors, and the model does not say which",
+                hint=f"pass --data with arrays named {name}.0, {name}.1 or {name}.KEY, or their "
+                f"shapes, for example --input-shape {name}.0:8x4",
+            )
+    return specs
+
+
+def _is_group(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(other.startswith(f"{name}.") for other in shapes)
 
 
 def _batch_size(
@@ -109,7 +134,9 @@ def _shape(
     dims: list[int] = []
     for axis, declared in enumerate(spec.shape):
         if axis == 0:
-            dims.append(size)
+            # Beside a fixed batch another fixed size is no batch (a mask of the features).
+            fixed = isinstance(declared, int) and model.static_batch not in {None, declared}
+            dims.append(declared if fixed and isinstance(declared, int) else size)
         elif isinstance(declared, int):
             dims.append(declared)
         elif len(spec.shape) == 4 and axis >= 2:

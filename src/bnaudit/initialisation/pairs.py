@@ -64,7 +64,10 @@ def pair(start: WeightFile, trained: WeightFile, *, every: bool, layers: str | N
     if not chosen[0] and not chosen[1]:
         if layers is not None:
             raise UsageError(f"--layers {layers!r} matches no weight of either file")
-        raise InputError(f"{trained.path}: has no weights of two or more dimensions")
+        raise InputError(
+            f"{trained.path}: has no weights of two or more dimensions",
+            hint="--all compares 1-D parameters too; quantised weights are not compared",
+        )
     notes = _compare(left, right, *chosen)
     return Pairs(left, right, tuple(n for n in chosen[1] if n in chosen[0]), notes)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.policy import DEFAULT_POLICY, Policy
 from bnaudit.judge.rule import Needs
 from bnaudit.judge.rules import RULES
-from bnaudit.records.finding import RuleNotRun, Suppressed
+from bnaudit.records.finding import NEEDS_RUN, NOT_SELECTED, RuleNotRun, Suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import Inspection
     from bnaudit.records.report import Report
-
-
-NOT_SELECTED = "not selected"
-"""The user's own choice: to be listed for machines, and no news for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +68,7 @@ def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) ->
     for rule in policy.selected(RULES):
         reason = rule.not_applicable(inspection) if rule.not_applicable else None
         if rule.inspect is None:
-            not_run.append(
-                RuleNotRun(rule.id, rule.name, "needs a run of the model (bnaudit check)")
-            )
+            not_run.append(RuleNotRun(rule.id, rule.name, NEEDS_RUN))
         elif reason is not None:
             not_run.append(RuleNotRun(rule.id, rule.name, reason))
         else:

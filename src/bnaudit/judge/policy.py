@@ -80,6 +80,19 @@ class Policy:
                     return f"layers {layer.pattern!r}: {entry}"
         return None
 
+    def unmatched(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """One sentence for each pattern that fits no layer: a typing error would excuse nothing.
+
+        Args:
+            labels: of all layers.
+        """
+        known = tuple(labels)
+        return tuple(
+            f"the configuration's per-layer pattern {layer.pattern!r} fits no layer"
+            for layer in self.layers
+            if not any(fnmatchcase(label, layer.pattern) for label in known)
+        )
+
 
 DEFAULT_POLICY = Policy()
 

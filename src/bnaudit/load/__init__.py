@@ -1,18 +1,22 @@
-"""Model files and live modules into one shape: `LoadedModel`.
+"""Model files, factories and live modules into one shape: `LoadedModel`.
 
 A new format is one file here and one line in `_LOADERS` (and its content test in `sniff`).
 """
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bnaudit.errors import InputError
+from bnaudit.errors import InputError, UsageError
 from bnaudit.load.sniff import FileKind, sniff
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from bnaudit.load.model import LoadedModel
@@ -21,35 +25,94 @@ if TYPE_CHECKING:
 _LOADERS: dict[FileKind, tuple[str, str]] = {
     FileKind.ONNX: ("bnaudit.load.onnx", "load_onnx"),
     FileKind.TORCHSCRIPT: ("bnaudit.load.torchscript", "load_torchscript"),
+    FileKind.EXPORTED: ("bnaudit.load.exported", "load_exported"),
 }
 
-_NO_LOADER_HINT: dict[FileKind, str] = {
-    FileKind.CHECKPOINT: "a checkpoint holds weights but no network to run: export the model with "
-    "torch.jit.script or torch.onnx.export, or call bnaudit.audit(model, ...) from Python",
-    FileKind.SAFETENSORS: "safetensors holds weights but no network to run: export the model with "
-    "torch.jit.script or torch.onnx.export, or call bnaudit.audit(model, ...) from Python",
-    FileKind.EXPORTED: "loading a .pt2 file can execute code from it and is not supported; export "
-    "ONNX or TorchScript, or call bnaudit.audit(torch.export.load(path).module(), ...) from Python",
+_WEIGHTS_ALONE = frozenset({FileKind.CHECKPOINT, FileKind.SAFETENSORS})
+
+_NOT_RUN: dict[FileKind, tuple[str, str]] = {
+    FileKind.COMPILED: (
+        "is an AOTInductor package: compiled machine code, without a program to differentiate",
+        "audit the torch.export file, or the network, that it was compiled from",
+    ),
+    FileKind.PACKAGE: (
+        "is a torch.package file, which is Python code to be run",
+        "unpack it yourself (torch.package.PackageImporter) and call bnaudit.audit(model, ...)",
+    ),
 }
 
 
-def load(model: str | Path | nn.Module) -> LoadedModel:
-    """Loads a model file by its content, or wraps a live module.
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What may be said of a model besides its name.
+
+    Attributes:
+        trust: whether code that a .pt2 file brings along may run.
+        weights: a file with the weights of a factory's network.
+        kwargs: what a factory is called with.
+        strict: whether weights have to name every parameter of the network, and nothing else.
+        seed: of the weights that a factory draws.
+    """
+
+    trust: bool = False
+    weights: Path | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = True
+    seed: int = 0
+
+
+def load(model: str | Path | nn.Module, loading: Loading | None = None) -> LoadedModel:
+    """Loads a model file by its content, calls a factory, or wraps a live module.
 
     Args:
-        model: path of an ONNX or TorchScript file, or a `torch.nn.Module`.
+        model: path of an ONNX, TorchScript or torch.export file; `package.module:factory` or
+            `file.py:factory`; or a `torch.nn.Module`.
+        loading: trust, weights and arguments.
 
     Raises:
-        InputError: the file cannot be read, or is of a kind that cannot be run.
+        InputError: the file cannot be read, is of a kind that cannot be run, or the factory fails.
+        UsageError: weights or arguments for a model that takes none.
     """
+    from bnaudit.load.reference import factory_reference
+
+    given = loading or Loading()
+    reference = factory_reference(model)
+    if reference is not None:
+        from bnaudit.load.factory import load_factory
+
+        return load_factory(
+            reference, given.weights, given.kwargs, strict=given.strict, seed=given.seed
+        )
+    for name, value in (("weights", given.weights), ("arguments of a factory", given.kwargs)):
+        if value:
+            raise UsageError(
+                f"{name} for a model that has its own",
+                hint="--weights and --arg go with package.module:factory or file.py:factory",
+            )
     if not isinstance(model, (str, Path)):
         from bnaudit.load.live import load_live
 
         return load_live(model)
-    path = Path(model)
+    return _load_file(Path(model), given)
+
+
+def _load_file(path: Path, given: Loading) -> LoadedModel:
     kind = sniff(path)
-    if kind not in _LOADERS:
-        raise InputError(f"{path}: is a {kind.value} file", hint=_NO_LOADER_HINT[kind])
+    if kind in _WEIGHTS_ALONE:
+        raise _weights_alone(path, kind)
+    if kind in _NOT_RUN:
+        fact, hint = _NOT_RUN[kind]
+        raise InputError(f"{path}: {fact}", hint=hint)
     module, function = _LOADERS[kind]
-    loaded: LoadedModel = getattr(import_module(module), function)(path)
-    return loaded
+    extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
+    loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
+    return replace(loaded, path=path)
+
+
+def _weights_alone(path: Path, kind: FileKind) -> InputError:
+    file = shlex.quote(str(path))
+    return InputError(
+        f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
+        hint="name the code that makes the network: bnaudit check package.module:factory "
+        f"--weights {file}; `bnaudit inspect {file}` reads what the file says by itself",
+    )

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from bnaudit.errors import InputError
+from bnaudit.load.arguments import Argument, anything, by_signature, nested
 from bnaudit.load.batchnorms import defined_batchnorms
-from bnaudit.load.model import InputSpec, LoadedModel
+from bnaudit.load.model import BatchNormDef, InputSpec, LoadedModel
+from bnaudit.tap.exported import graph_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_TEXTS = ("str", "Optional[str]", "str | None")
+_PLAIN = frozenset({"int", "float", "bool", "str"})
+"""Annotations of arguments that no data gives."""
 
 
 def load_live(module: nn.Module) -> LoadedModel:
@@ -29,44 +41,83 @@ def load_live(module: nn.Module) -> LoadedModel:
     if isinstance(getattr(module, "_orig_mod", None), nn.Module):
         module = module._orig_mod  # type: ignore[assignment]  # torch.compile's wrapper
         notes = ("torch.compile's wrapper was taken off: compiled code hides its layers",)
+    if isinstance(module, torch.jit.ScriptModule):
+        from bnaudit.load.torchscript import describe
+
+        return replace(describe(module, "the model"), format="module", notes=notes)
+    return _described(module, notes)
+
+
+def _described(module: nn.Module, notes: tuple[str, ...]) -> LoadedModel:
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    variable = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    named = [p for p in parameters if p.kind not in _VARIABLE]
+    inputs = _inputs(named, variable)
+    taken = {spec.name for spec in inputs}
+    further = [InputSpec(p.name) for p in named if p.name not in taken and not _is_plain(p)]
+    positional = [p.name for p in named if p.kind in _POSITIONAL] + variable
     return LoadedModel(
         module=module,
         format="module",
-        inputs=_inputs(module),
-        batchnorms=defined_batchnorms(module),
+        inputs=inputs,
+        further=tuple(further),
+        open_ended=any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters),
+        groups={p.name: False for p in named},
+        arguments=tuple(_argument(p) for p in named),
+        arrange=partial(_arrange, positional),
+        batchnorms=defined_batchnorms(module) or _graph_layers(module),
         notes=notes,
     )
 
 
-def _inputs(module: nn.Module) -> tuple[InputSpec, ...]:
-    """The required positional parameters of `forward`, else the first of its optional ones."""
-    names = _parameters(module)
-    required = [name for name, optional in names if not optional]
-    return tuple(InputSpec(name) for name in required or [name for name, _ in names[:1]])
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _parameters(module: nn.Module) -> list[tuple[str, bool]]:
-    """Name of each positional parameter, and whether it may be left out.
+def _inputs(named: Sequence[inspect.Parameter], variable: list[str]) -> tuple[InputSpec, ...]:
+    """The required arguments, else the first of the optional ones, else the first of `*inputs`.
 
-    `*inputs` counts as one that may: a wrapper (DataParallel, torch.compile) passes it on.
+    A wrapper (DataParallel, torch.compile) passes `*inputs` on.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        try:
-            forward: Any = module.forward
-            return [(a.name, a.has_default_value()) for a in forward.schema.arguments[1:]]
-        except (AttributeError, RuntimeError) as error:
-            raise InputError(
-                "the TorchScript module has no forward method",
-                hint="pass the module whose forward runs the network",
-            ) from error
-    variable = inspect.Parameter.VAR_POSITIONAL
-    positional = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        variable,
+    tensors = [p for p in named if not _is_plain(p)]
+    required = [p.name for p in tensors if p.default is inspect.Parameter.empty]
+    if required:
+        return tuple(InputSpec(name) for name in required)
+    optional = [p.name for p in tensors if p.kind in _POSITIONAL] + variable
+    return tuple(InputSpec(name, required=False) for name in optional[:1])
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    found = parameter.annotation
+    if found is inspect.Parameter.empty:
+        return ""
+    if isinstance(found, str):
+        return found
+    return found.__name__ if inspect.isclass(found) else str(found).removeprefix("typing.")
+
+
+def _is_plain(parameter: inspect.Parameter) -> bool:
+    return _annotation(parameter).removesuffix(" | None") in _PLAIN
+
+
+def _argument(parameter: inspect.Parameter) -> Argument:
+    annotation = _annotation(parameter)
+    required = _is_plain(parameter) and parameter.default is inspect.Parameter.empty
+    return Argument(
+        parameter.name, annotation or "any type", required, anything, annotation in _TEXTS
     )
-    return [
-        (p.name, p.kind == variable or p.default is not inspect.Parameter.empty)
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in positional
-    ]
+
+
+def _arrange(
+    positional: Sequence[str], given: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    groups = {name.partition(".")[0] for name in given if "." in name}
+    return by_signature(positional, nested(given, groups))
+
+
+def _graph_layers(module: nn.Module) -> tuple[BatchNormDef, ...]:
+    """The layers of an exported program's module, which has no BatchNorm modules inside."""
+    if not graph_calls(module):
+        return ()
+    from bnaudit.load.exported_graph import batchnorm_calls
+
+    return batchnorm_calls(module)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
+
+    from bnaudit.load.arguments import Argument
 
 Dim = int | str | None
 """A static size, a symbolic name, or None where the file says nothing."""
@@ -22,11 +26,19 @@ class InputSpec:
         name: the name a `.npz` key must have.
         shape: one entry a dimension; None where even the rank is unknown (TorchScript).
         dtype: numpy's name of the element type ("float32"), or None where unknown.
+        required: False for an argument that may be left out as long as data is given by name for
+            others.
     """
 
     name: str
     shape: tuple[Dim, ...] | None = None
     dtype: str | None = None
+    required: bool = True
+
+
+def in_order(given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """How a model without a signature of its own is called: positionally, in the order of its inputs."""
+    return list(given.values()), {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +61,18 @@ class LoadedModel:
     """A model that can be run, with what its file says of itself.
 
     Attributes:
-        module: takes the inputs positionally in the order of `inputs`; parameters and buffers are
+        module: is called with what `arrange` makes of the inputs; parameters and buffers are
             registered on it. Loaders hand it over in eval mode, live modules come as they are.
         format: how it was stored.
-        inputs: the signature; entries may be partly unknown.
+        inputs: the tensors that data has to give, in order; entries may be partly unknown.
+        further: tensors that data may give besides, by name.
+        open_ended: whether data may give tensors of any other name as well (`**kwargs`).
+        groups: arguments that take several tensors, and whether the model cannot be called without:
+            data gives those of `batch` as `batch.image`, `batch.mask`, those of a list as `xs.0`.
+        arguments: what `--input` may set, by name; the inputs themselves need not be listed.
+        values: what it has set.
+        arrange: inputs and values by name -> positional and keyword arguments of `module`.
+        example: a batch that the file brings along, by input name.
         outputs: names of the outputs, empty where the format has none.
         batchnorms: the BatchNorm layers defined in the file, in the file's order.
         labels: path of a submodule of `module` -> the name to report for it, of BatchNorm layers and
@@ -64,12 +84,23 @@ class LoadedModel:
         lifted: True where `module` was rewritten so that other batch sizes than `static_batch` may
             run. To be trusted only after the row check (`bnaudit.data.row_check`): row 0 of a batch
             equals the run of that row alone. At `static_batch` the rewritten module is the original.
+        path: the file, None for live models.
+        dtype: precision of the weights where they are constants of the file's code, else None.
+        adapt: fits the constants that the file's code makes tensors from to a device and, unless it
+            is None, a dtype; called once, before `module` first runs.
         reload: loads the same model afresh (private copy), or None for live modules.
     """
 
     module: nn.Module
-    format: Literal["onnx", "torchscript", "module"]
+    format: Literal["onnx", "torchscript", "exported", "module"]
     inputs: tuple[InputSpec, ...]
+    further: tuple[InputSpec, ...] = ()
+    open_ended: bool = False
+    groups: Mapping[str, bool] = field(default_factory=dict)
+    arguments: tuple[Argument, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrange: Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]] = in_order
+    example: Mapping[str, Tensor] | None = None
     outputs: tuple[str, ...] = ()
     batchnorms: tuple[BatchNormDef, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +109,17 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     static_batch: int | None = None
     lifted: bool = False
+    path: Path | None = None
+    dtype: torch.dtype | None = None
+    adapt: Callable[[nn.Module, torch.device, torch.dtype | None], None] | None = None
     reload: Callable[[], LoadedModel] | None = None
+
+    def accepts(self, name: str) -> bool:
+        """Whether data may give a tensor of this name."""
+        if self.open_ended or any(s.name == name for s in (*self.inputs, *self.further)):
+            return True
+        group, _, member = name.partition(".")
+        return bool(member) and group in self.groups and group not in self.values
 
     def parameter_name(self, path: str) -> str:
         """The author's name of the parameter that `module` has at `path`."""

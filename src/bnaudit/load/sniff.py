@@ -6,13 +6,14 @@ import re
 import zipfile
 from difflib import get_close_matches
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnaudit.errors import InputError
+from bnaudit.load.index import shard_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class FileKind(Enum):
@@ -20,16 +21,31 @@ class FileKind(Enum):
 
     TORCHSCRIPT = "TorchScript"
     EXPORTED = "torch.export (.pt2)"
+    COMPILED = "AOTInductor (.pt2)"
+    PACKAGE = "torch.package"
     CHECKPOINT = "PyTorch checkpoint"
     SAFETENSORS = "safetensors"
     ONNX = "ONNX"
 
 
-_LEGACY_CHECKPOINT = bytes.fromhex("80028a0a6cfc9c46f9206aa8")
+_LEGACY_CHECKPOINT = bytes.fromhex("8a0a6cfc9c46f9206aa850")
 _GIT_LFS = b"version https://git-lfs"
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
+_SCHEME = re.compile(r"[a-z][a-z0-9]+:")
 _ONNX_GRAPH = 7 << 3 | 2
 _HEAD = 64
+_OLD_PROGRAM = "serialized_exported_program.json"
+_FLATBUFFER = slice(4, 8)
+_MOBILE = b"PTMF"
+"""TorchScript for mobile devices, as a flatbuffer."""
+
+# Where the mark stands, the mark, what the file is. Nothing in them can be differentiated.
+_STRANGERS: tuple[tuple[slice, bytes, str], ...] = (
+    (slice(0, 4), b"\x89HDF", "an HDF5 file (Keras)"),
+    (slice(0, 4), b"GGUF", "a GGUF file (llama.cpp)"),
+    (_FLATBUFFER, b"TFL3", "a TensorFlow Lite file"),
+    (_FLATBUFFER, b"ET12", "an ExecuTorch file (.pte)"),
+)
 
 
 def sniff(path: Path) -> FileKind:
@@ -47,6 +63,8 @@ def sniff(path: Path) -> FileKind:
             _refuse_hopeless(path, head)
             if head.startswith(b"PK"):
                 return _zip_kind(path)
+            if head.lstrip().startswith(b"{") and (shards := shard_paths(path)):
+                return sniff(_no_index(path, shards[0]))
             for kind, test in _TESTS:
                 file.seek(0)
                 if test(file, head):
@@ -59,21 +77,44 @@ def sniff(path: Path) -> FileKind:
         ) from None
     except OSError as error:
         reason = error.strerror or "not a regular file"
-        raise InputError(f"{path}: cannot be read ({reason})") from error
+        raise InputError(
+            f"{path}: cannot be read ({reason})", hint="a model is a regular file that you may read"
+        ) from error
     raise InputError(
         f"{path}: not a model file that bnaudit knows",
-        hint="bnaudit reads ONNX and TorchScript files, whatever their extension",
+        hint=_alternative(path, head),
+    )
+
+
+def _alternative(path: Path, head: bytes) -> str:
+    """What to do with a file of no known format."""
+    if path.suffix == ".py":
+        return f"name what makes the network in it: {path}:FACTORY"
+    model = path.with_suffix("")
+    if path.suffix == ".data" and model.is_file():
+        return f"weights that {model} refers to: point bnaudit at {model}"
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return (
+            "a pickle that torch.save did not write: save with torch.save(net.state_dict(), path)"
+        )
+    return (
+        "bnaudit reads ONNX, TorchScript, torch.export, checkpoint (torch.save) and safetensors "
+        "files, whatever their extension"
     )
 
 
 def _nearby(path: Path) -> str:
-    folder = path.parent.resolve()
+    folder = path.parent
+    if len(path.parts) > 1 and _SCHEME.fullmatch(path.parts[0]):
+        return "bnaudit reads local files: download it first"
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:
         return f"there is no folder {folder} either"
     close = get_close_matches(path.name, names, 1)
-    return f"did you mean {path.parent / close[0]}?" if close else f"looked in {folder}"
+    if close:
+        return f"did you mean {folder / close[0]}?"
+    return "looked in the current folder" if folder == Path() else f"looked in {folder}"
 
 
 def _refuse_hopeless(path: Path, head: bytes) -> None:
@@ -89,23 +130,42 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
             hint="a download link often returns a page: fetch the raw file",
         )
 
+    for place, mark, what in _STRANGERS:
+        if head[place] == mark:
+            raise InputError(
+                f"{path}: {what}, which bnaudit does not read",
+                hint="audit the network it was made from, as ONNX or TorchScript",
+            )
+
+
+def _no_index(path: Path, shard: Path) -> Path:
+    if shard_paths(shard) is not None:
+        raise InputError(f"{path}: its part {shard.name} is an index again")
+    return shard
+
 
 def _zip_kind(path: Path) -> FileKind:
+    damaged = InputError(
+        f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
+        hint="copy or download it again and compare the size",
+    )
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
     except Exception as error:  # zipfile fails on damaged files in ways of its own
-        raise InputError(
-            f"{path}: a damaged or cut-off zip file (PyTorch's file format)",
-            hint="copy or download it again and compare the size",
-        ) from error
+        raise damaged from error
+    if entries and min(entry.header_offset for entry in entries) > 0:
+        # The index that was found is that of a zip file inside this one, which lost its own.
+        raise damaged
+    names = [entry.filename for entry in entries]
     inner = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return FileKind.TORCHSCRIPT
-    if "archive_format" in inner or any(
-        n.startswith("models/") and n.endswith(".json") for n in inner
-    ):
-        return FileKind.EXPORTED
+    exported = _exported_kind(inner)
+    if exported is not None:
+        return exported
+    if ".data/extern_modules" in inner:
+        return FileKind.PACKAGE
     if "data.pkl" in inner:
         return FileKind.CHECKPOINT
     if names and all(name.endswith(".npy") for name in names):
@@ -118,8 +178,21 @@ def _zip_kind(path: Path) -> FileKind:
     )
 
 
+def _exported_kind(inner: set[str]) -> FileKind | None:
+    """A program (PyTorch before 2.8 wrote it at the top), or nothing but the library made of one."""
+    if _OLD_PROGRAM in inner or any(n.startswith("models/") and n.endswith(".json") for n in inner):
+        return FileKind.EXPORTED
+    if any(n.startswith("data/aotinductor/") for n in inner):
+        return FileKind.COMPILED
+    return FileKind.EXPORTED if "archive_format" in inner else None
+
+
+def _is_mobile(_: BinaryIO, head: bytes) -> bool:
+    return head[_FLATBUFFER] == _MOBILE
+
+
 def _is_legacy_checkpoint(_: BinaryIO, head: bytes) -> bool:
-    return head.startswith(_LEGACY_CHECKPOINT)
+    return head[:1] == b"\x80" and _LEGACY_CHECKPOINT in head[:24]  # of any pickle protocol
 
 
 def _is_safetensors(file: BinaryIO, head: bytes) -> bool:
@@ -172,6 +245,7 @@ def _varint(file: BinaryIO) -> int | None:
 
 _TESTS: tuple[tuple[FileKind, Callable[[BinaryIO, bytes], bool]], ...] = (
     (FileKind.CHECKPOINT, _is_legacy_checkpoint),
+    (FileKind.TORCHSCRIPT, _is_mobile),
     (FileKind.SAFETENSORS, _is_safetensors),
     (FileKind.ONNX, _is_onnx),
 )

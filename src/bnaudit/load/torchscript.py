@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import InputError
+from bnaudit.load.archive import require_intact
 from bnaudit.load.batchnorms import defined_batchnorms
-from bnaudit.load.model import BatchNormDef, InputSpec, LoadedModel
+from bnaudit.load.model import BatchNormDef, LoadedModel
+from bnaudit.load.script_signature import read_signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_COPY_AGAIN = "copy or download it again and compare the size"
+_FROZEN_NOTE = (
+    "frozen by torch.jit.freeze: the layers' names are gone, they are numbered in the order of the "
+    "code; whatever BatchNorm followed a convolution directly may have been folded into it"
+)
 
 
 def load_torchscript(path: Path) -> LoadedModel:
@@ -31,33 +36,88 @@ def load_torchscript(path: Path) -> LoadedModel:
     # Compiled once under the profiling executor, a module would bypass the tap from its second
     # differentiated run on.
     torch._C._jit_set_profiling_mode(False)
-    _check_sums(path)
+    require_intact(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation is not the user's concern
         try:
             module: Any = torch.jit.load(str(path), map_location="cpu")
         except Exception as error:  # the parser of damaged code and pickles fails in many ways
             raise _explain(path, str(error)) from error
+    return describe(module, str(path), reload=lambda: load_torchscript(path))
+
+
+def describe(
+    module: Any, subject: str, reload: Callable[[], LoadedModel] | None = None
+) -> LoadedModel:
+    """What a TorchScript module says of itself, loaded from a file or compiled in this process.
+
+    Args:
+        module: the module.
+        subject: what errors call it.
+        reload: loads it afresh, if it came from a file.
+
+    Raises:
+        InputError: it has no `forward`, or one whose arguments cannot be given.
+    """
+    signature = read_signature(module, subject)
+    frozen = is_frozen(module)
+    layers = defined_batchnorms(module) or _inlined_batchnorms(module)
+    notes = (_FROZEN_NOTE,) if frozen and layers else ()
     return LoadedModel(
         module=module,
         format="torchscript",
-        inputs=_inputs(path, module),
-        batchnorms=defined_batchnorms(module) or _inlined_batchnorms(module),
-        reload=lambda: load_torchscript(path),
+        inputs=signature.inputs,
+        further=signature.further,
+        groups=signature.groups,
+        arguments=signature.arguments,
+        arrange=signature.arrange,
+        batchnorms=layers,
+        facts={"frozen": "yes"} if frozen else {},
+        notes=notes,
+        dtype=_frozen_dtype(module) if frozen else None,
+        adapt=None if reload is None else adapt,
+        reload=reload,
     )
 
 
-def _check_sums(path: Path) -> None:
-    """PyTorch leaves the checksums of its files unread: weights with a wrong bit load without a word."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except Exception as error:  # zipfile fails on damaged files in ways of its own
-        raise InputError(f"{path}: a damaged or cut-off file", hint=_COPY_AGAIN) from error
-    if damaged is not None:
-        raise InputError(
-            f"{path}: damaged: the checksum of {damaged} inside it is wrong", hint=_COPY_AGAIN
-        )
+def is_frozen(module: Any) -> bool:
+    """Whether torch.jit.freeze has turned the weights into constants of the code."""
+    has_weights = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
+    return not has_weights and not hasattr(module, "training")
+
+
+def _frozen_dtype(module: Any) -> torch.dtype | None:
+    """The precision of the first weight among the constants."""
+    for graph in _graphs(module):
+        for node in graph.findAllNodes("prim::Constant"):
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                tensor: torch.Tensor = node.t("value")
+                if tensor.is_floating_point():
+                    return tensor.dtype
+    return None
+
+
+def adapt(module: Any, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Sets the device of tensors that the code makes, and in a frozen file the dtype of its weights.
+
+    Tracing on a GPU writes that GPU into the code, beside the weights that can be moved.
+    """
+    for graph in _graphs(module):
+        for node in graph.findAllNodes("prim::Constant"):
+            kind = node.kindOf("value") if node.hasAttribute("value") else ""
+            if kind == "s" and str(node.output().type()) == "Device":
+                node.s_("value", str(device))
+            elif kind == "t":
+                tensor = node.t("value")
+                to = dtype if tensor.is_floating_point() else None
+                node.t_("value", tensor.to(device=device, dtype=to))
+
+
+def _graphs(module: Any) -> Iterator[Any]:
+    """The graphs of all methods of all submodules."""
+    for sub in module.modules():
+        for name in sub._c._method_names() if isinstance(sub, torch.jit.ScriptModule) else ():
+            yield sub._c._get_method(name).graph
 
 
 def _inlined_batchnorms(module: Any) -> tuple[BatchNormDef, ...]:
@@ -67,28 +127,6 @@ def _inlined_batchnorms(module: Any) -> tuple[BatchNormDef, ...]:
         BatchNormDef(f"batch_norm_{i + 1}", None, "aten::batch_norm in the inlined graph")
         for i in range(len(nodes))
     )
-
-
-def _inputs(path: Path, module: Any) -> tuple[InputSpec, ...]:
-    """The arguments of `forward`; TorchScript files record names and types, but no shapes."""
-    try:
-        schema = module.forward.schema
-    except (AttributeError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: the TorchScript module has no forward method",
-            hint="save the module whose forward runs the network",
-        ) from error
-    specs: list[InputSpec] = []
-    for argument in schema.arguments[1:]:
-        if argument.has_default_value():
-            continue
-        if str(argument.type) not in ("Tensor", "Optional[Tensor]"):
-            raise InputError(
-                f"{path}: the input {argument.name!r} is of type {argument.type}, not a tensor",
-                hint="wrap the model in a module that takes tensors only, and save that",
-            )
-        specs.append(InputSpec(argument.name))
-    return tuple(specs)
 
 
 def _explain(path: Path, text: str) -> InputError:

@@ -42,7 +42,7 @@ class Products:
     """A layer's input and gradients and the Hessian-vector products there, each (N, C, ...).
 
     Attributes:
-        x: the layer's input.
+        xhat: the normalised input.
         g: dL/dx.
         big_g: dL/dz.
         hx_g: Hx g.
@@ -50,7 +50,7 @@ class Products:
         hz_big_g: Hz G.
     """
 
-    x: Tensor
+    xhat: Tensor
     g: Tensor
     big_g: Tensor
     hx_g: Tensor
@@ -70,7 +70,7 @@ def curvature_rows(
         record: gives gamma and m.
     """
     gamma = torch.ones_like(channels.sigma) if record.gamma is None else record.gamma
-    direction = _direction(products, moments, channels)
+    direction = _direction(products)
     scale = gamma / channels.sigma
     jg = direction.wide(scale) * (direction.w - direction.xhat * direction.wide(direction.p))
     return Rows(
@@ -99,12 +99,18 @@ class _Direction:
         return t.to(self.w.device, self.w.dtype).view(shape)
 
 
-def _direction(products: Products, moments: Moments, channels: FirstOrderChannels) -> _Direction:
-    x, g = _wide_dtype(products.x), _wide_dtype(products.g)
-    dims = [d for d in range(x.dim()) if d != 1]
+def normalised(x: Tensor, moments: Moments, channels: FirstOrderChannels) -> Tensor:
+    """Xhat in float64 from the layer's input (float32 on mps)."""
+    x = _wide_dtype(x)
     shape = [-1 if d == 1 else 1 for d in range(x.dim())]
     mean, sigma = (t.to(x.device, x.dtype).view(shape) for t in (moments.mean, channels.sigma))
-    xhat, w = (x - mean) / sigma, g - g.mean(dims, keepdim=True)
+    return (x - mean) / sigma
+
+
+def _direction(products: Products) -> _Direction:
+    xhat, g = _wide_dtype(products.xhat), _wide_dtype(products.g)
+    dims = [d for d in range(g.dim()) if d != 1]
+    w = g - g.mean(dims, keepdim=True)
     return _Direction(xhat, w, (xhat * w).mean(dims).cpu())
 
 

@@ -26,13 +26,10 @@ def second_order_record(
     rows: Rows, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
 ) -> SecondOrder | Skipped:
     """Aggregates over the channels; one batch, so every spread has n = 1."""
-    if dtype not in TOLERANCE:
-        return Skipped(f"{str(dtype).removeprefix('torch.')} cannot carry second derivatives")
-    if _is_rounding(channels, dtype):
-        return Skipped("next to nothing of the gradient survives: its direction is rounding")
-    scale = rows.transported.abs().sum() + rows.correction.abs().sum()
-    if float(scale) == 0:
-        return Skipped("both sides are zero: the loss is linear behind this layer")
+    scale = float(rows.transported.abs().sum() + rows.correction.abs().sum())
+    reason = _obstacle(scale, channels, dtype)
+    if reason is not None:
+        return Skipped(reason)
     residual = float((rows.measured - rows.predicted).abs().sum() / scale)
     if math.isnan(residual):
         return Skipped("second derivatives of this layer are not finite")
@@ -42,10 +39,35 @@ def second_order_record(
     return _aggregated(rows, channels, residual, tolerance, keep_rows=keep_rows)
 
 
+def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
+    """Why the numerics of this run cannot carry the layer's curvature, or None."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in TOLERANCE:
+        return f"{name} cannot carry second derivatives"
+    if _is_rounding(channels, dtype):
+        return "next to nothing of the gradient survives: its direction is rounding"
+    if scale == 0:
+        return "both sides are zero: the loss is linear behind this layer"
+    if _underflows(scale, channels, dtype):
+        return f"gradient or curvature leave the range of {name} (--dtype float64)"
+    return None
+
+
 def _is_rounding(channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
     """Whether g = dL/dx, rounded relative to |D||G|, has fewer than three digits left."""
     reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
     return bool(channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference)
+
+
+def _underflows(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
+    """Whether g or Hg, of norm scale/|g|, are so small that their elements are no normal numbers.
+
+    An element of a vector of 10^6 is 10^3 smaller than its norm. Below the smallest normal number
+    digits are lost that no tolerance relative to the result allows for.
+    """
+    least = 1e3 * torch.finfo(dtype).tiny
+    norm = float(channels.grad_in_sq.sum().sqrt())
+    return norm < least or scale / norm < least
 
 
 def _one(value: Tensor) -> Metric:

@@ -12,13 +12,28 @@ import torch
 from bnaudit.errors import BnauditError, RunError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
     from bnaudit.data.batch import Batch
     from bnaudit.data.loss import Loss
     from bnaudit.load.model import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How batches become arguments.
+
+    Attributes:
+        names: of a batch's tensors, in their order.
+        values: what `--input` has set, by name.
+        arrange: both by name -> positional and keyword arguments.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[str, Any]
+    arrange: Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,7 @@ class Execution:
         device: where the batches go.
         dtype: what floating-point inputs are cast to.
         seed: of randomness inside the model (dropout baked into a file), the same for each run.
+        call: which inputs a batch has, and how the module is called with them.
     """
 
     module: nn.Module
@@ -38,6 +54,7 @@ class Execution:
     device: torch.device
     dtype: torch.dtype
     seed: int
+    call: Call
 
     def value(self, batch: Batch, index: int) -> Tensor:
         """The loss of one batch; differentiable where autograd is on.
@@ -52,17 +69,23 @@ class Execution:
     def outputs(self, batch: Batch) -> Any:
         """What the model returns for one batch."""
         inputs = [self._place(t) for t in batch.inputs]
+        values = {name: self._place(value) for name, value in self.call.values.items()}
+        args, kwargs = self.call.arrange(
+            {**dict(zip(self.call.names, inputs, strict=True)), **values}
+        )
         try:
-            return self.module(*inputs)
+            return self.module(*args, **kwargs)
         except BnauditError:
             raise
         except Exception as error:  # whatever the user's model raises
             raise explain(error, [list(t.shape) for t in inputs]) from error
 
-    def _place(self, tensor: Tensor) -> Tensor:
-        # A copy in any case: a model may write into its input, and every pass has to see the same.
-        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.device, dtype, copy=True)
+    def _place(self, value: Any) -> Any:
+        """A copy of a tensor in any case: a model may write into it, and every pass has to see the same."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        dtype = self.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.device, dtype, copy=True)
 
     @contextmanager
     def _seeded(self, index: int) -> Iterator[None]:
@@ -93,8 +116,9 @@ def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     elif "should be the same" in text or "same dtype" in text:
         hint = "the model holds constants of another precision: leave --dtype out"
     given = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
+    on = f" on inputs of shape {given}" if given else ""
     return RunError(
-        f"the model cannot be run on inputs of shape {given}: {text[:240]}",
+        f"the model cannot be run{on}: {text[:240]}",
         hint=hint,
     )
 
@@ -140,9 +164,11 @@ def place(model: LoadedModel, device: torch.device, dtype: torch.dtype | None) -
     tensors = [*module.parameters(), *module.buffers()]
     moves = any(t.device.type != device.type for t in tensors)
     casts = dtype is not None and any(t.is_floating_point() and t.dtype != dtype for t in tensors)
-    if not (moves or casts):
-        return module
-    return private_copy(model).to(device=device, dtype=dtype if casts else None)
+    if moves or casts:
+        module = private_copy(model).to(device=device, dtype=dtype if casts else None)
+    if model.adapt is not None:
+        model.adapt(module, device, dtype)
+    return module
 
 
 def private_copy(model: LoadedModel) -> nn.Module:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.measure.collect import collect
-from bnaudit.measure.second_order import measure_second_order
+from bnaudit.measure.second_order import Curvatures, measure_second_order
+from bnaudit.measure.second_order_verify import verify_second_order
 from bnaudit.measure.selection import Selection, measurable
 from bnaudit.measure.statistics import channel_statistics
 from bnaudit.measure.twins import measure_twins
 from bnaudit.measure.verify import verify_gradients
 from bnaudit.measure.weight_space import measure_weight_space
+from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
@@ -63,18 +65,24 @@ def collect_first_order(session: Session, options: AuditOptions, progress: Progr
 
 def _second_order(
     session: Session, collected: Collected, options: AuditOptions, progress: Progress
-) -> Results:
+) -> Curvatures:
     keys = measurable(collected)
     if options.mode == "running":
-        return dict.fromkeys(keys, _RUNNING)
-    return measure_second_order(session, collected, keys, progress, rows=options.channels)
+        return Curvatures(dict.fromkeys(keys, _RUNNING), dict.fromkeys(keys, _RUNNING))
+    found = measure_second_order(
+        session, collected, keys, progress, rows=options.channels, memory=options.memory
+    )
+    measured = [key for key in keys if isinstance(found.records[key], SecondOrder)]
+    verified = verify_second_order(
+        session, measured, options.verify_second_order, options.memory, progress
+    )
+    return found.verified(verified)
 
 
 def _statistics(
     session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
 ) -> Results:
-    synthetic = session.batches.info.source == "synthetic"
-    return channel_statistics(collected.batches, synthetic=synthetic)
+    return channel_statistics(collected.batches, source=session.batches.info.source)
 
 
 def _weight_space(
@@ -84,7 +92,9 @@ def _weight_space(
 
 
 # Named as the fields of `LayerReport` that hold them.
-_BY_LAYER: dict[str, Callable[[Session, Collected, AuditOptions, Progress], Results]] = {
+_BY_LAYER: dict[
+    str, Callable[[Session, Collected, AuditOptions, Progress], Results | Curvatures]
+] = {
     "second_order": _second_order,
     "statistics": _statistics,
     "weight_space": _weight_space,
@@ -113,7 +123,11 @@ def measure_all(
         if name in options.metrics:
             with stage(name):
                 found = measure(session, collected, options, progress)
-            further[name] = {**dict.fromkeys(calls, _NO_FIRST_ORDER), **found}
+            nothing = dict.fromkeys(calls, _NO_FIRST_ORDER)
+            if isinstance(found, Curvatures):
+                further["forward_mode"] = {**nothing, **found.forward_modes}
+                found = found.records
+            further[name] = {**nothing, **found}
     with stage("verify"):
         differences = verify_gradients(
             session, collected, options.mode, options.verify_gradients, progress

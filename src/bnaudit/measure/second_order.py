@@ -1,4 +1,4 @@
-"""Second order: Theorem 4.2 as an equality, by plain double backward.
+"""Second order: Theorem 4.2 as an equality, by one sweep for all layers or by double backward.
 
 Source: Santurkar, Tsipras, Ilyas, Madry, "How Does Batch Normalization Help Optimization?", NeurIPS
 2018, arXiv 1805.11604. For any direction v at the layer's input x, per channel, with
@@ -9,79 +9,72 @@ w = v - mean v, p = <xhat,v>/m, D = gamma/sigma, s = <xhat,G>:
     T_c(v)  = gamma/sigma^2 (-2 p <G,w> + 3 p^2 s - s |w|^2/m)
     T_c(g)  = gamma s/(m sigma^2) (-(1 + 2 leak) |g|^2 + D^2 leak^2 s^2/m)
 
-It holds for each channel's row by itself. One double backward gives both sides: the gradient of
-<g, v> (v = g held fixed) with respect to x is Hx g, and with respect to z, where g depends on z only
-through G and J is symmetric, it is Hz(Jg). The theorem as it is usually stated has G'HzG in place of
-(Jg)'Hz(Jg)/D^2; that is an assumption on Hz, evaluated here and reported as holding or not.
-
-This is the reference implementation: three forward passes' time a layer for each of the two double
-backwards, the graph of one batch in memory.
+It holds for each channel's row by itself. The theorem as it is usually stated has G'HzG in place of
+(Jg)'Hz(Jg)/D^2; that is an assumption on Hz, evaluated here and reported as holding or not. Needed are
+Hz(Jg) and Hz G at every layer: `sweep` has them for all layers from one pass forward and back,
+`second_order_double` layer by layer. Where a layer cannot be swept, or few operations make double
+backward cheaper, the second way is taken; the record says which.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd.graph import get_gradient_edge
 
-from bnaudit.measure.curvature_rows import Products, curvature_rows
 from bnaudit.measure.curvature_summary import second_order_record
+from bnaudit.measure.second_order_double import double_backward_rows
+from bnaudit.measure.second_order_sweep import Swept, sweep_rows
 from bnaudit.measure.theory import first_order
+from bnaudit.records.curvature import DOUBLE_BACKWARD, SWEEP, SecondOrder
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
-from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-    from torch.autograd.graph import GradientEdge
+    from collections.abc import Mapping, Sequence
 
     from bnaudit.measure.collect import Collected
+    from bnaudit.measure.curvature_rows import Rows
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
-    from bnaudit.records.curvature import SecondOrder
+    from bnaudit.records.curvature import Verification
+    from bnaudit.records.layer import ForwardMode
 
 Key = tuple[str, int]
 
-_ONCE = "torch::autograd::Error"  # the node that `once_differentiable` leaves
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """Where a layer hangs in the autograd graph, and its input's values."""
-
-    x: Tensor
-    at_input: GradientEdge
-    at_output: GradientEdge
-
 
 @dataclass(slots=True)
-class _Edges:
-    """Keeps the private input and output of chosen layers as edges of the graph.
+class Curvatures:
+    """What the second order left behind.
 
-    Edges and not tensors: an in-place activation overwrites z, and its edge stays what it was.
+    Attributes:
+        records: by call.
+        forward_modes: the first order once more, in forward mode, by call.
     """
 
-    keys: frozenset[Key]
-    sites: dict[Key, _Site] = field(default_factory=dict)
+    records: dict[Key, SecondOrder | Skipped] = field(default_factory=dict)
+    forward_modes: dict[Key, ForwardMode | Skipped] = field(default_factory=dict)
 
-    def __call__(self, call: BatchNormCall) -> Tensor:
-        x = differentiable(call.x)
-        alias = x.view_as(x)
-        z = normalise(call, alias, "batch")
-        if call.key in self.keys and z.grad_fn is not None:
-            edges = (get_gradient_edge(alias), get_gradient_edge(z))
-            self.sites[call.key] = _Site(alias.detach(), *edges)
-        return z
+    def verified(self, found: Mapping[Key, Verification | Skipped]) -> Curvatures:
+        """The same with these verifications in their records."""
+        records = dict(self.records)
+        for key, verification in found.items():
+            record = records[key]
+            if isinstance(record, SecondOrder):
+                records[key] = replace(record, verification=verification)
+        return Curvatures(records, self.forward_modes)
 
 
 def measure_second_order(
-    session: Session, collected: Collected, keys: Sequence[Key], progress: Progress, *, rows: bool
-) -> dict[Key, SecondOrder | Skipped]:
+    session: Session,
+    collected: Collected,
+    keys: Sequence[Key],
+    progress: Progress,
+    *,
+    rows: bool,
+    memory: int | None = None,
+) -> Curvatures:
     """Both sides of the theorem at some layers, on the first batch, with batch statistics.
 
     Args:
@@ -90,72 +83,47 @@ def measure_second_order(
         keys: the layers.
         progress: told of each layer.
         rows: keep the row-wise values.
+        memory: bytes that the sweep's tangents may take; None for a share of what is free.
     """
     progress.stage("second order", len(keys))
     records = {r.key: r for r in collected.batches[0]}
-    edges = _Edges(frozenset(keys))
-    try:
-        with tapped(session.placed.namer, edges) as tap, torch.enable_grad():
-            tap.start()
-            loss = session.execution.value(session.batches.items[0], 0)
-            results = _double_backward(loss, edges.sites, records, progress, rows=rows)
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            reason = "the device ran out of memory in double backward (smaller --batch-size)"
-        else:
-            first = next(iter(str(error).splitlines()), "unknown error")
-            reason = f"the model cannot be differentiated twice: {first[:160]}"
-        return dict.fromkeys(keys, Skipped(reason))
-    missing = Skipped("no gradient reaches this layer")
-    return {key: results.get(key, missing) for key in keys}
+    half = _half_precision(records, keys)
+    if half is not None:
+        skipped = dict.fromkeys(keys, half)
+        return Curvatures(dict(skipped), dict(skipped))
+    swept = sweep_rows(session, records, keys, memory, progress)
+    rest = [key for key in keys if key not in swept.rows]
+    doubled = double_backward_rows(session, records, rest, progress) if rest else {}
+    found = Curvatures(forward_modes=_forward_modes(swept, keys))
+    for key in keys:
+        by_sweep = key in swept.rows
+        method = SWEEP if by_sweep else DOUBLE_BACKWARD
+        values = swept.rows[key] if by_sweep else doubled[key]
+        found.records[key] = _record(values, records[key], method, rows=rows)
+    return found
 
 
-def _double_backward(
-    loss: Tensor,
-    sites: dict[Key, _Site],
-    records: dict[Key, LayerRecord],
-    progress: Progress,
-    *,
-    rows: bool,
-) -> dict[Key, SecondOrder | Skipped]:
-    keys = list(sites)
-    inputs = [sites[k].at_input for k in keys]
-    outputs = [sites[k].at_output for k in keys]
-    gradients = torch.autograd.grad(loss, [*inputs, *outputs], create_graph=True, allow_unused=True)
-    if any(node.name() == _ONCE for t in gradients if t is not None for node in walk(t)):
-        # PyTorch would go around such a node, and return what is left without a word.
-        return dict.fromkeys(keys, Skipped("a function of the model is differentiable only once"))
-    results: dict[Key, SecondOrder | Skipped] = {}
-    for i, key in enumerate(keys):
-        g, big_g = gradients[i], gradients[len(keys) + i]
-        record = records.get(key)
-        if g is None or big_g is None or record is None or record.moments is None:
-            continue
-        results[key] = _layer(sites[key], g, big_g, record, rows=rows)
-        progress.advance()
-    return results
+def _half_precision(records: Mapping[Key, LayerRecord], keys: Sequence[Key]) -> Skipped | None:
+    dtypes = {records[key].dtype for key in keys}
+    if dtypes and dtypes <= {torch.float16, torch.bfloat16}:
+        name = str(next(iter(dtypes))).removeprefix("torch.")
+        return Skipped(f"{name} cannot carry second derivatives")
+    return None
 
 
-def _layer(
-    site: _Site, g: Tensor, big_g: Tensor, record: LayerRecord, *, rows: bool
+def _forward_modes(swept: Swept, keys: Sequence[Key]) -> dict[Key, ForwardMode | Skipped]:
+    return {
+        key: swept.forward_modes.get(key)
+        or Skipped(f"not swept: {swept.obstacles.get(key, 'no gradient reaches this layer')}")
+        for key in keys
+    }
+
+
+def _record(
+    values: Rows | Skipped, record: LayerRecord, method: str, *, rows: bool
 ) -> SecondOrder | Skipped:
-    moments: Any = record.moments
-    if float(moments.grad_in_sq.sum()) == 0:
-        return Skipped("the gradient at this layer is zero")
-    v, u = g.detach(), big_g.detach()
-    hx, hz = _products(g, v, [site.at_input, site.at_output])
-    (hz_big_g,) = _products(big_g, u, [site.at_output])
-    channels = first_order(moments, record.gamma, record.eps, record.m)
-    products = Products(site.x, v, u, hx, hz, hz_big_g)
-    found = curvature_rows(products, moments, channels, record)
-    return second_order_record(found, channels, record.dtype, keep_rows=rows)
-
-
-def _products(gradient: Tensor, along: Tensor, edges: list[GradientEdge]) -> list[Tensor]:
-    """Hessian-vector products: the derivative of <gradient, along> at some edges."""
-    if not gradient.requires_grad:  # the loss is linear from here on
-        return [torch.zeros_like(along) for _ in edges]
-    found = torch.autograd.grad(
-        gradient, edges, grad_outputs=along, retain_graph=True, allow_unused=True
-    )
-    return [torch.zeros_like(along) if t is None else t for t in found]
+    if isinstance(values, Skipped) or record.moments is None:
+        return values if isinstance(values, Skipped) else Skipped("no gradient was recorded")
+    channels = first_order(record.moments, record.gamma, record.eps, record.m)
+    found = second_order_record(values, channels, record.dtype, keep_rows=rows)
+    return found if isinstance(found, Skipped) else replace(found, method=method)

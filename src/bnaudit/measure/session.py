@@ -11,14 +11,22 @@ from bnaudit.data.loss import choose_loss
 from bnaudit.data.prepare import prepare
 from bnaudit.data.row_check import rows_independent
 from bnaudit.errors import UsageError
-from bnaudit.measure.execution import Execution, native_dtype, place, private_copy, resolve_device
+from bnaudit.load.arguments import with_values
+from bnaudit.measure.execution import (
+    Call,
+    Execution,
+    native_dtype,
+    place,
+    private_copy,
+    resolve_device,
+)
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bnaudit.data.batch import Batches
-    from bnaudit.load.model import LoadedModel
+    from bnaudit.load.model import InputSpec, LoadedModel
     from bnaudit.options import AuditOptions
 
 
@@ -42,12 +50,14 @@ class Session:
         execution: runs it on a batch.
         batches: what it is run on.
         notes: what had to be assumed, for the report.
+        declared: the inputs of the file, those too that `--input` has set.
     """
 
     placed: Placed
     execution: Execution
     batches: Batches
     notes: tuple[str, ...]
+    declared: tuple[InputSpec, ...] = ()
 
 
 def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
@@ -57,7 +67,7 @@ def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
         UsageError: the device is not there, or cannot compute in this dtype.
     """
     device = resolve_device(options.device)
-    native = native_dtype(loaded.module)
+    native = loaded.dtype or native_dtype(loaded.module)
     if options.dtype is not None:
         wanted: torch.dtype | None = getattr(torch, options.dtype)
     else:
@@ -75,12 +85,15 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run at its exported batch size.
     """
-    loaded = placed.loaded
+    loaded = with_values(placed.loaded, options.inputs)
+    declared = placed.loaded.inputs
+    placed = replace(placed, loaded=loaded)
     bound = None if loaded.lifted else loaded.static_batch
     batches, notes = prepare(options, loaded, bound)
     loss = choose_loss(options.loss, batches.items[0].labels, options.seed)
-    execution = Execution(placed.module, loss, placed.device, placed.dtype, options.seed)
-    session = Session(placed, execution, batches, notes)
+    call = Call(batches.names, loaded.values, loaded.arrange)
+    execution = Execution(placed.module, loss, placed.device, placed.dtype, options.seed, call)
+    session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
     if not loaded.lifted or exported is None or batches.info.batch_size == exported:
         return session
@@ -112,5 +125,7 @@ def in_float64(session: Session) -> tuple[Execution, Namer]:
         return session.execution, placed.namer
     device = torch.device("cpu") if placed.device.type == "mps" else placed.device
     module = private_copy(placed.loaded).to(device=device, dtype=torch.float64)
+    if placed.loaded.adapt is not None:
+        placed.loaded.adapt(module, device, torch.float64)
     execution = replace(session.execution, module=module, device=device, dtype=torch.float64)
     return execution, Namer(module, placed.loaded.labels)

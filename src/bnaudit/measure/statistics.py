@@ -1,16 +1,12 @@
-"""Conspicuous channels, pooled over all batches: dead ones, outliers, drift.
-
-Drift compares what the batches show with what the model stored. The variances of B batches are pooled
-as mean(var_B) + var(mean_B): the variance of all values together, as long as the batches are of one size.
-"""
+"""Conspicuous channels, pooled over all batches: dead ones, outliers, drift."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.drift import Stored, drifts
 from bnaudit.measure.spread import metric
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped
@@ -25,43 +21,46 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 
-_SYNTHETIC = Skipped("synthetic batches say nothing about drift (pass --data)")
+_MADE_UP = {
+    "synthetic": Skipped("synthetic batches say nothing about drift (pass --data)"),
+    "example": Skipped("the example inputs of a file say nothing about drift (pass --data)"),
+}
 
 DEAD_GAMMA = 1e-3
 """Of the layer's largest |gamma|: below, a channel passes on nothing that training would notice."""
 
-# Standard deviation of log2(v1/v2) for two variances of M near-Gaussian values each, times sqrt(M):
-# sd of ln v is sqrt(2/M), and log2 adds 1/ln 2. The stored one is taken as exact.
-_LOG2_VARIANCE_SD = math.sqrt(2) / math.log(2)
-
 
 def channel_statistics(
-    batches: Sequence[Sequence[LayerRecord]], *, synthetic: bool
+    batches: Sequence[Sequence[LayerRecord]], *, source: str
 ) -> dict[Key, Channels | Skipped]:
     """The record of every call that ran.
 
     Args:
         batches: per batch the records of its calls.
-        synthetic: the batches are noise, and say nothing of the data behind the running statistics.
+        source: where they came from; made-up ones say nothing of the data behind the running statistics.
     """
     calls: dict[Key, list[LayerRecord]] = {}
     for records in batches:
         for record in records:
             calls.setdefault(record.key, []).append(record)
-    return {key: _channels(records, synthetic=synthetic) for key, records in calls.items()}
+    return {key: _channels(records, source) for key, records in calls.items()}
 
 
-def _channels(records: list[LayerRecord], *, synthetic: bool) -> Channels | Skipped:
+def _channels(records: list[LayerRecord], source: str) -> Channels | Skipped:
     with_moments = [r for r in records if r.moments is not None]
     if not with_moments:
         return Skipped("the layer's input was not recorded")
-    mean_drift, variance_drift = (_SYNTHETIC, _SYNTHETIC) if synthetic else _drifts(with_moments)
+    none = _MADE_UP.get(source)
+    mean_drift, variance_drift = (none, none) if none else _drifts(with_moments)
     return Channels(
         dead_gamma=_dead_gamma(records[0].gamma),
         dead_gradient=_dead_gradient(with_moments),
         gain_outlier=_outlier(with_moments),
         mean_drift=mean_drift,
         variance_drift=variance_drift,
+        constant=_constant(with_moments),
+        not_finite=_not_finite(with_moments),
+        grad_xhat_norm=_grad_xhat_norm(with_moments),
     )
 
 
@@ -79,13 +78,38 @@ def _dead_gradient(records: list[LayerRecord]) -> tuple[int, ...] | Skipped:
     return tuple((torch.stack(reached).amax(0) == 0).nonzero()[:, 0].tolist())
 
 
-def _pooled(records: list[LayerRecord]) -> tuple[Tensor, Tensor, int]:
-    """Mean, variance and number of all values of a channel, over batches of equal size."""
+def _constant(records: list[LayerRecord]) -> tuple[int, ...]:
+    if records[0].m == 1:  # of a single value there is no variance
+        return ()
+    _, variances = _moments(records)
+    return tuple((variances < records[0].eps).all(0).nonzero()[:, 0].tolist())
+
+
+def _not_finite(records: list[LayerRecord]) -> tuple[int, ...]:
+    finite = [
+        torch.isfinite(m.mean) & torch.isfinite(m.var) & torch.isfinite(m.grad_out_sq)
+        for m in (r.moments for r in records)
+        if m is not None
+    ]
+    return tuple((~torch.stack(finite).all(0)).nonzero()[:, 0].tolist())
+
+
+def _grad_xhat_norm(records: list[LayerRecord]) -> Metric:
+    """|gamma G|, one value a batch."""
+    reached = [(r, r.moments) for r in records if r.moments is not None and not r.obstacle]
+    if not reached:
+        return Skipped(records[0].obstacle or "no gradient was recorded")
+    squares = [
+        (m.grad_out_sq if r.gamma is None else r.gamma.square() * m.grad_out_sq).sum()
+        for r, m in reached
+    ]
+    return metric(torch.stack(squares).sqrt(), "the gradient is not finite in any batch")
+
+
+def _moments(records: list[LayerRecord]) -> tuple[Tensor, Tensor]:
+    """Means and variances, (batches, C) each."""
     moments = [r.moments for r in records if r.moments is not None]
-    means = torch.stack([m.mean for m in moments])
-    variances = torch.stack([m.var for m in moments])
-    between = means.var(0, correction=0)
-    return means.mean(0), variances.mean(0) + between, sum(r.m for r in records)
+    return torch.stack([m.mean for m in moments]), torch.stack([m.var for m in moments])
 
 
 def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skipped]:
@@ -93,33 +117,16 @@ def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skippe
     if first.running_mean is None or first.running_var is None:
         reason = Skipped("the layer keeps no running statistics")
         return reason, reason
-    mean, var, count = _pooled(records)
-    if count == len(records):
-        reason = Skipped("one value per channel (m = 1)")
-        return reason, reason
-    sigma = (first.running_var + first.eps).sqrt()
-    shift = (mean - first.running_mean).abs() / sigma
-    # eps keeps a channel that is constant in training and on the batches at zero.
-    ratio = ((var + first.eps) / (first.running_var + first.eps)).log2().abs()
-    error = 1 / math.sqrt(count)
-    return _drift(shift, error), _drift(ratio, _LOG2_VARIANCE_SD * error)
-
-
-def _drift(values: Tensor, error: float) -> Drift | Skipped:
-    if not bool(torch.isfinite(values).all()):
-        return Skipped("running statistics or activations are not finite")
-    return Drift(
-        median=float(values.quantile(0.5)),
-        p95=float(values.quantile(0.95)),
-        maximum=float(values.max()),
-        channel=int(values.argmax()),
-        sampling_error=error,
-    )
+    living = torch.ones(first.channels, dtype=torch.bool)
+    living[list(_dead_gamma(first.gamma))] = False
+    stored = Stored(first.running_mean, first.running_var, first.eps, living)
+    return drifts(*_moments(records), stored, sum(r.m for r in records))
 
 
 def _outlier(records: list[LayerRecord]) -> float | Skipped:
     """How far the outermost |gamma|/sigma is from the layer's median, as a factor of at least 1."""
-    _, var, _ = _pooled(records)
+    means, variances = _moments(records)
+    var = variances.mean(0) + means.var(0, correction=0)
     gamma = torch.ones_like(var) if records[0].gamma is None else records[0].gamma.abs()
     gain = gamma / (var + records[0].eps).sqrt()
     alive = gain[gain > 0]

@@ -14,6 +14,7 @@ The paper writes <= and has eps = 0. With running statistics nothing is projecte
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ TOLERANCE = {
     torch.float16: 5e-3,
 }
 """What the integrity residual stays below where the capture is right, by the activations' dtype."""
+
+
+_SMALLEST_NORMAL = torch.finfo(torch.float32).tiny  # bfloat16 has the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +97,22 @@ def first_order(
         predicted_sq=predicted_sq,
         mean_term=mean_term,
         xhat_term=xhat_term,
-        residual=_residual(moments, gain, sigma, predicted_sq),
+        residual=_residual(moments, gain, sigma, predicted_sq, m),
     )
 
 
-def _residual(moments: Moments, gain: Tensor, sigma: Tensor, predicted_sq: Tensor) -> Tensor:
+def _residual(
+    moments: Moments, gain: Tensor, sigma: Tensor, predicted_sq: Tensor, m: int
+) -> Tensor:
     """The integrity residual, against |D||G| and not |g|, which may vanish for good reasons.
 
     The rounding of c = x - mu is relative to |mu|/sigma, so a channel far from zero is allowed as
-    much more. Where |D||G| is 0 the gradient has to be 0 as well.
+    much more. Where |D||G| is 0 the gradient has to be 0 as well. Weight decay drives gammas below 1e-38:
+    below the smallest normal number a value of g has no relative precision, or is flushed to 0.
     """
     reference = gain * moments.grad_out_sq.sqrt()
     error = (moments.grad_in_sq.sqrt() - predicted_sq.sqrt()).abs()
+    error = (error - math.sqrt(m) * _SMALLEST_NORMAL).clamp(min=0)
     slack = 1 + moments.mean.abs() / sigma
     # Written so that NaN goes through: a comparison with it is False, and would turn it into 0.
     silent = torch.where(error > 0, torch.inf, 0.0)

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnaudit.records.values import Metric, Skipped
+from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
+
+SWEEP, DOUBLE_BACKWARD = "sweep", "double_backward"
+METHODS = (SWEEP, DOUBLE_BACKWARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The sweep against double backward at one layer, both in float64 on the first batch.
+
+    Attributes:
+        relative_difference: the largest over the sides of the theorem of
+            sum_j |sweep_j - double backward_j| / sum_j (|transported_j| + |T_j|), j the channels;
+            G'HzG is compared relative to itself.
+        tolerance: what it must stay below.
+    """
+
+    relative_difference: float
+    tolerance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +33,7 @@ class SecondOrder:
     layer's input and output.
 
     Attributes:
-        measured: g'Hx g by double backward.
+        measured: g'Hx g, by `method`.
         predicted: (Jg)'Hz(Jg) + T.
         residual: sum_j |measured_j - predicted_j| / sum_j (|(Jg)_j'(Hz Jg)_j| + |T_j|) over rows. Above
             `tolerance` every other number of this record is Skipped.
@@ -30,6 +48,8 @@ class SecondOrder:
         bound_slack: (bound - measured) / (|bound| + |measured|); negative where the bound fails.
         bound_holds: share of channels in which the row-wise bound holds.
         rows: per channel (measured, predicted, bound) of the first batch, where asked for.
+        method: "sweep" or "double_backward": how the Hessian-vector products were computed.
+        verification: the sweep against double backward, where asked for.
     """
 
     measured: Metric
@@ -45,6 +65,8 @@ class SecondOrder:
     bound_slack: Metric
     bound_holds: Metric
     rows: tuple[tuple[float, float, float], ...] = ()
+    method: str = DOUBLE_BACKWARD
+    verification: Verification | Skipped = NOT_REQUESTED
 
     @property
     def integrity_failed(self) -> bool:

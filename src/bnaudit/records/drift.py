@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """How far a layer as a whole drifts, beyond what sampling alone would make of it.
+
+    It is about the median distance of the channels that have a gamma.
+
+    Attributes:
+        value: the distance.
+        lower, upper: its 95 % interval.
+    """
+
+    value: float
+    lower: float
+    upper: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +34,13 @@ class Drift:
         channel: which channel has the maximum.
         sampling_error: the standard deviation that a healthy channel with near-Gaussian values
             would show for the number of values pooled.
+        signed: per channel, positive where the batches lie above what is stored.
+        margin: per channel, half the width of the 95 % interval around `signed`; empty with one batch,
+            which has no spread.
+        least: per channel, the smallest distance over single batches in the direction of `signed`, 0
+            where a batch lies on the other side.
+        excess: of the layer as a whole; None with one batch, and where no channel has a gamma.
+        batches: how many were pooled.
     """
 
     median: float
@@ -27,6 +48,24 @@ class Drift:
     maximum: float
     channel: int
     sampling_error: float
+    signed: tuple[float, ...] = ()
+    margin: tuple[float, ...] = ()
+    least: tuple[float, ...] = ()
+    excess: Excess | None = None
+    batches: int = 1
+
+    @property
+    def lower(self) -> float | Skipped:
+        """The least that the interval of `channel` allows for `maximum`."""
+        if not self.margin:
+            return Skipped("one batch has no spread (pass --batches 2 or more)")
+        return self.surely(self.channel)
+
+    def surely(self, channel: int) -> float:
+        """The distance that the channel's interval does not reach below; 0 without an interval."""
+        if not self.margin:
+            return 0.0
+        return max(abs(self.signed[channel]) - self.margin[channel], 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +75,10 @@ class Channels:
     Attributes:
         dead_gamma: channels with |gamma| below 1e-3 of the layer's largest.
         dead_gradient: channels whose dL/dz is exactly zero in every batch.
+        constant: channels whose variance is below eps in every batch.
+        not_finite: channels whose activations or gradients are not all finite.
+        grad_xhat_norm: |gamma dL/dz| = |dL/dxhat|, which neither a rescaling of the weights in front nor
+            one of gamma, beta and the weights behind changes.
         gain_outlier: largest of |gamma|/sigma over the layer's median, and its inverse for the
             smallest (of channels with gamma != 0), whichever is further from 1.
         mean_drift: |pooled batch mean - running_mean| / sigma_running.
@@ -47,3 +90,6 @@ class Channels:
     gain_outlier: float | Skipped
     mean_drift: Drift | Skipped
     variance_drift: Drift | Skipped
+    constant: tuple[int, ...] = ()
+    not_finite: tuple[int, ...] = ()
+    grad_xhat_norm: Metric = NOT_REQUESTED

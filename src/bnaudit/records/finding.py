@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 
 class Severity(IntEnum):
@@ -17,6 +18,9 @@ class Severity(IntEnum):
     def label(self) -> str:
         """The name as it is printed and stored in reports."""
         return self.name.lower()
+
+
+Status = Literal["new", "worse", "known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Finding:
         interval: lower and upper quartile of `observed` over the batches, or its sampling interval;
             None where it is exact.
         confidence: how sure the finding is, one clause ("read from the file", "in all 8 batches").
+        status: what an earlier report says of it, None without one.
     """
 
     rule: str
@@ -49,6 +54,11 @@ class Finding:
     channels: tuple[int, ...] = ()
     interval: tuple[float, float] | None = None
     confidence: str = ""
+    status: Status | None = None
+
+    def counts(self, fail_on: Severity | None) -> bool:
+        """Whether it makes the exit code 1: severe enough, and not known from an earlier report."""
+        return fail_on is not None and self.severity >= fail_on and self.status != "known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +87,10 @@ class RuleNotRun:
     rule: str
     name: str
     reason: str
+
+
+NOT_SELECTED = "not selected"
+"""Reason of a rule that the configuration leaves out."""
+
+NEEDS_RUN = "needs a run of the model (bnaudit check)"
+"""Reason of a rule about measurements where a file was read and not run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
     from bnaudit.records.report import TensorInfo
 
@@ -53,7 +54,10 @@ class BatchNormStatics:
         scale_absorbed: whether gamma and beta include a Scale layer behind the BatchNorm.
         feeder: the layer in front that has weights, where the file has a graph and there is one.
         preceded_by: the operator whose output the BatchNorm reads ("Conv", "Dropout",
-            "BatchNormalization"), or None where the file has no graph.
+            "BatchNormalization"), "input" for an input of the model, or None where the file has no
+            graph.
+        of_weights: whether it normalises a weight and no activation: what weight standardisation
+            becomes in an export. None where the file does not tell.
     """
 
     name: str
@@ -71,6 +75,7 @@ class BatchNormStatics:
     scale_absorbed: bool = False
     feeder: Feeder | None = None
     preceded_by: str | None = None
+    of_weights: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,7 @@ class InspectionReport:
         rules_not_run: rules that this file gives nothing to judge by, and why.
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a file without BatchNorm passes.
+        baseline: the earlier report that the findings were held against, or None.
     """
 
     inspection: Inspection
@@ -157,12 +163,41 @@ class InspectionReport:
     rules_not_run: tuple[RuleNotRun, ...] = ()
     fail_on: Severity | None = None
     allow_no_bn: bool = False
+    baseline: Baseline | None = None
 
     @property
     def exit_code(self) -> int:
         """0 clean, 1 findings at or above `fail_on`, 3 no BatchNorm."""
         if not self.inspection.batchnorms and not self.allow_no_bn:
             return 3
-        if self.fail_on is None:
-            return 0
-        return int(any(f.severity >= self.fail_on for f in self.findings))
+        return int(any(finding.counts(self.fail_on) for finding in self.findings))
+
+    def to_json(self, *, channels: bool = False) -> str:
+        """The inspection as one strict JSON document of schema `bnaudit.inspect/1`.
+
+        Args:
+            channels: include the per-channel arrays.
+        """
+        from bnaudit.render.inspect_json_v1 import inspection_to_json
+
+        return inspection_to_json(self, channels=channels)
+
+    def to_table(
+        self,
+        *,
+        width: int = 100,
+        color: bool = False,
+        unicode: bool = True,
+        verbose: bool = False,
+    ) -> str:
+        """The inspection as the text that `bnaudit inspect` prints.
+
+        Args:
+            width: columns to fit into (at least 60).
+            color: whether to emit ANSI colour.
+            unicode: whether letters and lines beyond ASCII may be used.
+            verbose: list what is otherwise counted: suppressed findings, rules that did not run.
+        """
+        from bnaudit.render.inspect_table import inspection_to_text
+
+        return inspection_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

@@ -55,6 +55,24 @@ class FiniteDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardMode:
+    """The gradient-norm reduction in forward mode: no backward of any BatchNorm is in it.
+
+    The directional derivatives of the loss along g at the layer's input and along G at its output,
+    carried to the loss by tangents, are |g|^2 and |G|^2 if these are its gradients.
+
+    Attributes:
+        measured: the square root of their quotient, |g|/|G|.
+        predicted: the closed form on the same batch.
+        relative_error: |measured - predicted| / predicted.
+    """
+
+    measured: float
+    predicted: float
+    relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class FirstOrder:
     """Theorem 4.1 of Santurkar et al. (2018) at one layer: what BatchNorm does to the gradient norm.
 
@@ -73,6 +91,7 @@ class FirstOrder:
         grad_out_norm: |G| of the layer.
         grad_in_norm: |g| of the layer.
         finite_difference: the same reduction without backward, where it was asked for.
+        forward_mode: the same reduction from the second-order sweep, where the layer was swept.
     """
 
     statistics: str
@@ -87,6 +106,7 @@ class FirstOrder:
     grad_out_norm: Metric
     grad_in_norm: Metric
     finite_difference: FiniteDifference | Skipped
+    forward_mode: ForwardMode | Skipped = NOT_REQUESTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.values import NOT_REQUESTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
     from bnaudit.records.inspection import Inspection
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.twins import Twin
     from bnaudit.records.values import Metric, Skipped
+    from bnaudit.records.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class ModelInfo:
 
     Attributes:
         path: as the user typed it, or the class name of a live module.
-        format: "onnx", "torchscript" or "module".
+        format: "onnx", "torchscript", "exported" (torch.export) or "module".
         producer: who wrote the file, or None.
         facts: opset and the like, as the loader found them.
         inputs: the signature.
@@ -62,12 +64,14 @@ class DataInfo:
     """The sample batches: where they came from and how they were cut.
 
     Attributes:
-        source: "file", "tensor" (given from Python) or "synthetic".
+        source: "file", "tensor" (given from Python), "synthetic", or "example" (the inputs that a
+            torch.export file brings along).
         paths: as the user typed them.
         batches: how many were run.
         batch_size: rows in each.
         available: rows in the data, None for synthetic data.
         distribution: what synthetic values were drawn from, None for real data.
+        sorted_by_label: whether each batch holds labels of its own.
     """
 
     source: str
@@ -76,6 +80,7 @@ class DataInfo:
     batch_size: int
     available: int | None = None
     distribution: str | None = None
+    sorted_by_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class LossInfo:
         labels: where the labels came from, None without.
         why: why this loss was used.
         value: the loss over the batches, or why there is none.
+        guess: what one constant answer would reach on these labels (all occurring classes alike, or
+            their mean), None where that is not defined for the loss.
     """
 
     name: str
@@ -95,11 +102,15 @@ class LossInfo:
     labels: str | None
     why: str
     value: Metric
+    guess: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """How the audit was run; with the same inputs these settings give the same numbers."""
+    """How the audit was run; with the same inputs these settings give the same numbers.
+
+    `inputs` are the values of arguments that are no data, as JSON can hold them.
+    """
 
     mode: str
     device: str
@@ -109,8 +120,11 @@ class RunInfo:
     data: DataInfo
     loss: LossInfo
     verify_gradients: str | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    verification: Verification | Skipped = NOT_REQUESTED
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    verify_second_order: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -140,6 +154,7 @@ class Report:
         inspection: what the file stores, where it was read.
         suppressed: findings that the configuration silences.
         rules_not_run: rules that had nothing to judge by, and why.
+        baseline: the earlier report that the findings were held against, or None.
     """
 
     model: ModelInfo
@@ -154,6 +169,7 @@ class Report:
     inspection: Inspection | None = None
     suppressed: tuple[Suppressed, ...] = ()
     rules_not_run: tuple[RuleNotRun, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def exit_code(self) -> int:
@@ -164,9 +180,7 @@ class Report:
             return 3
         if self.layers and not any(layer.measured for layer in self.layers):
             return 4  # a verdict that rests on no measurement would be a silently empty audit
-        if self.fail_on is None:
-            return 0
-        return int(any(f.severity >= self.fail_on for f in self.findings))
+        return int(any(finding.counts(self.fail_on) for finding in self.findings))
 
     def to_json(self, *, channels: bool = False) -> str:
         """The report as one strict JSON document of schema `bnaudit.report/1`.
@@ -178,14 +192,22 @@ class Report:
 
         return report_to_json(self, channels=channels)
 
-    def to_table(self, *, width: int = 100, color: bool = False, unicode: bool = True) -> str:
+    def to_table(
+        self,
+        *,
+        width: int = 100,
+        color: bool = False,
+        unicode: bool = True,
+        verbose: bool = False,
+    ) -> str:
         """The report as the text that `bnaudit check` prints.
 
         Args:
             width: columns to fit into (at least 60).
             color: whether to emit ANSI colour.
             unicode: whether letters and lines beyond ASCII may be used.
+            verbose: list what is otherwise counted: suppressed findings, rules that did not run.
         """
         from bnaudit.render.table import report_to_text
 
-        return report_to_text(self, width=width, color=color, unicode=unicode)
+        return report_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

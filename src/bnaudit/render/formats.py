@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
+
+    AnyReport = Report | InspectionReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +23,14 @@ class Style:
         color: whether ANSI colour may be used.
         unicode: whether letters beyond ASCII may be used.
         channels: whether per-channel arrays are included.
+        verbose: whether tables list what is otherwise counted.
     """
 
     width: int = 100
     color: bool = False
     unicode: bool = True
     channels: bool = False
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +45,38 @@ class Format:
 
     suffix: str | None
     summary: str
-    render: Callable[[Report, Style], str]
+    render: Callable[[AnyReport, Style], str]
 
 
-def _table(report: Report, style: Style) -> str:
-    return report.to_table(width=style.width, color=style.color, unicode=style.unicode)
+def _table(report: AnyReport, style: Style) -> str:
+    return report.to_table(
+        width=style.width, color=style.color, unicode=style.unicode, verbose=style.verbose
+    )
 
 
-def _json(report: Report, style: Style) -> str:
+def _json(report: AnyReport, style: Style) -> str:
     return report.to_json(channels=style.channels)
 
 
-def _sarif(report: Report, _: Style) -> str:
+def _sarif(report: AnyReport, _: Style) -> str:
     from bnaudit.render.sarif import report_to_sarif
 
     return report_to_sarif(report)
 
 
-def _junit(report: Report, _: Style) -> str:
+def _junit(report: AnyReport, _: Style) -> str:
     from bnaudit.render.junit import report_to_junit
 
     return report_to_junit(report)
 
 
-def _markdown(report: Report, _: Style) -> str:
+def _markdown(report: AnyReport, _: Style) -> str:
     from bnaudit.render.markdown import report_to_markdown
 
     return report_to_markdown(report)
 
 
-def _github(report: Report, _: Style) -> str:
+def _github(report: AnyReport, _: Style) -> str:
     from bnaudit.render.github import report_to_github
 
     return report_to_github(report)

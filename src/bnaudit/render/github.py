@@ -32,13 +32,22 @@ def report_to_github(report: Report | InspectionReport) -> str:
     return "".join(f"{line}\n" for line in _lines(outcome))
 
 
+def error_to_github(path: str, message: str, hint: str | None) -> str:
+    """An annotation for a model of which there is no report."""
+    return f"{_command('error', path, 'bnaudit failed', _failure(message, hint))}\n"
+
+
+def _failure(message: str, hint: str | None) -> str:
+    return f"{message} ({hint})" if hint else message
+
+
 def _lines(outcome: Outcome) -> Iterator[str]:
     failed = outcome.failure
     if failed is not None:
-        hint = f" ({failed.hint})" if failed.hint else ""
-        yield _command("error", outcome, "bnaudit failed", f"{failed.message}{hint}")
+        text = _failure(failed.message, failed.hint)
+        yield _command("error", outcome.path, "bnaudit failed", text)
     for severity in sorted(_COMMANDS, reverse=True):
-        found = [finding for finding in outcome.findings if finding.severity is severity]
+        found = [finding for finding in outcome.findings if _level(finding) is severity]
         used = 1 if failed is not None and severity is Severity.ERROR else 0
         yield from _annotations(found, SHOWN - used, outcome)
     # A line that begins with "::" would be taken as a command.
@@ -49,18 +58,23 @@ def _annotations(found: Sequence[Finding], room: int, outcome: Outcome) -> Itera
     shown = found if len(found) <= room else found[: room - 1]
     for finding in shown:
         title = f"{finding.rule} {finding.name}"
-        command = _COMMANDS[finding.severity]
-        yield _command(command, outcome, title, sentence_of(finding))
+        command = _COMMANDS[_level(finding)]
+        yield _command(command, outcome.path, title, sentence_of(finding))
     left = found[len(shown) :]
     if left:
         rules = ", ".join(dict.fromkeys(f"{f.rule} {f.name}" for f in left))
-        noun = f"more {left[0].severity.label} finding"
+        noun = f"more {_level(left[0]).label} finding"
         text = f"{plural(len(left), noun)} ({rules}): see the report"
-        yield _command(_COMMANDS[left[0].severity], outcome, "bnaudit", text)
+        yield _command(_COMMANDS[_level(left[0])], outcome.path, "bnaudit", text)
 
 
-def _command(command: str, outcome: Outcome, title: str, message: str) -> str:
-    file = _property(artifact_path(outcome.path))
+def _level(finding: Finding) -> Severity:
+    """What an earlier report has is told, but alarms nobody again."""
+    return Severity.INFO if finding.status == "known" else finding.severity
+
+
+def _command(command: str, path: str, title: str, message: str) -> str:
+    file = _property(artifact_path(path))
     return f"::{command} file={file},line=1,title={_property(title)}::{_data(message)}"
 
 

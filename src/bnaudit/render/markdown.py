@@ -36,7 +36,7 @@ def report_to_markdown(report: Report | InspectionReport) -> str:
     outcome = outcome_of(report)
     parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
     if outcome.failure is not None:
-        parts.append(_failure(outcome))
+        parts.append(_failure(outcome.failure.message, outcome.failure.hint))
     if outcome.findings:
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]
@@ -47,12 +47,14 @@ def report_to_markdown(report: Report | InspectionReport) -> str:
     return f"{text}\n{_folded(plural(len(report.layers), 'layer'), rows)}\n"
 
 
-def _failure(outcome: Outcome) -> str:
-    failure = outcome.failure
-    if failure is None:
-        return ""
-    hint = f"\n\n{_escaped(failure.hint)}" if failure.hint else ""
-    return f"The audit stopped: {_escaped(failure.message)}{hint}"
+def error_to_markdown(path: str, message: str, hint: str | None) -> str:
+    """A section for a model of which there is no report."""
+    return f"### bnaudit: {_code(path)}\n\n{_failure(message, hint)}\n"
+
+
+def _failure(message: str, hint: str | None) -> str:
+    remedy = f"\n\n{_escaped(hint)}" if hint else ""
+    return f"The audit stopped: {_escaped(message)}{remedy}"
 
 
 def _findings(findings: Sequence[Finding]) -> str:
@@ -67,7 +69,9 @@ def _finding(finding: Finding) -> str:
     layer = _code(finding.layer) if finding.layer else "model"
     sure = f" *({_escaped(finding.confidence)})*" if finding.confidence else ""
     cells = (
-        finding.severity.label,
+        f"{finding.severity.label} ({finding.status})"
+        if finding.status
+        else finding.severity.label,
         f"{finding.rule} {finding.name}",
         layer,
         _escaped(finding.message) + sure,

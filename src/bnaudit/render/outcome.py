@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import InspectionReport
-from bnaudit.render.table.text import plural
+from bnaudit.render.inspect_verdict import inspection_verdict
 from bnaudit.render.table.verdict import verdict_line
 
 if TYPE_CHECKING:
@@ -56,16 +56,17 @@ class Outcome:
         """Whether this finding is a reason for the exit code."""
         if self.exit_code == _NO_BATCHNORM:
             return finding.severity is Severity.ERROR
-        return self.fail_on is not None and finding.severity >= self.fail_on
+        return finding.counts(self.fail_on)
 
 
 def outcome_of(report: Report | InspectionReport) -> Outcome:
     """The outcome of an audit or of an inspection."""
     if isinstance(report, InspectionReport):
+        word, _, sentence = inspection_verdict(report)
         return Outcome(
             command="inspect",
             path=report.inspection.path,
-            headline=_inspected(report),
+            headline=f"{word}: {sentence}",
             layers=tuple(layer.name for layer in report.inspection.batchnorms),
             findings=report.findings,
             suppressed=report.suppressed,
@@ -88,17 +89,6 @@ def outcome_of(report: Report | InspectionReport) -> Outcome:
     )
 
 
-def _inspected(report: InspectionReport) -> str:
-    word = {0: "PASS", 1: "FAIL", 3: "NOTHING TO AUDIT (exit 3)"}[report.exit_code]
-    severities = [finding.severity for finding in report.findings]
-    counts = [
-        plural(severities.count(severity), noun)
-        for severity, noun in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"))
-    ]
-    layers = plural(len(report.inspection.batchnorms), "BatchNorm layer")
-    return f"{word}: {layers} read from the file; {', '.join(counts)}"
-
-
 def artifact_path(path: str) -> str:
     """The model's path with forward slashes; relative to the working directory where it lies in it.
 
@@ -113,5 +103,6 @@ def artifact_path(path: str) -> str:
 def sentence_of(finding: Finding) -> str:
     """Fact, certainty and remedy in one paragraph."""
     where = f"{finding.layer}: " if finding.layer else ""
-    sure = f" ({finding.confidence})" if finding.confidence else ""
+    asides = [text for text in (finding.confidence, finding.status) if text]
+    sure = f" ({', '.join(asides)})" if asides else ""
     return f"{where}{finding.message}{sure} Fix: {finding.fix}"

@@ -31,6 +31,7 @@ SCHEMA = (
 
 Json = dict[str, Any]
 
+_BASELINE_STATES = {"new": "new", "worse": "updated", "known": "unchanged"}
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
@@ -99,6 +100,8 @@ def _result(finding: Finding, outcome: Outcome) -> Json:
         "partialFingerprints": _fingerprints(finding),
         "properties": _properties(finding),
     }
+    if finding.status is not None:
+        result["baselineState"] = _BASELINE_STATES[finding.status]
     index = next((i for i, rule in enumerate(RULES) if rule.id == finding.rule), None)
     return result if index is None else {"ruleIndex": index, **result}
 

@@ -150,7 +150,7 @@ def summarize(report: Report) -> Summary:
 
 def is_synthetic(report: Report) -> bool:
     """Whether the batches were made up, so that nothing follows about data the model has seen."""
-    return report.run is not None and report.run.data.source == "synthetic"
+    return report.run is not None and report.run.data.source in {"synthetic", "example"}
 
 
 def gain_statistics(report: Report) -> Statistics:

@@ -72,12 +72,12 @@ def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     """
     gamma = None if call.gamma is None else call.gamma.detach()
     beta = None if call.beta is None else call.beta.detach()
-    mean, var = call.running_mean, call.running_var
-    batch = mode == "batch" or mean is None or var is None
-    if batch:
-        mean = var = None
+    stats: tuple[Tensor | None, Tensor | None] = (None, None)
+    if mode != "batch" and call.running_mean is not None and call.running_var is not None:
+        # Autograd keeps them for backward; a model may update its own statistics before that.
+        stats = (call.running_mean.clone(), call.running_var.clone())
     z, _, _ = torch.ops.aten.native_batch_norm.default(
-        x, gamma, beta, mean, var, batch, 0.0, call.eps
+        x, gamma, beta, *stats, stats[0] is None, 0.0, call.eps
     )
     output: Tensor = z
     return output

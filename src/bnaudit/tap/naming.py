@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnaudit.tap.scripted import anonymous_batchnorms, is_batchnorm, module_kind
+from bnaudit.tap.exported import anonymous_calls, is_decomposed, model_kind
+from bnaudit.tap.scripted import (
+    anonymous_batchnorms,
+    is_batchnorm,
+    is_batchnorm_kind,
+    module_kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,13 +38,15 @@ class Namer:
     intersected; of several that remain the first registered is the name.
 
     Calls without any tensor (affine=False and no running statistics) are found by the module whose
-    `forward` is on the Python stack, and inside TorchScript, where there is none, by the order in
-    which the un-inlined graph calls such layers.
+    `forward` is on the Python stack, and inside TorchScript and exported programs, where there is
+    none, by the order in which the graph calls such layers.
+
+    `decomposed` tells whether the model has graphs that call BatchNorm by another name.
     """
 
     def __init__(self, module: nn.Module, labels: Mapping[str, str]) -> None:
         self._labels = labels
-        self._root = module_kind(module)
+        self._root = model_kind(module) or module_kind(module)
         self._owners: dict[_Address, list[str]] = {}
         tensors = [
             *module.named_parameters(remove_duplicate=False),
@@ -50,18 +58,24 @@ class Namer:
                 owner = prefix or self._at_root(module, own)
                 self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
-        self._anonymous = anonymous_batchnorms(module)
+        self._anonymous = anonymous_batchnorms(module) or anonymous_calls(module)
+        self.decomposed = is_decomposed(module)
         self._uses: Counter[str] = Counter()
         self._unnamed = 0
 
     def _at_root(self, module: nn.Module, own: str) -> str:
         """A tensor of the model itself: the model is one BatchNorm, or calls it functionally."""
-        return self._root if is_batchnorm(module) else f"{self._root}({own})"
+        alone = is_batchnorm(module) or is_batchnorm_kind(self._root)
+        return self._root if alone else f"{self._root}({own})"
 
     def start(self) -> None:
         """A new forward pass begins: count occurrences afresh."""
         self._uses.clear()
         self._unnamed = 0
+
+    def owns(self, *tensors: Tensor | None) -> bool:
+        """Whether one of these tensors is a parameter or buffer of the model."""
+        return any(_address(t) in self._owners for t in tensors if t is not None)
 
     def name(self, *tensors: Tensor | None) -> tuple[str, int]:
         """Name and occurrence of the call that was given these tensors."""

@@ -23,8 +23,12 @@ def is_batchnorm(module: nn.Module) -> bool:
 
 def is_scripted_batchnorm(module: nn.Module) -> bool:
     """Whether a submodule of a TorchScript file was a BatchNorm when it was compiled."""
-    original = str(getattr(module, "original_name", ""))
-    return original.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
+    return is_batchnorm_kind(str(getattr(module, "original_name", "")))
+
+
+def is_batchnorm_kind(name: str) -> bool:
+    """Whether a class of this name is one of PyTorch's BatchNorms."""
+    return name.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
 
 
 def anonymous_batchnorms(module: nn.Module) -> list[str]:

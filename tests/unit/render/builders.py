@@ -165,11 +165,15 @@ def weight_space_withheld(feeder: str, residual: float) -> WeightSpace:
 
 
 def drift(median: float, largest: float, channel: int, error: float = 0.004) -> Drift:
-    return Drift(median, (median + largest) / 2, largest, channel, error)
+    signed = tuple(largest if c == channel else median for c in range(max(64, channel + 1)))
+    margin, least = (5 * error,) * len(signed), tuple(0.9 * value for value in signed)
+    middle = (median + largest) / 2
+    return Drift(median, middle, largest, channel, error, signed, margin, least, batches=4)
 
 
 def inconspicuous() -> Channels:
-    return Channels((), (), 1.8, drift(0.02, 0.09, 3), drift(0.05, 0.21, 11))
+    drifts = (drift(0.02, 0.09, 3), drift(0.05, 0.21, 11))
+    return Channels((), (), 1.8, *drifts, grad_xhat_norm=spread(0.021))
 
 
 def layer(

@@ -139,7 +139,7 @@ def _sick_layers() -> tuple[LayerReport, ...]:
             first_order=_ALONE,
             second_order=_NO_FIRST_ORDER,
             weight_space=_NO_FIRST_ORDER,
-            statistics=Channels((), _ALONE, _ALONE, _ALONE, _ALONE),
+            statistics=Channels((), *(_ALONE,) * 4, grad_xhat_norm=_ALONE),
         ),
         layer(
             "head.0.bn",

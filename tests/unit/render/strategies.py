@@ -7,9 +7,10 @@ from math import nan
 from hypothesis import strategies as st
 
 from bnaudit.records import report as records
+from bnaudit.records.baseline import Baseline
 from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.drift import Channels, Drift
-from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.layer import (
     ChannelValues,
     Extent,
@@ -83,7 +84,10 @@ WEIGHT_SPACE = st.builds(
     residual=FLOAT | SKIPPED,
     tolerance=FLOAT,
 )
-DRIFT = st.builds(Drift, FLOAT, FLOAT, FLOAT, COUNT, FLOAT)
+FLOATS = st.lists(FLOAT, max_size=4).map(tuple)
+DRIFT = st.builds(
+    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, COUNT
+)
 INDICES = st.lists(COUNT, max_size=6).map(tuple)
 CHANNELS = st.builds(
     Channels,
@@ -92,6 +96,9 @@ CHANNELS = st.builds(
     gain_outlier=FLOAT | SKIPPED,
     mean_drift=DRIFT | SKIPPED,
     variance_drift=DRIFT | SKIPPED,
+    constant=INDICES,
+    not_finite=INDICES,
+    grad_xhat_norm=METRIC,
 )
 LAYER = st.builds(
     LayerReport,
@@ -137,7 +144,13 @@ FINDING = st.builds(
     fix=TEXT,
     observed=st.none() | FLOAT,
     threshold=st.none() | FLOAT,
+    channels=INDICES,
+    interval=st.none() | st.tuples(FLOAT, FLOAT),
+    confidence=TEXT,
+    status=st.sampled_from([None, "new", "worse", "known"]),
 )
+SUPPRESSED = st.builds(Suppressed, FINDING, TEXT)
+NOT_RUN = st.builds(RuleNotRun, st.from_regex(r"BN\d{3}", fullmatch=True), TEXT, TEXT)
 
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 DIMENSION = st.none() | COUNT | TEXT
@@ -186,6 +199,7 @@ RUN = st.builds(
     seconds=st.dictionaries(TEXT, FLOAT, max_size=3),
 )
 FAILURE = st.builds(records.Failure, TEXT, OPTIONAL_TEXT, st.integers(1, 130))
+BASELINE = st.builds(Baseline, TEXT, COUNT, COUNT, COUNT, COUNT, TEXTS)
 REPORT = st.builds(
     records.Report,
     model=MODEL,
@@ -197,4 +211,7 @@ REPORT = st.builds(
     failure=st.none() | FAILURE,
     twins=st.lists(TWIN, max_size=6).map(tuple) | SKIPPED | ABSENT,
     gradient_scale=METRIC | ABSENT,
+    suppressed=st.lists(SUPPRESSED, max_size=2).map(tuple),
+    rules_not_run=st.lists(NOT_RUN, max_size=3).map(tuple),
+    baseline=st.none() | BASELINE,
 )

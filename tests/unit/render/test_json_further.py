@@ -35,6 +35,8 @@ SECOND_ORDER = [
     "bound_slack",
     "bound_holds",
     "rows",
+    "method",
+    "verification",
 ]
 WEIGHT_SPACE = [
     "feeder",
@@ -106,7 +108,7 @@ def test_an_integrity_failure_keeps_the_residual_and_withholds_the_rest(
     report = document(sick())
     entry = report["layers"][place][group]
     assert list(entry) == keys
-    known = {"residual", "tolerance", "feeder"}
+    known = {"residual", "tolerance", "feeder", "method", "verification"}
     assert entry["residual"] == residual
     assert {entry[key] for key in keys if key not in known} == {None}
     assert report["summary"][group]["integrity_failed"] == 1
@@ -117,12 +119,14 @@ def test_an_integrity_failure_keeps_the_residual_and_withholds_the_rest(
 def test_what_nobody_asked_for_is_null_and_says_so() -> None:
     report = document(samples.first_order_only())
     entry = report["layers"][0]
+    assert set(entry["second_order"].pop("verification").values()) == {None}
     assert set(entry["second_order"].values()) == set(entry["weight_space"].values()) == {None}
     assert entry["statistics"]["dead_gamma"] is None
     assert set(entry["statistics"]["mean_drift"].values()) == {None}
     assert reasons(entry) == dict.fromkeys(
         (
             "first_order.finite_difference",
+            "first_order.forward_mode",
             "second_order",
             "weight_space",
             "statistics.dead_gamma",
@@ -130,6 +134,9 @@ def test_what_nobody_asked_for_is_null_and_says_so() -> None:
             "statistics.gain_outlier",
             "statistics.mean_drift",
             "statistics.variance_drift",
+            "statistics.constant",
+            "statistics.not_finite",
+            "statistics.grad_xhat_norm",
         ),
         "not requested",
     )
@@ -149,6 +156,8 @@ def test_channels_keep_their_indices_and_drift() -> None:
         "max": 1.93,
         "channel": 17,
         "sampling_error": 0.004,
+        "lower": pytest.approx(1.93 - 0.02),
+        "per_channel": None,
     }
     assert statistics["gain_outlier"] == 6.1
     dead = document(sick())["layers"][0]["statistics"]

@@ -67,6 +67,7 @@ def test_top_level_keys_and_tool() -> None:
         "findings",
         "suppressed",
         "rules_not_run",
+        "baseline",
         "summary",
         "failure",
     ]
@@ -93,6 +94,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "residual",
         "tolerance",
         "finite_difference",
+        "forward_mode",
         "scale",
         "projection",
         "removed_mean",
@@ -101,7 +103,9 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "grad_in_norm",
     }
     finite_difference = layer["first_order"].pop("finite_difference")
-    assert set(layer["first_order"].values()) == set(finite_difference.values()) == {None}
+    forward_mode = layer["first_order"].pop("forward_mode")
+    for group in (layer["first_order"], finite_difference, forward_mode):
+        assert set(group.values()) == {None}
     reasons = {entry["metric"]: entry["reason"] for entry in layer["skipped"]}
     further = {"second_order", "weight_space"}
     assert list(reasons) == [
@@ -115,6 +119,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "statistics.gain_outlier",
         "statistics.mean_drift",
         "statistics.variance_drift",
+        "statistics.grad_xhat_norm",
     ]
     assert {reasons[path] for path in reasons if path not in further} == {
         "one value per channel (m = 1)"
@@ -173,7 +178,8 @@ def test_loss_without_a_value_explains_itself() -> None:
     run = strict(report_to_json(replace(report, run=replace(report.run, loss=loss))))["run"]
     assert run["loss"]["value"] is None
     assert run["skipped"] == [
-        {"metric": "loss.value", "reason": "the model was not differentiated"}
+        {"metric": "loss.value", "reason": "the model was not differentiated"},
+        {"metric": "verification", "reason": "not requested"},
     ]
 
 

@@ -55,7 +55,7 @@ def test_only_maps_with_keys_from_elsewhere_are_open() -> None:
         for path, node in walk(SCHEMA)
         if node.get("type") == "object" and "properties" not in node
     }
-    assert maps == {"facts", "versions", "seconds"}
+    assert maps == {"facts", "inputs", "versions", "seconds"}
 
 
 def test_every_definition_is_used() -> None:

@@ -40,7 +40,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "width", "unicode"), CASES)
 def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnaudit.render.table.page.__version__", "X.Y.Z")
+    monkeypatch.setattr("bnaudit.render.table.sheet.__version__", "X.Y.Z")
     text = report_to_text(samples.ALL[name](), width=width, unicode=unicode)
     path = GOLDEN / f"{name}_{width}{'' if unicode else '_ascii'}.txt"
     if UPDATE:

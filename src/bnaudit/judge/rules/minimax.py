@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
@@ -26,7 +28,13 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
             layer=layer.label,
             observed=float(space.violations),
             threshold=0.0,
+            confidence="on the first batch, beyond rounding",
         )
+
+
+def _sick() -> Report:
+    space = replace(reports.weight_space(), violations=2)
+    return reports.changed("block1.bn", weight_space=space)
 
 
 RULE = Rule(
@@ -38,5 +46,8 @@ RULE = Rule(
     why="The bound is a theorem: |U'g| is at most the spectral norm of U times |g|. A violation means that "
     "the spectral norm or the gradient was not measured rightly.",
     fix="run again with --dtype float64; if it stays, it is a bug worth a report",
+    references=("https://arxiv.org/abs/1805.11604",),
     check=_check,
+    healthy=reports.report,
+    sick=_sick,
 )

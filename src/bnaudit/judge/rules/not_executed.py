@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
@@ -26,7 +28,14 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         layer=idle[0] if len(idle) == 1 else None,
         observed=float(len(idle)),
         threshold=0.0,
+        confidence="no batch of this audit reached them",
     )
+
+
+def _sick() -> Report:
+    healthy = reports.report()
+    defined = (*healthy.model.defined, "aux.bn")
+    return replace(healthy, model=replace(healthy.model, defined=defined, not_executed=("aux.bn",)))
 
 
 RULE = Rule(
@@ -39,4 +48,6 @@ RULE = Rule(
     "weight or a branch that the sample data does not reach.",
     fix="none if they belong to a training-only head; otherwise give data that reaches them",
     check=_check,
+    healthy=reports.report,
+    sick=_sick,
 )

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import fx, nn
 
 from bnaudit.errors import InputError
+from bnaudit.load.onnx import control
 from bnaudit.load.onnx.converters.base import shared, tensor
 from bnaudit.load.onnx.converters.lookup import convert_node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
     from bnaudit.load.onnx.converters.base import Converted
     from bnaudit.load.onnx.draft import Draft
-    from bnaudit.load.onnx.prepare import Origin
+    from bnaudit.load.onnx.origin import Origin
 
 _OPTIONAL_OUTPUTS = frozenset({"MaxPool", "LayerNormalization", "BatchNormalization"})
 """Their modules return the first output alone; the others must be unused."""
 
+_QUANTISED = re.compile("[Qq]uantize|QLinear|QGemm|Integer$")
+
 
 def assemble(
-    draft: Draft, origins: Mapping[str, Origin]
+    draft: Draft, origins: Mapping[str, Origin], settle: Callable[[Draft], None]
 ) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
     """A module that takes the draft's inputs in order and returns its outputs in order.
+
+    Args:
+        draft: normalised.
+        origins: node key -> the node in the file.
+        settle: normalises the body of an If, Loop or Scan.
 
     Returns:
         The module in eval mode, node key -> path of its submodule, and path of a submodule that
@@ -36,18 +46,31 @@ def assemble(
     Raises:
         InputError: a node has no translation; it is named.
     """
-    builder = _Builder(draft, origins)
+    return _assemble(draft, origins, settle, as_tuple=False)
+
+
+def _assemble(
+    draft: Draft,
+    origins: Mapping[str, Origin],
+    settle: Callable[[Draft], None],
+    *,
+    as_tuple: bool,
+) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
+    builder = _Builder(draft, origins, settle)
     for node in draft.nodes:
         builder.add(node)
-    return builder.finish()
+    return builder.finish(as_tuple=as_tuple)
 
 
 class _Builder:
     """An fx graph in the making: value names of the file -> nodes of the graph."""
 
-    def __init__(self, draft: Draft, origins: Mapping[str, Origin]) -> None:
+    def __init__(
+        self, draft: Draft, origins: Mapping[str, Origin], settle: Callable[[Draft], None]
+    ) -> None:
         self.draft = draft
         self.origins = origins
+        self.settle = settle
         self.readers = draft.consumers()
         self.root = nn.Module()
         self.graph = fx.Graph()
@@ -59,8 +82,8 @@ class _Builder:
         }
 
     def add(self, node: NodeProto) -> None:
-        module, inputs, is_tuple = self._convert(node)
         path = f"{node.op_type}_{len(self.paths)}"
+        module, inputs, is_tuple = self._convert(node, path)
         self.paths[node.name or path] = path
         self.root.add_module(path, module)
         arguments = tuple(self._value(name, node) if name else None for name in inputs)
@@ -75,16 +98,27 @@ class _Builder:
             if name and (name in self.readers or name in self.draft.output_names()):
                 self.values[name] = self.graph.call_function(_item, (called, index))
 
-    def finish(self) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
+    def finish(self, *, as_tuple: bool) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
         results = tuple(self._value(value.name) for value in self.draft.outputs)
-        self.graph.output(results if len(results) > 1 else results[0])
+        self.graph.output(results if as_tuple or len(results) > 1 else results[0])
         module = fx.GraphModule(self.root, self.graph, class_name="OnnxModel")
         return module.eval(), self.paths, self.holders
 
-    def _convert(self, node: NodeProto) -> Converted:
+    def _body(self, path: str, graph: GraphProto, name: str) -> control.Body:
+        """The module of a subgraph that will be `name` of the module at `path`."""
+        draft, captured = control.subdraft(self.draft, graph)
+        self.settle(draft)
+        module, paths, holders = _assemble(draft, self.origins, self.settle, as_tuple=True)
+        self.paths |= {key: f"{path}.{name}.{inner}" for key, inner in paths.items()}
+        self.holders |= {f"{path}.{name}.{inner}": owner for inner, owner in holders.items()}
+        return control.Body(module, captured)
+
+    def _convert(self, node: NodeProto, path: str) -> Converted:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if not node.domain and node.op_type in control.OPERATORS:
+                    return control.convert(node, partial(self._body, path))
                 return convert_node(node, self.draft)
         except InputError:
             raise
@@ -96,10 +130,16 @@ class _Builder:
         name = f" (node {origin.name!r})" if origin is not None and origin.name else ""
         domain = node.domain or "ai.onnx"
         version = self.draft.domains.get(node.domain, self.draft.file_opset)
+        what = f"{self.draft.path}: operator {node.op_type}{name} of {domain} {version}"
+        if _QUANTISED.search(node.op_type):
+            return InputError(
+                f"{what} cannot be audited: rounding to integers has no gradient",
+                hint="audit the floating-point model that was quantised, or the one that was "
+                "trained for it, exported before it was converted",
+            )
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         return InputError(
-            f"{self.draft.path}: operator {node.op_type}{name} of {domain} {version} cannot be "
-            f"converted: {reason}",
+            f"{what} cannot be converted: {reason}",
             hint="export the network as TorchScript (torch.jit.trace) instead, or without this "
             "operator, for example without its post-processing",
         )

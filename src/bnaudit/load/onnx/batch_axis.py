@@ -29,6 +29,11 @@ class Place(NamedTuple):
     outer: int
 
 
+_SECOND, _THIRD = Place(1, 1), Place(2, 1)
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+"""From (length, batch, size) to (length, directions, batch, hidden), and states without the length."""
+
+
 def batch_places(draft: Draft, batch: int) -> dict[str, Place]:
     """Value name -> place of the batch; values without one, or where it is lost, are absent.
 
@@ -41,6 +46,11 @@ def batch_places(draft: Draft, batch: int) -> dict[str, Place]:
     for node in draft.nodes:
         source = next((name for name in node.input if name in places), None)
         if source is None:
+            continue
+        if node.op_type in _RECURRENT:
+            if places[source] == _SECOND and source == node.input[0]:
+                states = dict.fromkeys((name for name in node.output[1:] if name), _SECOND)
+                places.update(states | {node.output[0]: _THIRD})
             continue
         place = _place(draft, node, source, places[source], batch)
         if place is not None:
@@ -67,7 +77,8 @@ def _reshape(draft: Draft, node: NodeProto, place: Place, batch: int) -> Place |
     batch with an axis before it; the last axis, which features are contracted over, comes last.
     """
     before, after = draft.shape(node.input[0]), draft.shape(node.output[0])
-    if place == Place(0, 1):
+    first = after[0] if after else None
+    if place == Place(0, 1) and (not isinstance(first, int) or first % batch == 0):
         return place
     front = None if before is None else _product(before[: place.axis])
     if front is None or after is None:
@@ -171,8 +182,6 @@ _RULES: dict[str, Rule] = {
     "Flatten": _same,
     "Gather": _gather,
     "Gemm": _same,
-    "GRU": _none,
-    "LSTM": _none,
     "ReduceL1": _reduce,
     "ReduceL2": _reduce,
     "ReduceMax": _reduce,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
     from torch import nn
 
 SMALL = 1024
@@ -91,7 +91,7 @@ class Draft:
             opset=opset,
             file_opset=opset,
             domains=versions,
-            sources={n: Source(n) for n, a in constants.items() if a.dtype.kind == "f"},
+            sources={n: Source(n) for n, a in constants.items() if is_floating(a)},
         )
 
     def to_model(self, *, limit: int | None = None) -> ModelProto:
@@ -156,6 +156,11 @@ class Draft:
         return tuple(dimension(dim) for dim in kind.tensor_type.shape.dim)
 
 
+def is_floating(array: NDArray[np.generic]) -> bool:
+    """Whether it may be a weight; to numpy, bfloat16 is no floating-point type."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def is_uniform(array: NDArray[np.generic]) -> bool:
     """Whether all elements are the same: what an initialiser writes, never what was trained."""
     return array.size > 0 and bool((array == array.flat[0]).all())
@@ -207,8 +212,15 @@ def _redirect(node: NodeProto, final: dict[str, str]) -> None:
             node.input[index] = final[name]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                _redirect(inner, final)
+            rename(graph, final)
+
+
+def rename(graph: GraphProto, names: dict[str, str]) -> None:
+    """Lets a subgraph read other values than it does."""
+    for node in graph.node:
+        _redirect(node, names)
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
 
 
 def _follow(replacements: dict[str, str], name: str) -> str:

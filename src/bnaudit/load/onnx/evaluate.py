@@ -34,6 +34,7 @@ FOLDABLE = frozenset(
         "Clip",
         "Concat",
         "ConstantOfShape",
+        "DequantizeLinear",
         "Div",
         "Equal",
         "Erf",
@@ -84,6 +85,9 @@ FOLDABLE = frozenset(
 )
 """Operators of shape arithmetic and of weight reparametrisation. BatchNormalization must not join."""
 
+_IMPLEMENTED_SINCE = {"DequantizeLinear": 19}
+"""Where the reference lacks older versions that mean the same."""
+
 
 def evaluate(draft: Draft, node: NodeProto) -> Arrays | None:
     """The outputs of a node whose inputs are all constant; None where it is not worth or safe it."""
@@ -110,7 +114,8 @@ def _run(draft: Draft, node: NodeProto, feeds: dict[str, NDArray[np.generic]]) -
     ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = helper.make_graph([node], "fold", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", draft.opset)])
+    opset = max(draft.opset, _IMPLEMENTED_SINCE.get(node.op_type, 0))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         results = ReferenceEvaluator(model).run(None, feeds)
@@ -155,6 +160,7 @@ _SHRINKING = frozenset(
         "Cast",
         "Clip",
         "Concat",
+        "DequantizeLinear",
         "Flatten",
         "ReduceL2",
         "ReduceMax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from onnx import helper
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 _DYNAMO_MARK = "pkg.torch"
+_DYNAMO_NODE = re.compile(r"node_\w+_\d+")
 
 
 def producer(model: ModelProto) -> str | None:
@@ -51,12 +53,13 @@ def exporter(model: ModelProto) -> str:
 
 
 def _is_dynamo(model: ModelProto) -> bool:
-    if any(function.domain.startswith(_DYNAMO_MARK) for function in model.functions):
+    """Optimisers drop the metadata that it writes, but keep the names that it gives to nodes."""
+    if any(entry.domain.startswith(_DYNAMO_MARK) for entry in model.opset_import):
         return True
     return any(
-        entry.key.startswith(_DYNAMO_MARK)
+        _DYNAMO_NODE.fullmatch(node.name)
+        or any(entry.key.startswith(_DYNAMO_MARK) for entry in node.metadata_props)
         for node in all_nodes(model.graph.node)
-        for entry in node.metadata_props
     )
 
 

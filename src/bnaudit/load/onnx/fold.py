@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper, numpy_helper
 
-from bnaudit.load.onnx.draft import Source, attributes, may_be_merged, set_attributes
+from bnaudit.load.onnx.draft import (
+    Source,
+    attributes,
+    is_floating,
+    may_be_merged,
+    rename,
+    set_attributes,
+)
 from bnaudit.load.onnx.evaluate import FOLDABLE, evaluate
 from bnaudit.load.onnx.infer import infer
 from bnaudit.load.onnx.prepare import bypass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
     from bnaudit.load.onnx.draft import Draft
 
@@ -185,18 +192,37 @@ def _known(dims: tuple[int | None, ...]) -> list[NDArray[np.generic]] | None:
 def _without_settled_ifs(draft: Draft) -> list[NodeProto]:
     """The nodes, with each If whose condition is known replaced by the branch it takes.
 
-    TorchScript exports squeeze() of a dynamic tensor as such an If.
+    TorchScript exports squeeze() of a dynamic tensor as such an If. Branches stay in the file's
+    operator set when the graph around them is raised: then they are kept, and run.
     """
+    if draft.opset != draft.file_opset:
+        return draft.nodes
     flat: list[NodeProto] = []
     for node in draft.nodes:
         condition = draft.constants.get(node.input[0]) if node.op_type == "If" else None
-        if condition is None:
+        if condition is None or condition.size != 1:
             flat.append(node)
             continue
         wanted = "then_branch" if bool(condition) else "else_branch"
         branch = next(a.g for a in node.attribute if a.name == wanted)
-        draft.constants.update({t.name: numpy_helper.to_array(t) for t in branch.initializer})
+        _make_names_unique(draft, branch, node.name)
+        for tensor in branch.initializer:
+            draft.constants[tensor.name] = numpy_helper.to_array(tensor)
+            if is_floating(draft.constants[tensor.name]):
+                draft.sources[tensor.name] = Source(tensor.name)
         flat.extend(branch.node)
         for inner, outer in zip(branch.output, node.output, strict=True):
             flat.append(helper.make_node("Identity", [inner.name], [outer], name=node.name))
     return flat
+
+
+def _make_names_unique(draft: Draft, branch: GraphProto, key: str) -> None:
+    """Branches of different nodes may use the same names for different values."""
+    stored = [t for t in branch.initializer if t.name in draft.constants]
+    computed = [name for node in branch.node for name in node.output if name]
+    rename(branch, {name: f"{name}/{key}" for name in (*computed, *(t.name for t in stored))})
+    for tensor in stored:
+        tensor.name = f"{tensor.name}/{key}"
+    for node in branch.node:
+        for index, name in enumerate(node.output):
+            node.output[index] = f"{name}/{key}" if name else ""

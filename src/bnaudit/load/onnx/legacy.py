@@ -1,4 +1,4 @@
-"""Broadcasting before opset 7, which onnx's own converter gets silently wrong.
+"""Operator sets before 7, which onnx's own converter refuses or gets silently wrong.
 
 Until opset 6 the second operand was aligned at an axis named by an attribute: a vector of channels
 had `broadcast=1, axis=1`, as in Caffe2's scale layers. The converter drops the attribute, and the
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import helper
+import numpy as np
+from onnx import TensorProto, helper
 
 from bnaudit.load.onnx.draft import attributes, set_attributes
 
@@ -23,6 +24,33 @@ _BROADCASTING = frozenset(
 )
 NUMPY_BROADCASTING = 7
 """The opset that aligns shapes at their last axis, as numpy does."""
+
+_SIXTH = 6
+
+
+def raise_to_six(draft: Draft) -> None:
+    """Rewrites opsets 1 to 5 as 6: what was an attribute has become an input or changed its name.
+
+    onnx's shape inference knows nothing of the older BatchNormalization, and its converter gives up
+    without shapes.
+    """
+    if not 0 < draft.opset < _SIXTH:
+        return
+    for node in draft.nodes:
+        values = attributes(node)
+        set_attributes(node, consumed_inputs=None)  # a hint for memory reuse
+        if node.op_type == "Reshape" and "shape" in values:
+            name = f"{node.name}/shape"
+            draft.constants[name] = np.array(values["shape"], dtype=np.int64)
+            node.input.append(name)
+            set_attributes(node, shape=None)
+        elif node.op_type == "Concat":
+            set_attributes(node, axis=values.get("axis", 1))
+        elif node.op_type == "Pad" and "paddings" in values:
+            set_attributes(node, pads=values["paddings"], paddings=None)
+        elif node.op_type == "Cast" and isinstance(values.get("to"), str):
+            set_attributes(node, to=int(TensorProto.DataType.Value(str(values["to"]).upper())))
+    draft.opset = _SIXTH
 
 
 def align_operands(draft: Draft) -> None:

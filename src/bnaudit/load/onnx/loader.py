@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import BnauditError, InputError
@@ -10,10 +11,12 @@ from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
+from bnaudit.load.onnx.legacy import raise_to_six
 from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
-from bnaudit.load.onnx.prepare import prepare
+from bnaudit.load.onnx.precision import widen
+from bnaudit.load.onnx.prepare import drop_training, prepare
 from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from bnaudit.load.onnx.draft import Draft
-    from bnaudit.load.onnx.prepare import Origin
+    from bnaudit.load.onnx.origin import Origin
 
 
 def load(path: Path) -> LoadedModel:
@@ -54,17 +57,17 @@ def _load(path: Path) -> LoadedModel:
     by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
     names = {key: by_origin[id(first)] for key, first in zip(keys, first_use, strict=True)}
+    widen(draft)
     batch, lifted = normalise(draft)
-    check_batchnorms(draft, names)
-    definitions = _definitions(draft, origins, by_layer)
-    absorb_scales(draft)
-    module, paths, holders = assemble(draft, origins)
+    channels: dict[str, int] = {}
+    _finish(names, channels, draft)
+    module, paths, holders = assemble(draft, origins, partial(_settle_body, names, channels))
     return LoadedModel(
         module=module,
         format="onnx",
         inputs=inputs,
         outputs=outputs,
-        batchnorms=definitions,
+        batchnorms=_definitions(origins, by_layer, channels),
         labels={
             **holders,
             **_weight_owners(draft, origins, paths),
@@ -104,14 +107,35 @@ def _prefix(draft: Draft, node: NodeProto, index: int, own: str) -> str:
     return prefix if last == own else ""
 
 
-def normalise(draft: Draft) -> tuple[int | None, bool]:
+def _settle_body(names: Mapping[str, str], channels: dict[str, int], draft: Draft) -> None:
+    """What is done to the whole graph, done to the body of an If, Loop or Scan."""
+    drop_training(draft)
+    normalise(draft, body=True)
+    _finish(names, channels, draft)
+
+
+def _finish(names: Mapping[str, str], channels: dict[str, int], draft: Draft) -> None:
+    """Checks the layers, notes how many channels they have, and completes them."""
+    check_batchnorms(draft, names)
+    for node in draft.nodes:
+        if node.op_type == "BatchNormalization" and node.input[1] in draft.constants:
+            channels[node.name] = draft.constants[node.input[1]].size
+    absorb_scales(draft)
+
+
+def normalise(draft: Draft, *, body: bool = False) -> tuple[int | None, bool]:
     """Brings the graph into the form that converters take.
+
+    Args:
+        draft: the graph; it is changed.
+        body: whether it is a part of another one, whose batch axis is not known.
 
     Returns:
         The batch size it was exported with, if it was for one only, and whether it was lifted.
     """
+    raise_to_six(draft)
     fold_literals(draft)
-    batch, liftable = static_batch(draft)
+    batch, liftable = (None, False) if body else static_batch(draft)
     if batch is not None and liftable:
         lift(draft, batch)
     fold(draft)
@@ -126,13 +150,8 @@ def normalise(draft: Draft) -> tuple[int | None, bool]:
 
 
 def _definitions(
-    draft: Draft, origins: Mapping[str, Origin], names: Mapping[str, str]
+    origins: Mapping[str, Origin], names: Mapping[str, str], channels: Mapping[str, int]
 ) -> tuple[BatchNormDef, ...]:
-    channels = {
-        node.name: draft.constants[node.input[1]].size
-        for node in draft.nodes
-        if node.op_type == "BatchNormalization" and node.input[1] in draft.constants
-    }
     return tuple(
         BatchNormDef(name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)")
         for key, name in names.items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.load.onnx.prepare import Origin
+    from bnaudit.load.onnx.origin import Origin
 
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var")
 _REPEATED_CALL = re.compile(r"_\d+$")

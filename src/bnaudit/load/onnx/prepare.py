@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx import NodeProto, inliner
 
 from bnaudit.errors import InputError
 from bnaudit.load.onnx.draft import Draft, set_attributes
+from bnaudit.load.onnx.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,26 +18,6 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
 _INFERENCE_MODE = {"training_mode": None, "is_test": None}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A node as the file has it, before anything is rewritten.
-
-    Attributes:
-        op: its operator.
-        name: its name in the file, often empty.
-        inputs: what it reads: the names of its parameters name the layer.
-        scopes: the module path a dynamo export recorded, outermost first.
-    """
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    scopes: str
-
-    def __str__(self) -> str:
-        return f"node {self.name!r} ({self.op})" if self.name else f"a {self.op} node"
 
 
 def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
@@ -64,7 +44,7 @@ def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
         raise InputError(
             f"{path}: names no operator set", hint="damaged, or older than ONNX 1.0: export again"
         )
-    _drop_training(draft)
+    drop_training(draft)
     draft.prune()
     return draft, origins
 
@@ -108,7 +88,7 @@ def _forget_shapes(graph: GraphProto) -> None:
         value.type.tensor_type.ClearField("shape")
 
 
-def _drop_training(draft: Draft) -> None:
+def drop_training(draft: Draft) -> None:
     """Dropout passes through, and BatchNorm keeps its first output only.
 
     Exports in training mode mark both; how BatchNorm is to be run is the audit's decision.

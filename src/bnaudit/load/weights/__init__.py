@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _READERS: dict[FileKind, tuple[str, str]] = {
     FileKind.CHECKPOINT: ("bnaudit.load.weights.checkpoint", "read_checkpoint"),
     FileKind.SAFETENSORS: ("bnaudit.load.weights.safetensors", "read_safetensors"),
+    FileKind.EXPORTED: ("bnaudit.load.weights.exported", "read_exported"),
     FileKind.ONNX: ("bnaudit.load.weights.onnx_graph", "read_onnx"),
     FileKind.TORCHSCRIPT: ("bnaudit.load.weights.torchscript", "read_torchscript"),
 }
@@ -31,21 +32,16 @@ RUNNABLE = frozenset({FileKind.ONNX, FileKind.TORCHSCRIPT})
 def read_weights(path: Path) -> WeightFile:
     """The named tensors of a file, whatever its extension says.
 
-    Nothing in the file is executed: pickles are read with `weights_only`.
+    Nothing in the file is executed or imported: pickles are read as data (`load.pickles`).
 
     Args:
-        path: a checkpoint, safetensors, ONNX or TorchScript file.
+        path: a checkpoint, safetensors, ONNX, TorchScript or torch.export file, or the index of a
+            sharded one.
 
     Raises:
         InputError: it cannot be read, or holds no floating-point tensors.
     """
-    kind = sniff(path)
-    if kind not in _READERS:
-        raise InputError(
-            f"{path}: is a {kind.value} file, whose weights cannot be read safely",
-            hint="save them from Python: torch.save(program.state_dict, path)",
-        )
-    module, function = _READERS[kind]
+    module, function = _READERS[sniff(path)]
     file: WeightFile = getattr(import_module(module), function)(path)
     if not file.tensors:
         raise InputError(

@@ -1,132 +1,88 @@
-"""PyTorch checkpoints, zip and legacy, however deep the state_dict lies in them.
+"""PyTorch checkpoints, zip and legacy, however deep the weights lie in them; whole modules too.
 
-A pickle can run code while it is read. `weights_only` reads with an interpreter that knows tensors
-and plain containers and refuses everything else; there is no way around it here.
+A pickle can run code while it is read. `load.pickles` reads it as data: nothing in it runs.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.load.pickles.checkpoint import explained, open_checkpoint
+from bnaudit.load.pickles.entries import find_entry, mapping
+from bnaudit.load.pickles.modules import named_modules
 from bnaudit.load.sniff import FileKind
-from bnaudit.load.weights.model import NamedTensor, WeightFile
+from bnaudit.load.weights.model import Layout, WeightFile
+from bnaudit.load.weights.shards import open_shards
+from bnaudit.load.weights.stored import StoredFile, weight_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-# Where training scripts put the weights, the plain ones before their moving averages.
-_ENTRIES = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "module",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "ema",
-    "ema_state_dict",
-    "model_ema",
-    "state_dict_ema",
-)
-_MAX_DEPTH = 4
-_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) (\S+)")
+    from bnaudit.load.pickles.entries import Entry
+    from bnaudit.load.pickles.objects import Opaque
 
 
 def read_checkpoint(path: Path) -> WeightFile:
-    """The tensors of a checkpoint.
+    """The tensors of a checkpoint; their numbers are read when they are asked for.
 
     Raises:
-        InputError: it is damaged, holds Python objects beside tensors, or holds no state_dict.
+        InputError: it is damaged, or holds no named tensors.
     """
-    content = _load(path)
-    entry, state, others = _state(path, content)
-    tensors = tuple(_named(name, t) for name, t in _flatten(state) if _usable(t))
-    left_out = sum(1 for _, t in _flatten(state) if not _usable(t) and _is_number(t))
-    notes = []
-    if entry:
-        beside = f" (beside it: {', '.join(others)})" if others else ""
-        notes.append(f"{path}: read from its entry {entry!r}{beside}")
-    if left_out:
-        notes.append(f"{path}: {left_out} quantised, sparse or complex tensors left out")
-    return WeightFile(path, FileKind.CHECKPOINT, tensors, notes=tuple(notes))
+    stored = open_weights(path)
+    layouts = _layouts(stored.module) if stored.module is not None else {}
+    return weight_file(stored, ordered=True, layouts=layouts)
 
 
-def _load(path: Path) -> Any:
+def open_weights(path: Path) -> StoredFile:
+    """A checkpoint, or the checkpoints of an index, by names.
+
+    Raises:
+        InputError: it is damaged, or holds no named tensors.
+    """
+    return open_shards(path, _open)
+
+
+def _open(path: Path) -> StoredFile:
+    content, file, form = open_checkpoint(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files fail in a dozen ways inside torch
-        text = str(error)
-        refused = _REFUSED.search(text)
-        if refused or "Weights only load failed" in text:
-            what = f" ({refused[1]})" if refused else ""
-            raise InputError(
-                f"{path}: holds Python objects{what}, not tensors alone; reading them could run code",
-                hint="save the weights alone: torch.save(model.state_dict(), path)",
-            ) from error
-        first = next(iter(text.splitlines()), type(error).__name__)
+        with explained(path, "PyTorch checkpoint"):
+            entry = find_entry(content)
+    except TypeError as error:
         raise InputError(
-            f"{path}: cannot be read as a PyTorch checkpoint ({first[:120]})",
-            hint="damaged or cut off? copy it again and compare the size",
-        ) from error
-
-
-def _state(path: Path, content: Any, depth: int = 0) -> tuple[str, Mapping[str, Any], list[str]]:
-    """(dotted path of the entry, the state_dict, other entries that hold one too)."""
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        raise InputError(
-            f"{path}: holds a {kind}, not named tensors",
+            f"{path}: holds a {error}, not named tensors",
             hint="save the weights by name: torch.save(model.state_dict(), path)",
-        )
-    found = [key for key in _ENTRIES if _holds_tensors(content.get(key), depth)]
-    if not found:
-        return "", content, []
-    inner, state, _ = _state(path, content[found[0]], depth + 1)
-    return f"{found[0]}.{inner}" if inner else found[0], state, found[1:]
+        ) from error
+    top = mapping(content) or {}
+    return StoredFile(
+        path,
+        FileKind.CHECKPOINT,
+        form,
+        entry.tensors,
+        (file,),
+        (path,),
+        module=entry.module,
+        top={k: v for k, v in top.items() if isinstance(k, str)} if entry.path else {},
+        notes=_notes(path, entry),
+    )
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
-    """A mapping from names to tensors, or to such mappings; `net` may also name a submodule."""
-    if not isinstance(value, Mapping) or depth >= _MAX_DEPTH:
-        return False
-    return any(isinstance(v, Tensor) or _holds_tensors(v, depth + 1) for v in value.values())
+def _notes(path: Path, entry: Entry) -> tuple[str, ...]:
+    """Which of several entries was read."""
+    if not entry.path:
+        return ()
+    beside = f" (beside it: {', '.join(entry.beside)})" if entry.beside else ""
+    return (f"{path}: read from its entry {entry.path!r}{beside}",)
 
 
-def _flatten(
-    state: Mapping[Any, Any], prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, Any]]:
-    for key, value in state.items():
-        if not isinstance(key, str):
-            continue  # an optimizer numbers its parameters
-        if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-            yield from _flatten(value, f"{prefix}{key}.", depth + 1)
-        elif isinstance(value, Tensor):
-            yield prefix + key, value
-
-
-def _usable(tensor: Tensor) -> bool:
-    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
-    return plain and tensor.is_floating_point()
-
-
-def _is_number(tensor: Tensor) -> bool:
-    return tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided
-
-
-def _named(name: str, tensor: Tensor) -> NamedTensor:
-    def read() -> NDArray[np.float64]:
-        values: NDArray[np.float64] = tensor.detach().to("cpu", torch.float64).numpy()
-        return values
-
-    return NamedTensor(name, tuple(tensor.shape), read)
+def _layouts(root: Opaque) -> dict[str, Layout]:
+    """Where the weights of a pickled module have their output channels, by the class's name."""
+    layouts: dict[str, Layout] = {}
+    for path, module in named_modules(root, once=False):
+        name = f"{path}.weight" if path else "weight"
+        if module.kind.startswith(("ConvTranspose", "LazyConvTranspose")):
+            groups = module.state.get("groups", 1)
+            layouts[name] = Layout(1, groups if isinstance(groups, int) else 1)
+        elif module.kind.startswith(("Conv", "LazyConv", "Linear")):
+            layouts[name] = Layout(0)
+    return layouts

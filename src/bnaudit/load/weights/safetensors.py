@@ -10,20 +10,40 @@ import json
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bnaudit.errors import InputError
+from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
 from bnaudit.load.sniff import FileKind
-from bnaudit.load.weights.model import NamedTensor, WeightFile
+from bnaudit.load.weights.shards import open_shards
+from bnaudit.load.weights.stored import COPY_AGAIN, StoredFile, weight_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from bnaudit.load.weights.model import WeightFile
 
-_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "C64": "complex64",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 _HEADER_LIMIT = 100_000_000  # the format's own
-_DAMAGED = "damaged or cut off? copy it again and compare the size"
+_UNKNOWN = "other"
 
 
 def read_safetensors(path: Path) -> WeightFile:
@@ -32,22 +52,59 @@ def read_safetensors(path: Path) -> WeightFile:
     Raises:
         InputError: the header is damaged, or disagrees with the file's size.
     """
+    return weight_file(open_safetensors(path), ordered=False, layouts={})
+
+
+def open_safetensors(path: Path) -> StoredFile:
+    """A file, or the files of an index, by names.
+
+    Raises:
+        InputError: a header is damaged, or disagrees with its file's size.
+    """
+    return open_shards(path, _open)
+
+
+class _Data:
+    """The bytes behind the header; every tensor is a storage of its own."""
+
+    big_endian = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.places: dict[str, tuple[int, int]] = {}
+
+    def numbers(self, of: Storage, start: int, count: int) -> bytes:
+        """`count` bytes of a tensor from byte `start` on."""
+        offset, size = self.places[of.key]
+        if start + count > size:
+            raise DamagedError(f"the tensor {of.key!r} is too short")
+        with self.path.open("rb") as file:
+            file.seek(offset + start)
+            return file.read(count)
+
+
+def _open(path: Path) -> StoredFile:
     header, start, size = _header(path)
-    tensors, left_out = [], 0
+    data = _Data(path)
+    tensors: dict[str, StoredTensor] = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        dtype, shape, begin, end = _entry(path, name, entry)
+        label, shape, begin, end = _entry(path, name, entry)
         if not 0 <= begin <= end <= size - start:
-            raise InputError(f"{path}: the tensor {name!r} lies outside the file", hint=_DAMAGED)
-        if dtype not in _FLOATS:
-            left_out += dtype.startswith("F")
+            raise InputError(f"{path}: the tensor {name!r} lies outside the file", hint=COPY_AGAIN)
+        dtype = _TYPES.get(label)
+        if dtype is None:
+            tensors[name] = StoredTensor(None, label, shape, layout=_UNKNOWN)
             continue
-        if prod(shape) * np.dtype(_FLOATS[dtype]).itemsize != end - begin:
-            raise InputError(f"{path}: the tensor {name!r} has another size", hint=_DAMAGED)
-        tensors.append(_named(path, name, dtype, shape, start + begin))
-    notes = (f"{path}: {left_out} tensors of 8 bits or less left out",) if left_out else ()
-    return WeightFile(path, FileKind.SAFETENSORS, tuple(tensors), ordered=False, notes=notes)
+        if prod(shape) * SIZES[dtype] != end - begin:
+            raise InputError(f"{path}: the tensor {name!r} has another size", hint=COPY_AGAIN)
+        data.places[name] = (start + begin, end - begin)
+        strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+        tensors[name] = StoredTensor(Storage(name, dtype, prod(shape)), dtype, shape, strides)
+    metadata = header.get("__metadata__")
+    top = metadata if isinstance(metadata, dict) else {}
+    return StoredFile(path, FileKind.SAFETENSORS, "safetensors", tensors, (data,), (path,), top=top)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -56,14 +113,14 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(_HEADER_LIMIT, size - 8):
-            raise InputError(f"{path}: its header is longer than the file", hint=_DAMAGED)
+            raise InputError(f"{path}: its header is longer than the file", hint=COPY_AGAIN)
         text = file.read(length)
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its safetensors header is not JSON", hint=_DAMAGED) from error
+        raise InputError(f"{path}: its safetensors header is not JSON", hint=COPY_AGAIN) from error
     if not isinstance(header, dict):
-        raise InputError(f"{path}: its safetensors header is not an object", hint=_DAMAGED)
+        raise InputError(f"{path}: its safetensors header is not an object", hint=COPY_AGAIN)
     return header, 8 + length, size
 
 
@@ -74,16 +131,6 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
         valid = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
     except (TypeError, KeyError, ValueError):
         valid = False
-    if not valid:
-        raise InputError(f"{path}: the header entry of {name!r} is damaged", hint=_DAMAGED)
+    if not valid or len(shape) > 64:
+        raise InputError(f"{path}: the header entry of {name!r} is damaged", hint=COPY_AGAIN)
     return dtype, tuple(shape), begin, end
-
-
-def _named(path: Path, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> NamedTensor:
-    def read() -> NDArray[np.float64]:
-        raw = np.fromfile(path, dtype=_FLOATS[dtype], count=prod(shape), offset=offset)
-        if dtype == "BF16":  # the upper half of a float32
-            raw = (raw.astype(np.uint32) << 16).view(np.float32)
-        return raw.astype(np.float64).reshape(shape)
-
-    return NamedTensor(name, shape, read)

@@ -6,14 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 from bnaudit._version import __version__
+from bnaudit.records.values import Skipped
 from bnaudit.render.json_v1.layer import layer_entry
 from bnaudit.render.json_v1.summary import summary_entry
 from bnaudit.render.json_v1.twins import twins_entry
-from bnaudit.render.json_v1.values import Json, Skips, finite, metric
+from bnaudit.render.json_v1.values import Json, Skips, finite, metric, number
 
 if TYPE_CHECKING:
+    from bnaudit.records.baseline import Baseline
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
     from bnaudit.records.report import DataInfo, Failure, LossInfo, ModelInfo, Report, RunInfo
+    from bnaudit.records.verification import Verification
 
 SCHEMA = "bnaudit.report/1"
 
@@ -38,6 +41,7 @@ def report_to_json(report: Report, *, channels: bool = False) -> str:
         "findings": [finding_entry(finding) for finding in report.findings],
         "suppressed": [suppressed_entry(entry) for entry in report.suppressed],
         "rules_not_run": [not_run_entry(entry) for entry in report.rules_not_run],
+        "baseline": baseline_entry(report.baseline),
         "summary": summary_entry(report),
         "failure": None if report.failure is None else _failure(report.failure),
     }
@@ -78,10 +82,32 @@ def _run(run: RunInfo) -> Json:
         "data": _data(run.data),
         "loss": _loss(run.loss, skips),
         "verify_gradients": run.verify_gradients,
+        "verify_second_order": run.verify_second_order,
+        "inputs": dict(run.inputs),
+        "verification": _verification(run.verification, skips),
         "versions": dict(run.versions),
         "notes": list(run.notes),
         "seconds": {stage: finite(seconds) for stage, seconds in run.seconds.items()},
         "skipped": skips.entries,
+    }
+
+
+def _verification(found: Verification | Skipped, skips: Skips) -> Json | None:
+    if isinstance(found, Skipped):
+        skips.add("verification", found.reason)
+        return None
+    return {
+        "reference": found.reference,
+        "tolerance": finite(found.tolerance),
+        "verdict": "agrees" if found.agrees else "mismatch",
+        "outputs": [
+            {
+                "name": gap.name,
+                "max_abs": number(gap.max_abs, f"verification.outputs.{i}.max_abs", skips),
+                "relative": number(gap.relative, f"verification.outputs.{i}.relative", skips),
+            }
+            for i, gap in enumerate(found.outputs)
+        ],
     }
 
 
@@ -103,6 +129,7 @@ def _loss(loss: LossInfo, skips: Skips) -> Json:
         "labels": loss.labels,
         "why": loss.why,
         "value": metric(loss.value, "loss.value", skips),
+        "guess": finite(loss.guess),
     }
 
 
@@ -121,6 +148,21 @@ def finding_entry(finding: Finding) -> Json:
         "channels": list(finding.channels),
         "interval": None if interval is None else [finite(bound) for bound in interval],
         "confidence": finding.confidence,
+        "status": finding.status,
+    }
+
+
+def baseline_entry(baseline: Baseline | None) -> Json | None:
+    """Counts against an earlier report."""
+    if baseline is None:
+        return None
+    return {
+        "path": baseline.path,
+        "known": baseline.known,
+        "new": baseline.new,
+        "worse": baseline.worse,
+        "gone": baseline.gone,
+        "notes": list(baseline.notes),
     }
 
 

@@ -8,9 +8,10 @@ from bnaudit.records.values import Skipped
 from bnaudit.render.json_v1.values import Json, Skips, metric, nulls, number
 
 if TYPE_CHECKING:
-    from bnaudit.records.layer import FiniteDifference, FirstOrder
+    from bnaudit.records.layer import FiniteDifference, FirstOrder, ForwardMode
 
 FINITE_DIFFERENCE = ("measured", "predicted", "relative_error", "step")
+FORWARD_MODE = ("measured", "predicted", "relative_error")
 
 
 def first_order_entry(order: FirstOrder | Skipped, path: str, skips: Skips) -> Json:
@@ -27,6 +28,7 @@ def first_order_entry(order: FirstOrder | Skipped, path: str, skips: Skips) -> J
         "finite_difference": _finite_difference(
             order.finite_difference, f"{path}.finite_difference", skips
         ),
+        "forward_mode": _forward_mode(order.forward_mode, f"{path}.forward_mode", skips),
         "scale": metric(order.scale, f"{path}.scale", skips),
         "projection": metric(order.projection, f"{path}.projection", skips),
         "removed_mean": metric(order.removed_mean, f"{path}.removed_mean", skips),
@@ -44,6 +46,7 @@ def _nothing() -> Json:
         "residual": None,
         "tolerance": None,
         "finite_difference": dict.fromkeys(FINITE_DIFFERENCE),
+        "forward_mode": dict.fromkeys(FORWARD_MODE),
         "scale": None,
         "projection": None,
         "removed_mean": None,
@@ -62,3 +65,9 @@ def _finite_difference(quotient: FiniteDifference | Skipped, path: str, skips: S
         "relative_error": number(quotient.relative_error, f"{path}.relative_error", skips),
         "step": number(quotient.step, f"{path}.step", skips),
     }
+
+
+def _forward_mode(slopes: ForwardMode | Skipped, path: str, skips: Skips) -> Json:
+    if isinstance(slopes, Skipped):
+        return nulls(FORWARD_MODE, slopes, path, skips)
+    return {name: number(getattr(slopes, name), f"{path}.{name}", skips) for name in FORWARD_MODE}

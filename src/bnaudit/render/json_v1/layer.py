@@ -40,7 +40,7 @@ def layer_entry(layer: LayerReport, *, channels: bool) -> Json:
             layer.second_order, "second_order", skips, channels=channels
         ),
         "weight_space": weight_space_entry(layer.weight_space, "weight_space", skips),
-        "statistics": statistics_entry(layer, "statistics", skips),
+        "statistics": statistics_entry(layer, "statistics", skips, channels=channels),
         "channel_values": _channel_values(layer.channel_values, skips) if channels else None,
         "skipped": skips.entries,
     }

@@ -11,7 +11,7 @@ from bnaudit.render.json_v1.values import Json, Skips, finite, metric, nulls, nu
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.records.curvature import SecondOrder
+    from bnaudit.records.curvature import SecondOrder, Verification
 
 SECOND_ORDER = (
     "measured",
@@ -27,7 +27,10 @@ SECOND_ORDER = (
     "bound_slack",
     "bound_holds",
     "rows",
+    "method",
+    "verification",
 )
+VERIFICATION = ("relative_difference", "tolerance")
 
 
 def second_order_entry(
@@ -35,7 +38,8 @@ def second_order_entry(
 ) -> Json:
     """The group with all its keys, whatever was measured."""
     if isinstance(order, Skipped):
-        return nulls(SECOND_ORDER, order, path, skips)
+        nothing = nulls(SECOND_ORDER, order, path, skips)
+        return {**nothing, "verification": dict.fromkeys(VERIFICATION)}
     return {
         "measured": metric(order.measured, f"{path}.measured", skips),
         "predicted": metric(order.predicted, f"{path}.predicted", skips),
@@ -50,6 +54,8 @@ def second_order_entry(
         "bound_slack": metric(order.bound_slack, f"{path}.bound_slack", skips),
         "bound_holds": metric(order.bound_holds, f"{path}.bound_holds", skips),
         "rows": _rows(order.rows, f"{path}.rows", skips) if channels else None,
+        "method": order.method,
+        "verification": _verification(order.verification, f"{path}.verification", skips),
     }
 
 
@@ -64,3 +70,11 @@ def _rows(rows: Sequence[tuple[float, float, float]], path: str, skips: Skips) -
         {"measured": finite(measured), "predicted": finite(predicted), "bound": finite(bound)}
         for measured, predicted, bound in rows
     ]
+
+
+def _verification(verification: Verification | Skipped, path: str, skips: Skips) -> Json:
+    if isinstance(verification, Skipped):
+        return nulls(VERIFICATION, verification, path, skips)
+    return {
+        name: number(getattr(verification, name), f"{path}.{name}", skips) for name in VERIFICATION
+    }

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-DOCUMENTS = {"report": "report_v1.json", "init": "init_v1.json"}
+DOCUMENTS = {
+    "report": "report_v1.json",
+    "inspect": "inspect_v1.json",
+    "diff": "diff_v1.json",
+    "init": "init_v1.json",
+    "rules": "rules_v1.json",
+}
 """Document -> file in this folder."""
 
 

@@ -11,7 +11,12 @@ MIN_WIDTH = 60
 
 
 def report_to_text(
-    report: Report, *, width: int = 100, color: bool = False, unicode: bool = True
+    report: Report,
+    *,
+    width: int = 100,
+    color: bool = False,
+    unicode: bool = True,
+    verbose: bool = False,
 ) -> str:
     """The report as `bnaudit check` prints it: the same bytes for the same report, on any terminal.
 
@@ -20,7 +25,9 @@ def report_to_text(
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
+        verbose: list what is otherwise counted: suppressed findings, rules that did not run.
     """
     from bnaudit.render.table.page import render_page
 
-    return render_page(report, width=max(width, MIN_WIDTH), color=color, unicode=unicode)
+    width = max(width, MIN_WIDTH)
+    return render_page(report, width=width, color=color, unicode=unicode, verbose=verbose)

@@ -54,7 +54,8 @@ def channel_facts(report: Report) -> tuple[list[tuple[str, str]], int]:
 def channel_notes(report: Report) -> Notes:
     """Which of it is not shown, and why."""
     notes = Notes(len(report.layers))
-    synthetic = _SYNTHETIC if is_synthetic(report) else None
+    drawn = report.run is not None and report.run.data.source == "synthetic"
+    synthetic = _SYNTHETIC if drawn else None
     for layer in report.layers:
         for what, why in _missing(layer.statistics, synthetic):
             # The line of the layer in the table gives this reason already.

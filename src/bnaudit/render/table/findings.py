@@ -20,12 +20,14 @@ _INDENT = len("warning BN000 ")
 def finding_blocks(findings: Sequence[Finding], charset: Charset) -> list[tuple[Text, Text]]:
     """(head, body) of each paragraph; the page wraps bodies beside their heads.
 
-    A run of findings of one rule with one remedy names the remedy once, under the last of them.
+    A run of findings of one rule with one remedy names the remedy once, under the last of them. Known
+    findings come last.
     """
     blocks: list[tuple[Text, Text]] = []
+    findings = sorted(findings, key=lambda finding: finding.status == "known")
     for finding, following in zip(findings, (*findings[1:], None), strict=True):
         head = f"{finding.severity.label:<7} {charset.clean(finding.rule)} "
-        style = SEVERITY_STYLE[finding.severity]
+        style = "dim" if finding.status == "known" else SEVERITY_STYLE[finding.severity]
         blocks.append((Text(head, style=style), _fact(finding, charset)))
         if following is None or (following.rule, following.fix) != (finding.rule, finding.fix):
             fix = Text(" " * _INDENT).append("fix: ", style="green")
@@ -37,5 +39,8 @@ def _fact(finding: Finding, charset: Charset) -> Text:
     body = Text()
     body.append(charset.clean(finding.layer or "model"), style="bold")
     body.append(f": {charset.clean(finding.message)} ")
-    body.append(f"[{charset.clean(finding.name)}]", style="dim")
+    status = f", {finding.status}" if finding.status else ""
+    body.append(f"[{charset.clean(finding.name)}{status}]", style="dim")
+    if finding.status == "known":
+        body.stylize("dim")
     return body

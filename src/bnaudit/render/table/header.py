@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.table.numbers import count, significant
 from bnaudit.render.table.text import listing, plural
 
@@ -78,12 +79,31 @@ def _run(run: RunInfo) -> list[Entry]:
         parts.append(f"torch {run.versions['torch']}")
     if run.verify_gradients is not None:
         parts.append(f"finite differences: {run.verify_gradients}")
-    synthetic = run.data.source == "synthetic"
+    made_up = run.data.source in {"synthetic", "example"}
     return [
         ("run", ", ".join(parts), ""),
-        ("data", _data(run), "yellow" if synthetic else ""),
+        ("data", _data(run), "yellow" if made_up else ""),
         ("loss", _loss(run), ""),
+        *_given(run),
+        *_verified(run),
     ]
+
+
+def _given(run: RunInfo) -> list[Entry]:
+    shown = [f"{name}={json.dumps(value)}" for name, value in run.inputs.items()]
+    return [("given", ", ".join(shown), "")] if shown else []
+
+
+def _verified(run: RunInfo) -> list[Entry]:
+    found = run.verification
+    if isinstance(found, Skipped):
+        return [] if found == NOT_REQUESTED else [("conversion", found.reason, "yellow")]
+    text = f"outputs within {found.worst:.1e} of {found.reference} (relative; tolerance "
+    text += f"{found.tolerance:.0e})"
+    if not found.agrees:
+        text = f"MISMATCH: outputs differ by {found.worst:.1e} from {found.reference} (relative; "
+        text += f"tolerance {found.tolerance:.0e})"
+    return [("conversion", text, "" if found.agrees else "red")]
 
 
 def _data(run: RunInfo) -> str:
@@ -92,6 +112,8 @@ def _data(run: RunInfo) -> str:
     if data.source == "synthetic":
         drawn = f" ({data.distribution})" if data.distribution else ""
         return f"SYNTHETIC{drawn}, not your data: {size}"
+    if data.source == "example":
+        return f"the example inputs inside the file, not your data: {size}"
     where = ", ".join(data.paths) or f"given as {data.source}"
     rows = f" ({data.available} rows available)" if data.available is not None else ""
     return f"{where}: {size}{rows}"

@@ -33,6 +33,7 @@ def verdict_line(report: Report) -> tuple[str, str, str]:
             _second_order(summary.second_order),
             _weight_space(summary.weight_space),
             _counts(summary),
+            _known(report),
         ]
     return word, style, "; ".join(part for part in parts if part)
 
@@ -78,6 +79,9 @@ def _passing_word(report: Report, summary: Summary) -> tuple[str, str]:
         return "PASS (--allow-no-bn)", _CAREFUL
     if summary.errors and report.fail_on is None:
         return "PASS (--fail-on never)", _CAREFUL
+    limit = report.fail_on
+    if limit is not None and any(finding.severity >= limit for finding in report.findings):
+        return "PASS (--baseline)", _CAREFUL
     return "PASS", _GOOD
 
 
@@ -132,6 +136,13 @@ def _agrees(what: str, measured: int, failed: int, worst: Residual | None) -> st
     if failed:
         return f"{what} disagrees in {failed} (worst residual {value}, tolerance {tolerance})"
     return f"{what} agrees (residual {value})"
+
+
+def _known(report: Report) -> str:
+    if report.baseline is None or not report.findings:
+        return ""
+    baseline = report.baseline
+    return f"{baseline.new} new, {baseline.worse} worse, {baseline.known} known"
 
 
 def _counts(summary: Summary) -> str:

@@ -108,6 +108,27 @@ CASES: list[tuple[str, str, int, tuple[int, ...], list[Any], dict[str, Any]]] = 
     ("weight", "MatMul", 17, (2, 3, 5), [models.normal(5, 4)], {}),
     ("default", "Transpose", 23, (2, 3, 4), [], {}),
     ("plain", "HardSigmoid", 22, (2, 5), [], {"alpha": 0.3}),
+    ("bilinear", "GridSample", 16, (2, 3, 5, 6), [models.normal(2, 4, 7, 2)], {}),
+    ("renamed", "GridSample", 20, (2, 3, 5, 6), [models.normal(2, 4, 7, 2)], {"mode": "linear"}),
+    ("border", "GridSample", 20, (2, 3, 5, 6), [models.normal(2, 4, 7, 2)],
+     {"padding_mode": "border", "align_corners": 1}),
+    ("nearest", "GridSample", 22, (2, 3, 5, 6), [models.normal(2, 4, 7, 2)], {"mode": "nearest"}),
+    ("plane", "AffineGrid", 20, (2, 2, 3), [ints(2, 3, 4, 5)], {}),
+    ("aligned", "AffineGrid", 20, (2, 2, 3), [ints(2, 3, 4, 5)], {"align_corners": 1}),
+    ("overlapping", "Col2Im", 18, (2, 12, 20), [ints(5, 6), ints(2, 2)], {}),
+    ("padded", "Col2Im", 18, (2, 12, 30), [ints(4, 5), ints(2, 2)], {"pads": [1, 1, 1, 1]}),
+    ("replaced", "ScatterElements", 18, (3, 4), [ints(1, -1, 0)[None], floats(7, 8, 9)[None]], {}),
+    ("added", "ScatterElements", 18, (3, 4), [ints(1, 1, 3)[:, None], floats(7, 8, 9)[:, None]],
+     {"axis": 1, "reduction": "add"}),
+    ("plain", "ReverseSequence", 17, (4, 3, 2), [ints(4, 2, 3)], {}),
+    ("batch_first", "ReverseSequence", 17, (3, 4, 2), [ints(4, 1, 3)], {"time_axis": 1, "batch_axis": 0}),
+    ("soft", "Shrink", 17, (2, 9), [], {"bias": 0.2, "lambd": 0.4}),
+    ("last", "RMSNormalization", 23, (2, 3, 5), [models.normal(5)], {}),
+    ("plane", "MeanVarianceNormalization", 17, (2, 3, 4, 5), [], {"axes": [2, 3]}),
+    ("plain", "Sinh", 17, (2, 5), [], {}),
+    ("padded", "LpPool", 18, (2, 3, 7, 8), [], {"kernel_shape": [3, 2], "pads": [1, 0, 1, 0]}),
+    ("cubes", "LpPool", 18, (2, 3, 7), [], {"kernel_shape": [3], "p": 3}),
+    ("any", "GlobalLpPool", 17, (2, 3, 5, 4), [], {}),
     ("until_12", "Softmax", 11, (2, 3, 4), [], {"axis": 1}),
 ]  # fmt: skip
 
@@ -199,6 +220,16 @@ def test_resize_cubic_may_leave_out_what_is_outside(tmp_path: Path) -> None:
     check(tmp_path, "Resize", 13, (1, 2, 5, 6), ["", floats(1, 1, 2, 2)], attributes)
 
 
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("scales", [(0.4, 0.5), (0.6, 2.0), (1.0, 0.3)])
+@pytest.mark.parametrize("exclude", [0, 1])
+def test_resize_with_antialiasing(
+    tmp_path: Path, mode: str, scales: tuple[float, float], exclude: int
+) -> None:
+    attributes = {"mode": mode, "antialias": 1, "exclude_outside": exclude}
+    check(tmp_path, "Resize", 18, (1, 2, 10, 12), ["", floats(1, 1, *scales)], attributes)
+
+
 def test_resize_along_chosen_axes(tmp_path: Path) -> None:
     attributes = {"mode": "linear", "axes": [3, 2]}
     check(tmp_path, "Resize", 18, (1, 2, 5, 6), ["", floats(2, 1.5)], attributes)
@@ -225,21 +256,47 @@ def test_split_by_number(tmp_path: Path) -> None:
     check(tmp_path, "Split", 18, (2, 7), [], {"axis": 1, "num_outputs": 3}, outputs=3)
 
 
-@pytest.mark.parametrize("operator", ["LSTM", "GRU"])
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("biased", [True, False])
-def test_recurrent(tmp_path: Path, operator: str, directions: int, biased: bool) -> None:
-    gates = {"LSTM": 4, "GRU": 3}[operator]
-    weights: list[Any] = [
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent_weights(operator: str, directions: int, *, biased: bool = True) -> list[Any]:
+    gates = GATES[operator]
+    weights = [
         models.normal(directions, gates * 5, 3, seed=1),
         models.normal(directions, gates * 5, 5, seed=2),
     ]
-    if biased:
-        weights.append(models.normal(directions, 2 * gates * 5, seed=4))
-    attributes: dict[str, Any] = {
-        "hidden_size": 5,
-        "direction": "bidirectional" if directions == 2 else "forward",
-    }
+    return [*weights, models.normal(directions, 2 * gates * 5, seed=4)] if biased else weights
+
+
+@pytest.mark.parametrize("operator", GATES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_recurrent(tmp_path: Path, operator: str, direction: str, biased: bool) -> None:
+    weights = recurrent_weights(operator, 1 + (direction == "bidirectional"), biased=biased)
+    attributes = {"hidden_size": 5, "direction": direction}
+    if operator == "GRU":
+        attributes["linear_before_reset"] = 1
+    check(tmp_path, operator, 17, (6, 2, 3), weights, attributes, outputs=2)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_gru_that_resets_before_the_product(tmp_path: Path, direction: str, biased: bool) -> None:
+    weights = recurrent_weights("GRU", 1 + (direction == "bidirectional"), biased=biased)
+    attributes = {"hidden_size": 5, "direction": direction}
+    check(tmp_path, "GRU", 17, (6, 2, 3), weights, attributes, outputs=2)
+
+
+def test_a_rectifying_rnn(tmp_path: Path) -> None:
+    attributes = {"hidden_size": 5, "direction": "bidirectional", "activations": ["Relu", "Relu"]}
+    check(tmp_path, "RNN", 17, (6, 2, 3), recurrent_weights("RNN", 2), attributes, outputs=2)
+
+
+@pytest.mark.parametrize("operator", GATES)
+@pytest.mark.parametrize("lengths", [[6, 6], [6, 4], [2, 5]])
+def test_sequences_of_different_lengths(tmp_path: Path, operator: str, lengths: list[int]) -> None:
+    weights = [*recurrent_weights(operator, 2), np.array(lengths, np.int32)]
+    attributes: dict[str, Any] = {"hidden_size": 5, "direction": "bidirectional"}
     if operator == "GRU":
         attributes["linear_before_reset"] = 1
     check(tmp_path, operator, 17, (6, 2, 3), weights, attributes, outputs=2)
@@ -271,6 +328,24 @@ def test_the_zero_bias_of_the_wrong_shape_that_dynamo_exports(tmp_path: Path) ->
     model = load_onnx(models.save(tmp_path, with_bias))
     reference = models.save(tmp_path, without, "reference.onnx")
     models.assert_same(model, reference, {"x": models.normal(1, 2, 3, 3, 3)})
+
+
+def test_lists_of_tensors(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x"], ["two"]),
+        helper.make_node("Neg", ["x"], ["minus"]),
+        helper.make_node("SequenceInsert", ["two", "minus", "one"], ["three"]),
+        helper.make_node("SequenceLength", ["three"], ["count"]),
+        helper.make_node("Cast", ["count"], ["number"], to=1),
+        helper.make_node("ConcatFromSequence", ["three"], ["joined"], axis=1),
+        helper.make_node("ConcatFromSequence", ["three"], ["stacked"], axis=0, new_axis=1),
+        helper.make_node("ReduceSum", ["stacked", "zero"], ["sums"], keepdims=0),
+        helper.make_node("Concat", ["joined", "sums"], ["all"], axis=1),
+        helper.make_node("Mul", ["all", "number"], ["y"]),
+    ]
+    constants = {"one": np.array(1), "zero": np.array([0])}
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": ["n", 2]}, ["y"], constants))
+    models.assert_same(load_onnx(path), path, {"x": models.normal(4, 2)})
 
 
 def test_one_hot(tmp_path: Path) -> None:

@@ -127,31 +127,42 @@ def test_an_operator_of_another_domain_is_named(tmp_path: Path) -> None:
         assert part in message
 
 
+@pytest.mark.parametrize("operator", ["QuantizeLinear", "DynamicQuantizeLinear"])
+def test_a_quantised_model_is_refused_with_the_reason(tmp_path: Path, operator: str) -> None:
+    inputs = ["x", "scale"] if operator == "QuantizeLinear" else ["x"]
+    results = ["q"] if operator == "QuantizeLinear" else ["q", "scale", "zero"]
+    nodes = [
+        helper.make_node(operator, inputs, results, name="rounding"),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["a"]),
+        models.batchnorm("a", "y", "bn"),
+    ]
+    scale = {"scale": np.array(0.1, np.float32)} if operator == "QuantizeLinear" else {}
+    constants = models.batchnorm_constants("bn", 3) | scale
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": ["n", 3]}, ["y"], constants))
+    message = refusal(path)
+    assert f"{operator} (node 'rounding')" in message
+    assert "has no gradient" in message
+
+
+def test_quantised_weights_alone_are_no_reason(tmp_path: Path) -> None:
+    """Weight-only quantisation: int8 in the file, float in the run."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["kernel"], axis=0),
+        helper.make_node("Conv", ["x", "kernel"], ["a"]),
+        models.batchnorm("a", "y", "bn"),
+    ]
+    constants = models.batchnorm_constants("bn", 4) | {
+        "w": models.rng().integers(-128, 128, (4, 3, 3, 3)).astype(np.int8),
+        "scale": np.array([0.01, 0.02, 0.03, 0.04], np.float32),
+    }
+    proto = models.graph_model(nodes, {"x": ["n", 3, 6, 6]}, ["y"], constants)
+    path = models.save(tmp_path, proto)
+    models.assert_same(load_onnx(path), path, {"x": models.normal(2, 3, 6, 6)})
+
+
 def test_an_unsupported_use_is_named(tmp_path: Path) -> None:
     path = single(tmp_path, "AveragePool", kernel_shape=[2, 2], dilations=[2, 2])
     assert "dilated average pooling" in refusal(path)
-
-
-def test_a_loop_is_refused(tmp_path: Path) -> None:
-    body = helper.make_graph(
-        [
-            helper.make_node("Relu", ["value"], ["next"]),
-            helper.make_node("Identity", ["go"], ["go_on"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("step", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
-        ],
-    )
-    node = helper.make_node("Loop", ["count", "", "x"], ["y"], name="again", body=body)
-    proto = models.graph_model([node], {"x": ["n", 3]}, ["y"], {"count": np.array(2)})
-    assert "Loop (node 'again')" in refusal(models.save(tmp_path, proto))
 
 
 def test_a_value_that_nothing_computes(tmp_path: Path) -> None:

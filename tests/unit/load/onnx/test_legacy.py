@@ -48,3 +48,36 @@ def test_prelu_before_opset_7_has_a_slope_a_channel(tmp_path: Path) -> None:
     proto = models.graph_model([node], {"x": (2, 3, 3, 3)}, ["y"], {"slope": slope}, opset=6)
     (result,) = models.computed(load_onnx(models.save(tmp_path, proto)), {"x": x})
     np.testing.assert_allclose(result, np.where(x < 0, x * slope.reshape(3, 1, 1), x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("opset", range(1, 7))
+def test_the_oldest_operator_sets(tmp_path: Path, opset: int) -> None:
+    hint: dict[str, Any] = {"consumed_inputs": [0]} if opset < 6 else {}
+    axis: dict[str, Any] = {} if opset < 4 else {"axis": 1}
+    reshape = helper.make_node("Reshape", ["c"], ["d"], shape=[0, -1])
+    if opset >= 5:
+        reshape = helper.make_node("Reshape", ["c", "shape"], ["d"])
+    kind = "FLOAT" if opset < 6 else 1
+    nodes = [
+        models.batchnorm("x", "a", "bn", is_test=1, **hint),
+        helper.make_node("Relu", ["a"], ["b"], **hint),
+        helper.make_node("Concat", ["b", "b"], ["c"], **axis),
+        reshape,
+        helper.make_node("Gemm", ["d", "w", "k"], ["e"], broadcast=1),
+        helper.make_node("Cast", ["e"], ["y"], to=kind),
+    ]
+    constants = models.batchnorm_constants("bn", 3) | {
+        "w": models.normal(6 * 4, 5),
+        "k": models.normal(5),
+        "shape": np.array([0, -1]),
+    }
+    proto = models.graph_model(
+        nodes, {"x": (2, 3, 2, 2)}, ["y"], constants, opset=opset, ir_version=3
+    )
+    x = models.normal(2, 3, 2, 2)
+    scale, shift, mean, var = (constants[f"bn.{n}"].reshape(3, 1, 1) for n in _NAMES)
+    b = np.maximum((x - mean) / np.sqrt(var + 1e-5) * scale + shift, 0)
+    wanted = np.concatenate([b, b], 1).reshape(2, -1) @ constants["w"] + constants["k"]
+    model = load_onnx(models.save(tmp_path, proto))
+    (result,) = models.computed(model, {"x": x})
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)

@@ -86,6 +86,34 @@ def test_shapes_computed_by_the_graph_are_kept_dynamic(tmp_path: Path) -> None:
     models.assert_lifted(model, path, "x", [models.normal(1, 3, 4, seed=s) for s in range(3)])
 
 
+@pytest.mark.parametrize("output", [0, 1])
+def test_reshapes_behind_a_recurrent_layer_follow_the_batch(tmp_path: Path, output: int) -> None:
+    """Text recognisers read a picture's columns as a sequence, in rows of length*batch."""
+    names = ["states", "last"]
+    nodes = [
+        models.batchnorm("x", "a", "bn"),
+        helper.make_node("Transpose", ["a"], ["sequence"], perm=[2, 0, 1]),
+        helper.make_node("LSTM", ["sequence", "w", "r"], names, hidden_size=5),
+        helper.make_node("Squeeze", [names[output], "directions"], ["squeezed"]),
+        helper.make_node("Reshape", ["squeezed", "rows"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "head"], ["classes"]),
+        helper.make_node("Reshape", ["classes", "sequences"], ["back"]),
+        helper.make_node("Transpose", ["back"], ["y"], perm=[1, 0, 2]),
+    ]
+    length = 6 if output == 0 else 1
+    constants = models.batchnorm_constants("bn", 3) | {
+        "w": models.normal(1, 20, 3, seed=1),
+        "r": models.normal(1, 20, 5, seed=2),
+        "directions": np.array([1 if output == 0 else 0]),
+        "rows": np.array([length * 2, 5]),
+        "head": models.normal(5, 4, seed=3),
+        "sequences": np.array([length, 2, 4]),
+    }
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": [2, 3, 6]}, ["y"], constants))
+    model = load_onnx(path)
+    models.assert_lifted(model, path, "x", [models.normal(2, 3, 6, seed=s) for s in range(3)])
+
+
 def test_resize_to_sizes_ignores_the_exported_batch(tmp_path: Path) -> None:
     nodes = [
         models.batchnorm("x", "a", "bn"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bnaudit.load.onnx.names import layer_names
-from bnaudit.load.onnx.prepare import Origin
+from bnaudit.load.onnx.origin import Origin
 
 SUFFIXES = ("weight", "bias", "running_mean", "running_var")
 

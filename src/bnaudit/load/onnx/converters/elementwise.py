@@ -57,6 +57,15 @@ def thresholded_relu(node: NodeProto, _: Draft) -> Converted:
     return apply(node, lambda x: torch.where(x > alpha, x, torch.zeros_like(x)))
 
 
+def shrink(node: NodeProto, _: Draft) -> Converted:
+    """Pulls towards 0 by `bias` what is further away than `lambd`; the rest is 0."""
+    values = options(node)
+    bias, limit = float(values.get("bias", 0.0)), float(values.get("lambd", 0.5))
+    return apply(
+        node, lambda x: torch.where(x.abs() > limit, x - bias * x.sign(), torch.zeros_like(x))
+    )
+
+
 def random_normal_like(node: NodeProto, _: Draft) -> Converted:
     """Noise from the caller's random state: a seed of the file would be the same in every call."""
     mean, scale = (float(options(node).get(key, d)) for key, d in (("mean", 0.0), ("scale", 1.0)))

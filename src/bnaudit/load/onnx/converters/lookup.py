@@ -29,22 +29,33 @@ def convert_node(node: NodeProto, draft: Draft) -> Converted:
     return _by_onnx2torch(node, draft)
 
 
+def is_translated(operator: str, version: int) -> bool:
+    """Whether an operator of ONNX itself has a converter; uses of it may still be refused."""
+    if operator in OWN:
+        return True
+    try:
+        _find(import_onnx2torch(), operator, "", version)
+    except NotImplementedError:
+        return False
+    return True
+
+
 def _by_onnx2torch(node: NodeProto, draft: Draft) -> Converted:
     library = import_onnx2torch()
     version = draft.domains.get(node.domain, 0) if node.domain else draft.opset
-    module, mapping = _find(library, node, version)(
+    module, mapping = _find(library, node.op_type, node.domain, version)(
         library.node(node, unique_name=node.name), _graph(library, node, draft)
     )
     return Converted(module, tuple(mapping.inputs))
 
 
-def _find(library: Any, node: NodeProto, version: int) -> Any:
+def _find(library: Any, operator: str, domain: str, version: int) -> Any:
     versions = [version]
-    if not node.domain and node.op_type in SAME_SINCE_15:
+    if not domain and operator in SAME_SINCE_15:
         versions += [older for older in _FALLBACK_VERSIONS if older < version]
     for candidate in versions:
         try:
-            return library.converter(node.op_type, candidate, node.domain)
+            return library.converter(operator, candidate, domain)
         except NotImplementedError:
             continue
     raise NotImplementedError("the operator has no converter")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bnaudit.load.onnx.draft import Draft
 
 _EPSILON = 1e-5
+_MVN_EPSILON = 1e-9
 
 
 class BatchNorm(_BatchNorm):
@@ -119,6 +120,25 @@ def layer_normalization(node: NodeProto, _: Draft) -> Converted:
         node,
         lambda x, scale, bias=None: functional.layer_norm(x, x.shape[axis:], scale, bias, epsilon),
     )
+
+
+def rms_normalization(node: NodeProto, _: Draft) -> Converted:
+    """Divides by the root mean square over all axes from `axis` on."""
+    values = options(node)
+    axis, epsilon = int(values.get("axis", -1)), float(values.get("epsilon", _EPSILON))
+    return apply(node, lambda x, scale: functional.rms_norm(x, x.shape[axis:], eps=epsilon) * scale)
+
+
+def mean_variance_normalization(node: NodeProto, _: Draft) -> Converted:
+    """Zero mean and unit variance over some axes, by default all but the channels."""
+    axes = [int(axis) for axis in options(node).get("axes", (0, 2, 3))]
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(axes, keepdim=True)
+        deviation = centred.square().mean(axes, keepdim=True).sqrt()
+        return centred / (deviation + _MVN_EPSILON)
+
+    return apply(node, run)
 
 
 def group_normalization(node: NodeProto, draft: Draft) -> Converted:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional
 
 from bnaudit.load.onnx.converters.base import Converted, apply, options
@@ -12,7 +14,6 @@ from bnaudit.load.onnx.converters.padding import explicit_pads, pad_zeros, split
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from onnx import NodeProto
 
     from bnaudit.load.onnx.draft import Draft
@@ -79,6 +80,35 @@ def average_pool(node: NodeProto, _: Draft) -> Converted:
         return total / pool(pad_zeros(inside, sides), kernel, strides, 0, ceil)
 
     return apply(node, run)
+
+
+def lp_pool(node: NodeProto, _: Draft) -> Converted:
+    """The p-norm of what each window covers; padding is 0."""
+    values = options(node)
+    kernel, p = tuple(values["kernel_shape"]), int(values.get("p", 2))
+    rank = len(kernel)
+    strides = tuple(values.get("strides", (1,) * rank))
+    if any(d != 1 for d in values.get("dilations", ())) or values.get("ceil_mode", 0):
+        raise NotImplementedError("dilations and ceil_mode are not supported")
+    pads = split_pads(values, rank)[1]
+    count = math.prod(kernel)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        sides = pads or explicit_pads(values["auto_pad"], x.shape[2:], kernel, strides, (1,) * rank)
+        powers = pad_zeros(x.abs() ** p, sides)
+        total = count * _AVERAGE[rank](powers, kernel, strides)
+        root: torch.Tensor = total ** (1 / p)
+        return root
+
+    return apply(node, run)
+
+
+def global_lp_pool(node: NodeProto, _: Draft) -> Converted:
+    """The p-norm over all axes after the channels."""
+    p = int(options(node).get("p", 2))
+    return apply(
+        node, lambda x: torch.linalg.vector_norm(x, p, tuple(range(2, x.dim())), keepdim=True)
+    )
 
 
 def global_average_pool(node: NodeProto, _: Draft) -> Converted:

@@ -7,6 +7,7 @@ knows only some of the conventions; it serves where it means the same.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from bnaudit.load.onnx.draft import Draft
 
 _REFUSED = {
-    "antialias": (0,),
     "keep_aspect_ratio_policy": ("stretch",),
     "coordinate_transformation_mode": (
         "half_pixel",
@@ -45,6 +45,7 @@ class Rule:
     nearest: str
     cubic: float
     exclude_outside: bool
+    antialias: bool
 
 
 def resize(node: NodeProto, _: Draft) -> Converted:
@@ -59,6 +60,7 @@ def resize(node: NodeProto, _: Draft) -> Converted:
         values.get("nearest_mode", "round_prefer_floor"),
         float(values.get("cubic_coeff_a", -0.75)),
         bool(values.get("exclude_outside", 0)),
+        bool(values.get("antialias", 0)),
     )
     chosen = values.get("axes")
 
@@ -95,7 +97,7 @@ def _targets(
 
 def _is_fast(x: torch.Tensor, rule: Rule, targets: dict[int, tuple[int, float]]) -> bool:
     """Where torch's own interpolation means the same: the common upsampling of image networks."""
-    if not targets or min(targets) < 2 or x.dim() not in {3, 4, 5}:
+    if not targets or min(targets) < 2 or x.dim() not in {3, 4, 5} or rule.antialias:
         return False
     if rule.mode == "nearest":
         whole = all(scale == int(scale) for _, scale in targets.values())
@@ -115,7 +117,7 @@ def _fast(x: torch.Tensor, rule: Rule, targets: dict[int, tuple[int, float]]) ->
 
 def _exact(x: torch.Tensor, rule: Rule, targets: dict[int, tuple[int, float]]) -> torch.Tensor:
     for axis, (size, scale) in targets.items():
-        x = _resample(x, axis, rule, _positions(rule, x.shape[axis], size, scale))
+        x = _resample(x, axis, rule, _positions(rule, x.shape[axis], size, scale), scale)
     return x
 
 
@@ -137,17 +139,26 @@ def _positions(rule: Rule, before: int, after: int, scale: float) -> torch.Tenso
     return u
 
 
-def _resample(x: torch.Tensor, axis: int, rule: Rule, u: torch.Tensor) -> torch.Tensor:
+def _resample(
+    x: torch.Tensor, axis: int, rule: Rule, u: torch.Tensor, scale: float
+) -> torch.Tensor:
     last = x.shape[axis] - 1
     if rule.mode == "nearest":
         index = _round(u, rule.nearest).clamp(0, last).long()
         return x.index_select(axis, index.to(x.device))
     base = u.floor()
-    taps = _cubic_taps(u - base, rule.cubic) if rule.mode == "cubic" else _linear_taps(u - base)
+    smooth = rule.antialias and scale < 1
+    if smooth:
+        taps = _stretched_taps(u - base, rule, scale)
+    elif rule.mode == "cubic":
+        taps = _cubic_taps(u - base, rule.cubic)
+    else:
+        taps = _linear_taps(u - base)
     indices = torch.stack([base + offset for offset, _ in taps]).long()
     weights = torch.stack([weight for _, weight in taps])
     if rule.exclude_outside:
         weights = weights * ((indices >= 0) & (indices <= last))
+    if rule.exclude_outside or smooth:
         weights = weights / weights.sum(0)
     shape = [1] * x.dim()
     shape[axis] = -1
@@ -172,15 +183,29 @@ def _linear_taps(t: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
 
 
 def _cubic_taps(t: torch.Tensor, a: float) -> list[tuple[int, torch.Tensor]]:
-    """Keys' kernel at distance d.
+    return [(-1, _far(t + 1, a)), (0, _near(t, a)), (1, _near(1 - t, a)), (2, _far(2 - t, a))]
 
-    (a+2)d^3 - (a+3)d^2 + 1 for d <= 1, and ad^3 - 5ad^2 + 8ad - 4a for 1 < d <= 2.
-    """
 
-    def near(d: torch.Tensor) -> torch.Tensor:
-        return ((a + 2) * d - (a + 3)) * d * d + 1
+def _stretched_taps(t: torch.Tensor, rule: Rule, scale: float) -> list[tuple[int, torch.Tensor]]:
+    """Shrinking with antialiasing: the kernel covers 1/scale times as many elements."""
+    reach = math.ceil((2 if rule.mode == "cubic" else 1) / scale)
+    taps = []
+    for offset in range(-reach, reach + 2):
+        d = (offset - t).abs() * scale
+        if rule.mode == "cubic":
+            outer = torch.where(d < 2, _far(d, rule.cubic), torch.zeros_like(d))
+            weight = torch.where(d <= 1, _near(d, rule.cubic), outer)
+        else:
+            weight = (1 - d).clamp(min=0)
+        taps.append((offset, weight))
+    return taps
 
-    def far(d: torch.Tensor) -> torch.Tensor:
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
 
-    return [(-1, far(t + 1)), (0, near(t)), (1, near(1 - t)), (2, far(2 - t))]
+def _near(d: torch.Tensor, a: float) -> torch.Tensor:
+    """Keys' kernel at a distance d <= 1: (a+2)d^3 - (a+3)d^2 + 1."""
+    return ((a + 2) * d - (a + 3)) * d * d + 1
+
+
+def _far(d: torch.Tensor, a: float) -> torch.Tensor:
+    """Keys' kernel at a distance 1 < d <= 2: ad^3 - 5ad^2 + 8ad - 4a."""
+    return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a

@@ -97,24 +97,6 @@ def split(node: NodeProto, _: Draft) -> Converted:
     return apply(node, run if parts > 1 else run_single)
 
 
-def split_to_sequence(node: NodeProto, _: Draft) -> Converted:
-    """A list of tensors; without sizes each has extent 1, and may lose the axis."""
-    values = options(node)
-    axis, keep = int(values.get("axis", 0)), bool(values.get("keepdims", 1))
-
-    def run(x: torch.Tensor, sizes: torch.Tensor | None = None) -> list[torch.Tensor]:
-        if sizes is None:
-            return list(x.split(1, axis) if keep else x.unbind(axis))
-        return list(x.split(sizes.tolist() if sizes.dim() else int(sizes), axis))
-
-    return apply(node, run)
-
-
-def sequence_at(node: NodeProto, _: Draft) -> Converted:
-    """One tensor of a list."""
-    return apply(node, lambda sequence, index: sequence[int(index)])
-
-
 def depth_to_space(node: NodeProto, _: Draft) -> Converted:
     """Blocks of channels into the plane; the two modes order them differently."""
     values = options(node)

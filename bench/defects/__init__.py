@@ -1,0 +1,1 @@
+"""Healthy networks, single injected defects, harmless changes, and what the rules say of each."""

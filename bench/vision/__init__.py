@@ -1,0 +1,1 @@
+"""torchvision's networks, exported in every way and loaded again."""

@@ -1,0 +1,112 @@
+"""`bnaudit inspect`: what a file says of its BatchNorm layers, without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnaudit.cli import common
+from bnaudit.cli.check import FAIL_ON
+from bnaudit.cli.configured import configuration, configured, tell_notes
+from bnaudit.cli.present import Presentation, annotated, present, say_why_nothing
+from bnaudit.cli.several import each
+from bnaudit.render.formats import FORMATS
+
+if TYPE_CHECKING:
+    from bnaudit.records.inspection import InspectionReport
+
+_OF_AUDITS = ("format", "output", "baseline")
+"""Keys of the configuration that say what becomes of an audit's report."""
+
+
+@click.command("inspect", short_help="Read a file without running it.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--layers", metavar="GLOB", help="Report only layers whose name matches ('layer4.*')."
+)
+@click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
+@click.option(
+    "--format",
+    "stdout_format",
+    type=click.Choice([*FORMATS, "none"]),
+    default="table",
+    show_default=True,
+    help="What goes to stdout.",
+)
+@common.outputs
+@common.baseline
+@common.select
+@common.ignore
+@click.option(
+    "--fail-on",
+    type=click.Choice([*FAIL_ON, "never"]),
+    default="error",
+    show_default=True,
+    help="Exit with 1 for findings of this severity or worse.",
+)
+@click.option(
+    "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a file without BatchNorm."
+)
+@configured(without=_OF_AUDITS)
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
+@common.progress
+@common.quiet
+@click.option("--verbose", "-v", count=True, help="-v: what is suppressed; -vv: tracebacks.")
+def command(models: tuple[str, ...], **given: Any) -> int:
+    """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
+
+    ONNX, checkpoints, safetensors, TorchScript and torch.export files, told apart by content. A file
+    without BatchNorm is explained: folded by the exporter, frozen, quantised, or never there; and how to
+    export it with BatchNorm kept. Of several files the highest exit code counts.
+
+    \b
+      bnaudit inspect model.onnx
+      bnaudit inspect --allow-no-bn models/*.onnx
+      bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'
+    """  # noqa: D301  # \b is the character by which click keeps lines as they are
+    tell_notes(configuration(), quiet=given["quiet"])
+    presentation = Presentation(
+        stdout_format=given["stdout_format"],
+        outputs=given["outputs"],
+        color=given["color"],
+        channels=given["channels"],
+        progress=False,
+        verbose=given["verbose"],
+    )
+
+    def one(model: str, presentation: Presentation) -> int:
+        with annotated(model, presentation):
+            report = _judged(Path(model), given)
+        present(report, presentation)
+        say_why_nothing(report, presentation)
+        return report.exit_code
+
+    return each(models, one, presentation, baseline=given["baseline"] is not None)
+
+
+def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
+    from bnaudit.config.policy import policy_of
+    from bnaudit.inspecting import inspect
+
+    earlier = None
+    if given["baseline"] is not None:
+        from bnaudit.compare.baseline import read_baseline
+
+        earlier = read_baseline(given["baseline"])
+    select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
+    report = inspect(
+        model,
+        layers=given["layers"],
+        policy=policy_of(configuration(), select, ignore),
+        fail_on=FAIL_ON.get(given["fail_on"]),
+        allow_no_bn=given["allow_no_bn"],
+    )
+    if earlier is None:
+        return report
+    from bnaudit.compare.baseline import inspection_against
+
+    return inspection_against(report, earlier)

@@ -1,0 +1,50 @@
+"""What a model file says of its BatchNorm layers, read without running it and without torch.
+
+A new format is one file here and one line in `INSPECTORS` (and its content test in `load.sniff`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bnaudit.load.sniff import FileKind, sniff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnaudit.load.model import LoadedModel
+    from bnaudit.records.inspection import Inspection
+
+# Kind -> (module, function), imported when a file needs it.
+INSPECTORS: dict[FileKind, tuple[str, str]] = {
+    FileKind.ONNX: ("bnaudit.inspection.onnx", "inspect_onnx"),
+    FileKind.CHECKPOINT: ("bnaudit.inspection.checkpoint", "inspect_checkpoint"),
+    FileKind.SAFETENSORS: ("bnaudit.inspection.safetensors", "inspect_safetensors"),
+    FileKind.TORCHSCRIPT: ("bnaudit.inspection.torchscript", "inspect_torchscript"),
+    FileKind.EXPORTED: ("bnaudit.inspection.exported", "inspect_exported"),
+}
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Reads what a model file stores of its BatchNorm layers; nothing in it is executed.
+
+    Args:
+        path: the file, of any kind that `sniff` tells, whatever its extension.
+
+    Raises:
+        InputError: the file cannot be read, or is damaged.
+    """
+    module, function = INSPECTORS[sniff(path)]
+    inspection: Inspection = getattr(import_module(module), function)(path)
+    return inspection
+
+
+def inspect_module(loaded: LoadedModel) -> Inspection:
+    """The same of a live module, whose parameters are in memory.
+
+    Args:
+        loaded: as `load` wraps it.
+    """
+    inspection: Inspection = import_module("bnaudit.inspection.live").inspect_live(loaded)
+    return inspection

@@ -1,0 +1,122 @@
+"""What is left of a BatchNorm that was taken apart: per-channel a*x + b behind a layer with weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.inspection.onnx.net import metadata_scopes
+from bnaudit.inspection.onnx.scale import over_channels, used_shape
+from bnaudit.load.onnx.names import layer_names
+from bnaudit.load.onnx.origin import Origin
+from bnaudit.records.inspection import DecomposedNorm
+
+if TYPE_CHECKING:
+    from bnaudit.inspection.onnx.messages import Node
+    from bnaudit.inspection.onnx.net import Net
+
+_FACTORS = frozenset({"Mul", "Div"})
+_AFFINE = _FACTORS | {"Add", "Sub"}
+_MOST_LOOKED_AT = 64
+
+
+def decomposed_norms(net: Net) -> list[DecomposedNorm]:
+    """Stored per-channel factors, then summands, behind a layer with weights.
+
+    Factors without a summand are no affine map, and a summand in front of them is the layer's bias.
+    """
+    found = [(layer, chain) for layer in net.weight_layers if (chain := _chain(net, layer))]
+    origins = [
+        Origin(chain[0].op, chain[0].name, _operands(net, chain), metadata_scopes(chain[0]))
+        for _, chain in found
+    ]
+    return [
+        DecomposedNorm(
+            name=name,
+            origin=f"node {chain[0].name!r} ({', then '.join(node.op for node in chain)})",
+            channels=_channels(net, layer),
+            after=_weight_name(net, layer),
+        )
+        for name, (layer, chain) in zip(layer_names(origins), found, strict=True)
+    ]
+
+
+def _chain(net: Net, layer: Node) -> list[Node]:
+    chain: list[Node] = []
+    value, channels = layer.outputs[0], _channels(net, layer)
+    while True:
+        node = net.sole_reader(value)
+        if node is None or not _is_affine_step(net, node, value, channels):
+            break
+        chain.append(node)
+        value = node.outputs[0]
+    factors = [place for place, node in enumerate(chain) if node.op in _FACTORS]
+    if not factors or all(node.op in _FACTORS for node in chain[factors[0] :]):
+        return []
+    return chain
+
+
+def _is_affine_step(net: Net, node: Node, value: str, channels: int) -> bool:
+    """Whether it combines the value with per-channel numbers that no input of the model changes."""
+    if node.op not in _AFFINE or node.domain or len(node.inputs) != 2:
+        return False
+    others = [name for name in node.inputs if name != value]
+    if len(others) != 1 or others[0] in net.fed:
+        return False
+    tensor = net.stored(others[0])
+    if tensor is None:  # computed from stored ones each time
+        return any(size == channels > 1 for size in _sizes_behind(net, others[0]))
+    shape = used_shape(net, others[0])
+    if tensor.size != channels or channels < 2 or not over_channels(net, node, value, shape):
+        return False
+    values = net.values(others[0])
+    return values is not None and len(set(values)) > 1
+
+
+def _sizes_behind(net: Net, name: str) -> list[int]:
+    """The sizes of the stored tensors that a value is computed from."""
+    sizes: list[int] = []
+    open_names, seen = [name], {name}
+    while open_names and len(seen) < _MOST_LOOKED_AT:
+        current = open_names.pop()
+        tensor = net.stored(current)
+        if tensor is not None:
+            sizes.append(tensor.size)
+            continue
+        node = net.producer(current)
+        fresh = [n for n in (node.inputs if node else []) if n and n not in seen]
+        seen.update(fresh)
+        open_names += fresh
+    return sizes
+
+
+def _channels(net: Net, layer: Node) -> int:
+    """Output channels of a layer with weights, 0 where they are not known."""
+    weight = net.weight(layer)
+    if weight is None or len(weight.shape) < 2:
+        return 0
+    if "MatMul" in layer.op:
+        return weight.shape[-1]
+    attributes = layer.attributes()
+    if layer.op == "ConvTranspose":
+        group = attributes.get("group")
+        return weight.shape[1] * ((group.integer if group else 1) or 1)
+    flipped = attributes.get("transB")
+    turned = "Gemm" in layer.op and not (flipped and flipped.integer)
+    return weight.shape[1 if turned else 0]
+
+
+def _weight_name(net: Net, layer: Node) -> str:
+    weight = net.weight(layer)
+    return (weight.name if weight else "") or layer.name or layer.outputs[0]
+
+
+def _operands(net: Net, chain: list[Node]) -> tuple[str, ...]:
+    """The parameters' names in the places where a BatchNorm has its own: factor, then summand."""
+    names = {"factor": "", "summand": ""}
+    for node in chain:
+        kind = "factor" if node.op in _FACTORS else "summand"
+        for name in node.inputs:
+            tensor = net.stored(name)
+            if tensor is not None and not names[kind]:
+                names[kind] = tensor.name
+    return ("", names["factor"], names["summand"])

@@ -1,0 +1,86 @@
+"""Why a TorchScript file has no BatchNorm, or fewer than its network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnaudit.inspection.absent import absent_by_classes
+from bnaudit.inspection.layers import other_norms
+from bnaudit.inspection.script.calls import feeder, has_bias, is_weighted
+from bnaudit.records.inspection import Absence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnaudit.inspection.script.calls import BatchNormCall
+    from bnaudit.inspection.script.program import Program
+    from bnaudit.inspection.script.values import Node
+
+_KEEP = (
+    "if the network has BatchNorm, save torch.jit.script(net.eval()) without torch.jit.freeze or "
+    "optimize_for_inference"
+)
+
+
+def absence(program: Program, calls: Sequence[BatchNormCall]) -> Absence | None:
+    """The reason, or None where nothing seems to be missing."""
+    marks = program.code.text_marks
+    weighted = [node for node in program.trace.calls if is_weighted(node)]
+    frozen = not program.parameters and bool(program.constants)
+    missing = not calls and not any("BatchNorm" in layer.kind for layer in program.layers)
+    if "_fused_bn" in marks:
+        evidence = (
+            "its code names weights ..._fused_bn, as torch.jit.optimize_for_inference does",
+        )
+        return Absence("frozen" if missing else "partly-folded", evidence, _KEEP)
+    if "ops.quantized." in marks and missing:
+        evidence = ("its code calls quantized operators",)
+        return Absence("quantised", evidence, "audit the network before quantisation")
+    if frozen and weighted:
+        return _frozen(program, calls, missing=missing)
+    if not missing:
+        return None
+    if weighted and all(has_bias(node) for node in weighted) and not other_norms(program.layers):
+        return Absence(
+            "unknown" if any("conv" in node.op for node in weighted) else "none",
+            (f"no normalisation, and each of the {len(weighted)} layers with weights has a bias",),
+            _KEEP,
+        )
+    found = absent_by_classes(program.layers, other_norms(program.layers))
+    return replace(found, fix=_KEEP) if found.case == "none" else found
+
+
+def _frozen(program: Program, calls: Sequence[BatchNormCall], *, missing: bool) -> Absence | None:
+    """torch.jit.freeze makes constants of all parameters, and by default folds BatchNorm."""
+    evidence = (
+        f"no parameters: {len(program.constants)} tensors are constants of its code, as "
+        "torch.jit.freeze leaves them",
+    )
+    if missing:
+        return Absence("frozen", evidence, _KEEP)
+    folded = unfed(program, calls)
+    if len(folded) <= len(calls):
+        return None
+    more = f"{len(folded)} convolutions with a bias go into no BatchNorm, {len(calls)} are left"
+    return Absence("partly-folded", (*evidence, more), _KEEP)
+
+
+def unfed(program: Program, calls: Sequence[BatchNormCall]) -> list[Node]:
+    """Convolutions with a bias whose result goes into no BatchNorm, as folding leaves them."""
+    fed = {found.weight for call in calls if (found := feeder(call.node)) is not None}
+    weighted = [node for node in program.trace.calls if is_weighted(node)]
+    return [n for n in weighted if has_bias(n) and "conv" in n.op and n.args[1].name not in fed]
+
+
+def frozen_notes(program: Program, calls: Sequence[BatchNormCall]) -> tuple[str, ...]:
+    """What cannot be decided of a frozen file with some BatchNorm left."""
+    if program.parameters or not program.constants or not calls:
+        return ()
+    folded = unfed(program, calls)
+    if not folded or len(folded) > len(calls):
+        return ()
+    return (
+        "frozen: whether the biases of the convolutions that go into no BatchNorm "
+        f"({len(folded)}) come from folded ones cannot be told",
+    )

@@ -1,0 +1,1 @@
+"""Subjects for the examples of rules: healthy ones, and the same with one thing changed."""

@@ -1,0 +1,74 @@
+"""Why a report gives a measured rule nothing to judge by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.records.report import Report
+
+if TYPE_CHECKING:
+    from bnaudit.records.inspection import Inspection
+
+_NO_RUN = "needs a run of the model (bnaudit check)"
+
+
+def no_statistics(subject: Inspection | Report) -> str | None:
+    """The channels were not looked at."""
+    if not isinstance(subject, Report) or subject.run is None:
+        return _NO_RUN
+    return None if "statistics" in subject.run.metrics else "needs the metric 'statistics'"
+
+
+def no_interval(subject: Inspection | Report) -> str | None:
+    """There is no spread over batches, so nothing can clear a threshold."""
+    reason = no_statistics(subject)
+    if reason is None and isinstance(subject, Report) and subject.run is not None:
+        if subject.run.data.batches < 2:
+            return "one batch has no spread over batches (pass --batches 2 or more)"
+        if not any(layer.tracks_running_stats for layer in subject.layers):
+            return "no layer keeps running statistics"
+    return reason
+
+
+def unlike_training(report: Report) -> str | None:
+    """Why the statistics of these batches are not such as training normalised with, or None.
+
+    Layers behind the first then get other inputs than in training, whatever is stored for them.
+    """
+    few = few_rows(report)
+    if few is not None or report.run is None or report.run.mode != "batch":
+        return few
+    if report.run.data.sorted_by_label:
+        return (
+            "each batch holds labels of its own and normalises otherwise than training did "
+            "(shuffle the rows, or --mode running)"
+        )
+    return None
+
+
+def few_rows(report: Report) -> str | None:
+    """A batch of a few rows is normalised by what these rows have in common, or None."""
+    run = report.run
+    if run is None or run.mode != "batch" or run.data.batch_size >= LEAST_ROWS:
+        return None
+    rows = f"{run.data.batch_size} row{'s' if run.data.batch_size > 1 else ''}"
+    return (
+        f"a batch of {rows} normalises otherwise than training did (--batch-size {LEAST_ROWS} or more, "
+        "or --mode running)"
+    )
+
+
+LEAST_ROWS = 4
+"""With 4 rows a batch no layer of the eight networks of docs/defects.md drifts and no projection is small;
+with 3 one does, with 1 half of them do."""
+
+
+def no_labelled_gradient(subject: Inspection | Report) -> str | None:
+    """The run normalised with running statistics, or its loss has nothing to do with the task."""
+    if not isinstance(subject, Report) or subject.run is None:
+        return _NO_RUN
+    if subject.run.mode != "batch":
+        return "running statistics project nothing out (--mode batch)"
+    if subject.run.loss.label_free:
+        return "a loss without labels says nothing about it (pass --labels)"
+    return unlike_training(subject)

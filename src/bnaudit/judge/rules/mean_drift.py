@@ -1,0 +1,97 @@
+"""BN201: the data's means are not those that the model stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnaudit.judge.drift_text import channels_text, consequences, details, origin
+from bnaudit.judge.drifted import Limits, runs
+from bnaudit.judge.examples.channels import drift
+from bnaudit.judge.examples.report import report, with_channels
+from bnaudit.judge.obstacles import no_interval
+from bnaudit.judge.rule import Needs, Rule, Threshold
+from bnaudit.records.finding import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnaudit.judge.drifted import Run
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.report import Report
+
+
+def _check(rule: Rule, report: Report) -> Iterator[Finding]:
+    one = rule.limit("channel")
+    limits = Limits(one, one, rule.limit("layer"))
+    for run in runs(report, lambda channels: channels.mean_drift, limits):
+        message = _message(run) + origin(run) + consequences(run)
+        yield rule.finding(message, **details(rule, run, report))
+
+
+def _message(run: Run) -> str:
+    start = run.start
+    if start.whole:
+        return (
+            f"the means of the data are {start.typical:.2g} sigma from the running means "
+            f"(middle of {len(start.living)} channels)"
+        )
+    worst = start.drift.signed[start.channels[0]]
+    return (
+        f"the mean of {channels_text(start.channels)} of {len(start.drift.signed)} is not the running "
+        f"mean: {abs(worst):.2g} sigma {'above' if worst > 0 else 'below'} it"
+        + (f" in channel {start.channels[0]}" if len(start.channels) > 1 else "")
+    )
+
+
+_SWEEP = (
+    "216 trained networks (8 architectures, 9 regimes, 3 seeds; docs/defects.md), 8 batches of 32 "
+    "held-back rows: "
+)
+
+RULE = Rule(
+    id="BN201",
+    name="mean-drift",
+    severity=Severity.WARNING,
+    needs=Needs.DATA,
+    summary="Compares each channel's mean over the data with the running mean, in units of the "
+    "running sigma, and reports where the difference starts.",
+    why="In inference the running mean is subtracted whatever the data is. If it is not the data's, "
+    "every value of the channel is shifted by the difference: the network computes something it never "
+    "computed in training, and often only a little worse, so that no test fails.",
+    fix="recompute the running statistics with these weights, or feed what training fed",
+    references=(
+        "https://github.com/pytorch/pytorch/issues/4741",
+        "https://github.com/fadel/pytorch_ema/issues/13",
+        "https://github.com/jchen42703/kits19-cnn/issues/22",
+    ),
+    thresholds=(
+        Threshold(
+            "channel",
+            0.5,
+            "|mean - running_mean| / sigma_running of one channel, at the near end of its interval",
+            _SWEEP + "largest 0.11, of 1,026 layers",
+        ),
+        Threshold(
+            "layer",
+            0.1,
+            "the middle of a layer's channels beyond what sampling makes, at the near end of its interval",
+            _SWEEP + "largest 0.024",
+        ),
+        Threshold(
+            "layer-error",
+            0.5,
+            "the same from which a whole layer is an error",
+            "half a sigma moves 19 % of a Gaussian channel's values across the ReLU's kink",
+        ),
+        Threshold(
+            "share-error",
+            0.25,
+            "share of a layer's channels beyond their own limit from which it is an error",
+            "a choice: one channel in a layer of four",
+        ),
+    ),
+    check=_check,
+    healthy=report,
+    sick=lambda: with_channels(l2={"mean_drift": drift({5: 3.1, 11: -1.2})}),
+    not_applicable=no_interval,
+)

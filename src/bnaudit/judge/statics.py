@@ -1,0 +1,146 @@
+"""What rules compute from a layer's stored values: sigma, leak, gain, and what counts as untouched."""
+
+from __future__ import annotations
+
+from math import inf, isfinite, sqrt
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnaudit.records.inspection import BatchNormStatics, Inspection
+
+TORCH_EPS = 1e-5
+"""PyTorch's default; a state_dict does not store eps."""
+
+_SHOWN_CHANNELS = 5
+
+
+def activations(inspection: Inspection) -> list[BatchNormStatics]:
+    """The layers that normalise activations; weight standardisation is no layer of the network."""
+    return [bn for bn in inspection.batchnorms if not bn.of_weights]
+
+
+def eps_of(bn: BatchNormStatics) -> float:
+    """The layer's eps, or PyTorch's default where the file stores none (see `eps_clause`)."""
+    return TORCH_EPS if bn.eps is None else bn.eps
+
+
+def eps_clause(bn: BatchNormStatics) -> str:
+    """How sure a finding is whose number depends on eps."""
+    if bn.eps is None:
+        return f"the file stores no eps; {TORCH_EPS:g}, PyTorch's default, is assumed"
+    return "read from the file"
+
+
+def leaks(bn: BatchNormStatics) -> tuple[float, ...]:
+    """eps/(running_var + eps) per channel; not a number where the variance is none.
+
+    0 for a healthy channel, 1 for a constant one. Empty without a running variance.
+    """
+    eps = eps_of(bn)
+    return tuple(
+        eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else float("nan")
+        for var in bn.running_var or ()
+    )
+
+
+def gains(bn: BatchNormStatics) -> tuple[float, ...]:
+    """|gamma|/sqrt(running_var + eps) per channel; inf where the root is 0, NaN where there is none.
+
+    Empty without a running variance; gamma is 1 where the layer has none.
+    """
+    variances = bn.running_var or ()
+    gammas = bn.gamma or (1.0,) * len(variances)
+    return tuple(_gain(abs(g), var + eps_of(bn)) for g, var in zip(gammas, variances, strict=False))
+
+
+def _gain(gamma: float, squared: float) -> float:
+    if not (isfinite(gamma) and isfinite(squared)) or squared < 0:
+        return float("nan")
+    if squared == 0:
+        return inf if gamma else 0.0
+    return gamma / sqrt(squared)
+
+
+def largest(values: Sequence[float] | None) -> float:
+    """The largest finite absolute value, 0 where there is none."""
+    return max((abs(v) for v in values or () if isfinite(v)), default=0.0)
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median of the finite values, 0 where there are none."""
+    kept = [v for v in values if isfinite(v)]
+    return median(kept) if kept else 0.0
+
+
+def statistics_untouched(bn: BatchNormStatics) -> bool:
+    """Whether all channels have the same running mean and the same variance, which no data gives.
+
+    (0, 1) is where PyTorch starts, (0, 0) Caffe; a single channel counts only with one of these.
+    """
+    means, variances = bn.running_mean, bn.running_var
+    if not means or not variances or not (_constant(means) and _constant(variances)):
+        return False
+    return len(variances) > 1 or (means[0] == 0 and variances[0] in (0, 1))
+
+
+def half_untouched(bn: BatchNormStatics) -> str | None:
+    """Which statistic is where PyTorch starts it, in every channel, while data gave the other one.
+
+    Returns:
+        "running_mean" (all 0) or "running_var" (all 1); None for both, for neither, and for so few
+        channels that it may be chance.
+    """
+    means, variances = bn.running_mean, bn.running_var
+    if not means or not variances or len(means) < _FEW_CHANNELS or statistics_untouched(bn):
+        return None
+    if all(mean == 0 for mean in means):
+        return "running_mean"
+    return "running_var" if all(variance == 1 for variance in variances) else None
+
+
+_FEW_CHANNELS = 4
+
+
+def affine_untouched(bn: BatchNormStatics) -> bool:
+    """Whether all channels have the same gamma and the same beta, or there are none."""
+    return _constant(bn.gamma) and _constant(bn.beta)
+
+
+def _constant(values: Sequence[float] | None) -> bool:
+    return not values or all(v == values[0] for v in values)
+
+
+def without(inspection: Inspection, attribute: str, what: str) -> str | None:
+    """A reason that a rule is not applicable: no layer stores this attribute.
+
+    Args:
+        inspection: the file.
+        attribute: of `BatchNormStatics`.
+        what: its name in a sentence ("momentum").
+    """
+    if not inspection.batchnorms:
+        return "there are no BatchNorm layers"
+    if all(getattr(bn, attribute) is None for bn in inspection.batchnorms):
+        return f"this file stores no {what}"
+    return None
+
+
+def without_graph(inspection: Inspection) -> str | None:
+    """A reason that a rule is not applicable: the file does not tell what stands before a layer."""
+    if not inspection.batchnorms:
+        return "there are no BatchNorm layers"
+    if all(bn.preceded_by is None and bn.feeder is None for bn in inspection.batchnorms):
+        return "this file does not tell what stands before a layer"
+    return None
+
+
+def listed(channels: Sequence[int]) -> str:
+    """The first few channels for a message: "channel 3", "channels 3, 7, 12 and 20 more"."""
+    shown = ", ".join(str(c) for c in channels[:_SHOWN_CHANNELS])
+    more = len(channels) - _SHOWN_CHANNELS
+    return f"channel{'s' if len(channels) > 1 else ''} {shown}" + (
+        f" and {more} more" if more > 0 else ""
+    )

@@ -1,0 +1,188 @@
+"""Drift: what the batches show of a channel against what the model stored, with an interval.
+
+    mean:      d = (mean - running_mean) / sigma_run,            sigma_run^2 = running_var + eps
+    variance:  d = log2((var + eps) / (running_var + eps))
+
+over the values of all B batches, pooled as mean = mean(mean_B), var = mean(var_B) + var(mean_B): the
+variance of all values together, as long as the batches are of one size.
+
+Both sides are samples. Values of one image are not independent, so the number of values says little;
+the batches are, and leaving one out at a time gives the jackknife's standard error
+
+    s^2 = (B - 1)/B sum_b (d_(b) - mean d_(b))^2,
+
+never taken below that of independent near-Gaussian values, 1/sqrt(M) and sqrt(2/M)/ln 2. The running
+side is an average over training batches with weights a (1 - a)^k: its variance is a/(2 - a) of one
+batch's, B a/(2 - a) of s^2. Batches of the size in training are assumed, and a = 0.1. The interval is
+|d| -+ t s', s' = s sqrt(1 + B a/(2 - a)), t the two-sided 95 % quantile of Student's t with B - 1 degrees
+of freedom.
+
+A layer as a whole has D = median |d| over its channels, of which noise alone would make 0.6745 median s'.
+What goes beyond it is the excess sqrt(D^2 - (0.6745 median s')^2). Its interval comes from leaving batches
+out of D, so that channels which vary together are not taken for independent evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.records.drift import Drift, Excess
+from bnaudit.records.values import Skipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Standard deviation of log2(v1/v2) for two variances of M near-Gaussian values each, times sqrt(M):
+# sd of ln v is sqrt(2/M), and log2 adds 1/ln 2. The stored one is taken as exact.
+_LOG2_VARIANCE_SD = math.sqrt(2) / math.log(2)
+
+_MOMENTUM = 0.1
+_RUNNING_SHARE = _MOMENTUM / (2 - _MOMENTUM)
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the expansion behind them
+# (Abramowitz and Stegun 26.7.5) is right to 1e-4 from 10 on.
+_T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
+_Z = 1.959964
+_MEDIAN_OF_NOISE = 0.6744898  # of |z|, z standard normal
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the model stored of a layer: (C,) float64 tensors, and which channels have a gamma."""
+
+    mean: Tensor
+    var: Tensor
+    eps: float
+    living: Tensor
+
+
+def drifts(
+    means: Tensor, variances: Tensor, stored: Stored, values: int
+) -> tuple[Drift | Skipped, Drift | Skipped]:
+    """Drift of the means and of the variances.
+
+    Args:
+        means: (B, C), of each batch.
+        variances: (B, C), biased.
+        stored: the running statistics.
+        values: M, values per channel in all batches.
+    """
+    batches = len(means)
+    if values == batches:
+        reason = Skipped("one value per channel (m = 1)")
+        return reason, reason
+    pooled = _compare(means, variances, stored)
+    # What each batch shows by itself, and what all but it show.
+    single = _stacked([_compare(means[[b]], variances[[b]], stored) for b in range(batches)])
+    others = [_without(b, batches) for b in range(batches if batches > 1 else 0)]
+    left_out = _stacked([_compare(means[kept], variances[kept], stored) for kept in others])
+    error = 1 / math.sqrt(values)
+    spread = ((variances.mean(0) + stored.eps) / (stored.var + stored.eps)).sqrt()
+    floors = (error * spread, torch.full_like(spread, _LOG2_VARIANCE_SD * error))
+    errors = (error, _LOG2_VARIANCE_SD * error)
+    mean, variance = (
+        _drift(_Sampled(pooled[k], single[k], left_out[k], floors[k]), errors[k], stored.living)
+        for k in (0, 1)
+    )
+    return mean, variance
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """Signed drift: pooled (C,), of single batches and with one left out (B, C) or (0,), least error (C,)."""
+
+    signed: Tensor
+    single: Tensor
+    left_out: Tensor
+    floor: Tensor
+
+    @property
+    def batches(self) -> int:
+        return len(self.single)
+
+    def margin(self) -> Tensor:
+        """Half the width of each channel's interval; see the top of the file."""
+        error = torch.maximum(_jackknife(self.left_out), self.floor)
+        return student_t(self.batches - 1) * error * _with_running(self.batches)
+
+    def excess(self, living: Tensor) -> Excess:
+        """Of the layer as a whole."""
+        noise = self.margin()[living] / student_t(self.batches - 1)
+        middle = _middle(self.signed[living])
+        expected = _MEDIAN_OF_NOISE * float(noise.quantile(0.5))
+        drawn = torch.tensor([_middle(row[living]) for row in self.left_out], dtype=torch.float64)
+        error = float(_jackknife(drawn)) * _with_running(self.batches)
+        margin = student_t(self.batches - 1) * error
+
+        def beyond(distance: float) -> float:
+            return math.sqrt(max(max(distance, 0) ** 2 - expected**2, 0))
+
+        return Excess(beyond(middle), beyond(middle - margin), beyond(middle + margin))
+
+
+def student_t(degrees: int) -> float:
+    """The two-sided 95 % quantile of Student's t."""
+    if degrees <= len(_T):
+        return _T[degrees - 1]
+    z, n = _Z, float(degrees)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / n + second / n**2 + third / n**3
+
+
+def _without(batch: int, batches: int) -> list[int]:
+    return [b for b in range(batches) if b != batch]
+
+
+def _stacked(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not pairs:
+        return torch.empty(0), torch.empty(0)
+    return torch.stack([mean for mean, _ in pairs]), torch.stack([var for _, var in pairs])
+
+
+def _compare(means: Tensor, variances: Tensor, stored: Stored) -> tuple[Tensor, Tensor]:
+    """Signed drift of the mean and of log2 variance, (C,) each."""
+    var = variances.mean(0) + means.var(0, correction=0)
+    scale = stored.var + stored.eps
+    # eps keeps a channel that is constant in training and on the batches at zero.
+    return (means.mean(0) - stored.mean) / scale.sqrt(), ((var + stored.eps) / scale).log2()
+
+
+def _middle(signed: Tensor) -> float:
+    return float(signed.abs().quantile(0.5))
+
+
+def _jackknife(left_out: Tensor) -> Tensor:
+    batches = len(left_out)
+    squares = (left_out - left_out.mean(0)).square().sum(0)
+    return (squares * (batches - 1) / batches).sqrt()
+
+
+def _with_running(batches: int) -> float:
+    return math.sqrt(1 + batches * _RUNNING_SHARE)
+
+
+def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
+    signed = sampled.signed
+    size = signed.abs()
+    if not bool(torch.isfinite(size).all()):
+        return Skipped("running statistics or activations are not finite")
+    several = sampled.batches > 1
+    judged = several and bool(living.any())
+    return Drift(
+        median=_middle(signed),
+        p95=float(size.quantile(0.95)),
+        maximum=float(size.max()),
+        channel=int(size.argmax()),
+        sampling_error=error,
+        signed=tuple(signed.tolist()),
+        margin=tuple(sampled.margin().tolist()) if several else (),
+        least=tuple((sampled.single * torch.sign(signed)).amin(0).clamp(min=0).tolist()),
+        excess=sampled.excess(living) if judged else None,
+        batches=sampled.batches,
+    )

@@ -1,0 +1,92 @@
+"""An ONNX file run by a runtime of its own: onnxruntime if there is one, else onnx's evaluator."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.errors import RunError
+from bnaudit.load.onnx.prepare import all_nodes
+from bnaudit.load.onnx.read import read_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+_SILENT = 4
+_RATIO_AND_DATA = 2
+
+
+def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, list[NDArray[Any]]]:
+    """The outputs of the file in inference mode.
+
+    Args:
+        path: the file; external weights are read from its own folder only, and by us.
+        feeds: its inputs.
+
+    Returns:
+        The runtime with its version, and the arrays in the file's order.
+
+    Raises:
+        RunError: no runtime can run the file.
+    """
+    model = _in_inference_mode(read_model(path))
+    reasons = []
+    for runtime in (_onnxruntime, _evaluator):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                name, outputs = runtime(model, feeds)
+        except ModuleNotFoundError:
+            continue
+        except Exception as error:  # a runtime's own idea of which files are valid
+            first = (str(error).splitlines() or [""])[0][:120]
+            reasons.append(f"{runtime.__name__.lstrip('_')}: {type(error).__name__}: {first}")
+            continue
+        return name, _flat(outputs)
+    raise RunError("; ".join(reasons) or "there is no runtime")
+
+
+def _flat(outputs: Any) -> list[NDArray[Any]]:
+    """Sequences among the outputs, entry by entry."""
+    found: list[NDArray[Any]] = []
+    for output in outputs:
+        found += _flat(output) if isinstance(output, (list, tuple)) else [output]
+    return found
+
+
+def _in_inference_mode(model: ModelProto) -> ModelProto:
+    """As the audit reads it: a file exported in training mode would normalise by the batch."""
+    graphs = [model.graph.node, *(function.node for function in model.functions)]
+    for node in (node for nodes in graphs for node in all_nodes(nodes)):
+        if node.op_type == "BatchNormalization":
+            kept = [a for a in node.attribute if a.name not in {"training_mode", "is_test"}]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            del node.output[1:]
+        elif node.op_type == "Dropout":
+            del node.input[_RATIO_AND_DATA:]
+    return model
+
+
+def _onnxruntime(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, Any]:
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return f"onnxruntime {runtime.__version__}", session.run(None, dict(feeds))
+
+
+def _evaluator(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, Any]:
+    onnx = import_module("onnx")
+    evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
+    return f"onnx.reference {onnx.__version__}", evaluator.run(None, dict(feeds))

@@ -1,0 +1,114 @@
+"""`--verify-second-order`: the sweep against double backward at some layers, both in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.errors import RunError
+from bnaudit.measure.curvature_rows import Rows
+from bnaudit.measure.finite_difference import spread_over_depth
+from bnaudit.measure.probe import FirstOrderProbe
+from bnaudit.measure.second_order_double import double_backward_rows
+from bnaudit.measure.second_order_sweep import sweep_rows
+from bnaudit.measure.session import in_float64
+from bnaudit.records.curvature import Verification
+from bnaudit.records.values import Skipped
+from bnaudit.tap.dispatch import tapped
+from bnaudit.tap.guard import untouched
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.session import Session
+    from bnaudit.progress import Progress
+
+Key = tuple[str, int]
+
+TOLERANCE = 1e-6
+"""Rounding leaves below 1e-9; at the kinks of hardswish and its kin the two may take other sides."""
+
+
+def verify_second_order(
+    session: Session, keys: Sequence[Key], count: int, memory: int | None, progress: Progress
+) -> dict[Key, Verification | Skipped]:
+    """Compares the two ways at `count` layers spread over the depth, on the first batch.
+
+    Args:
+        session: the model and its batches.
+        keys: the layers that have a second order.
+        count: how many layers; -1 means all, 0 none.
+        memory: as in `measure_second_order`.
+        progress: told of each layer.
+    """
+    if count == 0 or not keys:
+        return {}
+    chosen = spread_over_depth(keys, count)
+    progress.stage("verifying second order", 2 * len(chosen))
+    try:
+        execution, namer = in_float64(session)
+        placed = replace(
+            session.placed,
+            module=execution.module,
+            device=execution.device,
+            dtype=torch.float64,
+            namer=namer,
+        )
+        wide = replace(session, placed=placed, execution=execution)
+        with untouched(execution.module):
+            return _compared(wide, chosen, memory, progress)
+    except RunError as error:
+        return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))
+
+
+def _compared(
+    session: Session, keys: Sequence[Key], memory: int | None, progress: Progress
+) -> dict[Key, Verification | Skipped]:
+    records = {key: r for key, r in _first_order(session).items() if key in set(keys)}
+    present = [key for key in keys if key in records and records[key].dtype == torch.float64]
+    swept = sweep_rows(session, records, present, memory, progress, always=True)
+    double = double_backward_rows(session, records, present, progress)
+    found: dict[Key, Verification | Skipped] = {}
+    for key in keys:
+        ours, theirs = swept.rows.get(key), double.get(key)
+        if isinstance(ours, Rows) and isinstance(theirs, Rows):
+            found[key] = Verification(_difference(ours, theirs), TOLERANCE)
+        elif isinstance(theirs, Skipped):
+            found[key] = theirs
+        else:
+            reason = swept.obstacles.get(key, "not measured in float64")
+            found[key] = Skipped(f"not swept: {reason}")
+    return found
+
+
+def _first_order(session: Session) -> dict[Key, LayerRecord]:
+    """One more forward and backward, for the moments in float64."""
+    probe = FirstOrderProbe("batch")
+    with tapped(session.placed.namer, probe, probe.replay) as tap, torch.enable_grad():
+        tap.start()
+        loss = session.execution.value(session.batches.items[0], 0)
+        if not loss.requires_grad:
+            raise RunError("the model cannot be differentiated in float64")
+        loss.backward()
+        probe.finish()
+    return {r.key: r for r in probe.records if r.obstacle is None}
+
+
+def _difference(ours: Rows, theirs: Rows) -> float:
+    scale = _total(theirs.transported) + _total(theirs.correction)
+    pairs = (
+        (ours.measured - theirs.measured, scale),
+        (ours.transported - theirs.transported, scale),
+        (ours.correction - theirs.correction, scale),
+        (ours.out_curvature - theirs.out_curvature, _total(theirs.out_curvature)),
+    )
+    return max(_total(d) / s if s > 0 else _total(d) for d, s in pairs)
+
+
+def _total(t: Tensor) -> float:
+    return float(t.abs().sum())

@@ -1,0 +1,277 @@
+"""Operators that are linear in what has a tangent: the tangents go the same way.
+
+Where the operator leaves the rows of a batch alone, the stack is folded into the batch: one
+convolution over K N rows is several times as fast as K over N. Other operators run under vmap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_flatten
+
+from bnaudit.measure.sweep.family import Needs, filled, functional, only, padded, rows, widened
+from bnaudit.measure.sweep.local import LOCAL
+from bnaudit.measure.sweep.slopes import scaled
+from bnaudit.measure.sweep.tape import Slot
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnaudit.measure.sweep.tape import Step
+
+    Stacks = list[Tensor | None]
+
+
+# Tangents may lie in memory otherwise than their tensors, so that what was a view may not be one.
+_RESHAPES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze")
+
+
+class _Linear:
+    """Linear in all tensors with tangents together, other tensors parameters: by vmap."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:
+        if active != (0,):
+            return Needs(constants=True, inputs=True, curved=True)
+        return Needs(constants=True)
+
+    def prepare(self, step: Step) -> None:
+        if step.values[0] is not None:  # an index or weight that depends on the input
+            LOCAL.prepare(step)
+            return
+        if step.name in _RESHAPES:
+            size = step.out_shapes[0].size
+            step.apply = lambda tangents: [
+                None if t is None else t.reshape(t.shape[0], *size) for t in tangents
+            ]
+            return
+        func, args, kwargs = functional(step.func), step.args, step.kwargs
+        positions = list(step.positions)
+
+        def one(*tangents: Tensor) -> tuple[Tensor, ...]:
+            found = tree_flatten(func(*filled(args, tangents), **filled(kwargs, tangents)))[0]
+            return tuple(found[i] for i in positions)
+
+        def apply(tangents: Stacks) -> Stacks:
+            return list(torch.vmap(one)(only(tangents)))
+
+        step.apply = apply
+
+
+class _Identity:
+    """Copies, casts and aliases."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs()
+
+    def prepare(self, step: Step) -> None:
+        if not step.out_shapes:
+            step.apply = lambda _: []
+            return
+        dtype = step.out_shapes[0].dtype
+        step.apply = lambda tangents: [t if t is None else t.to(dtype) for t in tangents[:1]]
+
+
+class _Folded:
+    """Leaves the rows of a batch alone: the stack becomes part of the batch."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(constants=True)
+
+    def prepare(self, step: Step) -> None:
+        func, args, kwargs = step.func, step.args, step.kwargs
+
+        def apply(tangents: Stacks) -> Stacks:
+            t = only(tangents)
+            flat = [t.flatten(0, 1)]
+            out = func(*filled(args, flat), **filled(kwargs, flat))
+            return [out.unflatten(0, (t.shape[0], -1))]
+
+        step.apply = apply
+        if step.shapes[0].size and len(step.shapes[0].size) < 3:
+            LINEAR.prepare(step)
+
+
+class _FirstOnly:
+    """Padding with a constant: zeros for the tangents."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs()
+
+    def prepare(self, step: Step) -> None:
+        amounts = list(step.args[1])
+
+        def apply(tangents: Stacks) -> Stacks:
+            return [None if t is None else torch.constant_pad_nd(t, amounts) for t in tangents]
+
+        step.apply = apply
+
+
+class _AddRows(torch.autograd.Function):
+    """slope (a + factor b), where b may hold fewer directions."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, factor: float, slope: Tensor | None) -> Tensor:
+        count = b.shape[0]
+        ctx.count, ctx.factor, ctx.slope = count, factor, slope
+        if count == a.shape[0]:
+            out = torch.add(a, b, alpha=factor)
+        else:
+            out = torch.empty_like(a)
+            torch.add(a[:count], b, alpha=factor, out=out[:count])
+            out[count:].copy_(a[count:])
+        return out if slope is None else out.mul_(slope.to(out.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if ctx.slope is not None:
+            grad = grad * ctx.slope.to(grad.dtype)
+        other = grad[: ctx.count]
+        return grad, other if ctx.factor == 1 else other * ctx.factor, None, None
+
+
+class _Addition:
+    """Sums and differences; what has no tangent falls away."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs()
+
+    def prepare(self, step: Step) -> None:
+        alpha = step.kwargs.get("alpha", 1)
+        name = step.name.removesuffix("_")
+        if name == "rsub" and len(step.args) > 2:
+            alpha = step.args[2]
+        factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1), "copy": (0, 1)}[name]
+        slots = [a for a in step.args[:2] if isinstance(a, Slot)]
+        weights = {
+            s.index: f for s, f in zip(step.args[:2], factors, strict=False) if isinstance(s, Slot)
+        }
+        shape = step.out_shapes[0]
+
+        def apply(tangents: Stacks) -> Stacks:
+            terms = [
+                (widened(t, shape.size).to(shape.dtype), weights[s.index])
+                for s in slots
+                if (t := tangents[s.index]) is not None and weights[s.index] != 0
+            ]
+            terms.sort(key=lambda term: -term[0].shape[0])
+            total, factor = terms[0]
+            total = total if factor == 1 else total * factor
+            for i, (other, factor) in enumerate(terms[1:], 2):
+                slope = step.fused if i == len(terms) else None
+                total = added(total, other, factor, slope)
+            if step.fused is not None and len(terms) == 1:
+                total = scaled(total, step.fused)
+            return [total]
+
+        step.apply = apply
+
+
+added: Any = _AddRows.apply
+
+
+class _Concatenation:
+    """cat and stack; what has no tangent is zero."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs()
+
+    def prepare(self, step: Step) -> None:
+        parts = list(step.args[0])
+        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+        dim = dim if dim < 0 else dim + 1
+        join = torch.cat if step.name == "cat" else torch.stack
+        shapes, dtype = step.shapes, step.out_shapes[0].dtype
+        legacy = [s for s in parts if not isinstance(s, Slot) and s.size == (0,)]
+        parts = [p for p in parts if p not in legacy]
+
+        def apply(tangents: Stacks) -> Stacks:
+            count = rows(tangents)
+            like = next(t for t in tangents if t is not None)
+            stacks = []
+            for part in parts:
+                slot = isinstance(part, Slot)
+                t = tangents[part.index] if slot else None
+                shape = shapes[part.index] if slot else part
+                whole = like.new_zeros(count, *shape.size) if t is None else padded(t, count, shape)
+                stacks.append(whole.to(dtype))
+            return [join(stacks, dim)]
+
+        step.apply = apply
+
+
+class _Selection:
+    """where(condition, a, b)."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(constants=True)
+
+    def prepare(self, step: Step) -> None:
+        condition = filled(step.args[0], [])
+        branches = [(s.index, i == 0) for i, s in enumerate(step.args[1:3]) if isinstance(s, Slot)]
+        shape = step.out_shapes[0]
+
+        def apply(tangents: Stacks) -> Stacks:
+            count = rows(tangents)
+            total: Tensor | None = None
+            for index, taken in branches:
+                t = tangents[index]
+                if t is None:
+                    continue
+                wide = widened(padded(t, count, step.shapes[index]), shape.size)
+                mask = condition if taken else ~condition
+                part = torch.where(
+                    mask, wide, torch.zeros((), dtype=wide.dtype, device=wide.device)
+                )
+                total = part if total is None else total + part
+            return [total]
+
+        step.apply = apply
+
+
+class _MaskedFill:
+    """masked_fill(x, mask, value): the tangent where x is kept."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:
+        return Needs(constants=True, inputs=active != (0,), curved=active != (0,))
+
+    def prepare(self, step: Step) -> None:
+        if step.values[0] is not None:
+            LOCAL.prepare(step)
+            return
+        mask, size = filled(step.args[1], []), step.out_shapes[0].size
+        step.apply = lambda tangents: [
+            None if t is None else widened(t, size).masked_fill(mask, 0) for t in tangents
+        ]
+
+
+class _IndexPool:
+    """Max pooling: gathers where the maxima are."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(outputs=lambda i, t: [t] if i == 1 else [])
+
+    def prepare(self, step: Step) -> None:
+        index = step.extra[0].tensor.flatten(-2)
+        size = step.out_shapes[0].size
+
+        def apply(tangents: Stacks) -> Stacks:
+            t = only(tangents)
+            wide = index.expand(t.shape[0], *index.shape)
+            return [t.flatten(-2).gather(-1, wide).view(t.shape[0], *size)]
+
+        step.apply = apply
+
+
+LINEAR = _Linear()
+IDENTITY = _Identity()
+FOLDED = _Folded()
+FIRST_ONLY = _FirstOnly()
+ADDITION = _Addition()
+CONCATENATION = _Concatenation()
+SELECTION = _Selection()
+MASKED_FILL = _MaskedFill()
+INDEX_POOL = _IndexPool()

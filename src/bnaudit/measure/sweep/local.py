@@ -1,0 +1,157 @@
+"""Any other operator: exact local differentiation of that call alone.
+
+With u a free cotangent, d<u, f(x)>/dx = J'u is linear in u, and its derivative along t is Jt: both
+directions of the sweep, and the call's own curvature, come from autograd on this one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_flatten
+
+from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnaudit.measure.sweep.tape import Step
+
+    Stacks = list[Tensor | None]
+
+
+class _Graph:
+    """One call with autograd of its own, twice differentiable."""
+
+    def __init__(self, step: Step) -> None:
+        self.x = [v.tensor.detach().requires_grad_() for v in step.values if v is not None]
+        func = functional(step.func)
+        with torch.enable_grad():
+            inside = [x.view_as(x) for x in self.x]
+            out = tree_flatten(func(*filled(step.args, inside), **filled(step.kwargs, inside)))[0]
+            picked = [(out[p], i) for i, p in enumerate(step.positions)]
+            self.alive = [i for y, i in picked if y.requires_grad]
+            self.y = [y for y, _ in picked if y.requires_grad]
+            self.u = [torch.zeros_like(y).requires_grad_() for y in self.y]
+            self.pull = _grad(self.y, self.x, self.u, create=True)
+            adjoints = [step.adjoints[i] for i in self.alive]
+            self.curved: list[Tensor] | None = None
+            if any(a is not None for a in adjoints):
+                full = [
+                    torch.zeros_like(y) if a is None else a
+                    for y, a in zip(self.y, adjoints, strict=True)
+                ]
+                self.curved = _grad(self.y, self.x, full, create=True)
+        self.shapes = step.out_shapes
+        self.seconds([torch.zeros_like(x) for x in self.x])  # raises here where there are none
+
+    def forward(self, t: list[Tensor]) -> list[Tensor]:
+        """J t."""
+        return _grad(self.pull, self.u, t)
+
+    def back(self, grad: list[Tensor]) -> list[Tensor]:
+        """J' grad."""
+        return _grad(self.y, self.x, grad)
+
+    def seconds(self, t: list[Tensor]) -> list[Tensor]:
+        """The derivative of J'a along t, a the gradient of the loss at the outputs."""
+        return (
+            [torch.zeros_like(x) for x in self.x]
+            if self.curved is None
+            else _grad(self.curved, self.x, t)
+        )
+
+
+def _grad(
+    of: list[Tensor], at: list[Tensor], along: list[Tensor], *, create: bool = False
+) -> list[Tensor]:
+    pairs = [(f, a) for f, a in zip(of, along, strict=True) if f.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(x) for x in at]
+    found = torch.autograd.grad(
+        [f for f, _ in pairs],
+        at,
+        [a for _, a in pairs],
+        retain_graph=True,
+        create_graph=create,
+        allow_unused=True,
+    )
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(at, found, strict=True)]
+
+
+class _Apply(torch.autograd.Function):
+    """A stack through one call, direction by direction."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: _Graph, *stacks: Tensor) -> tuple[Tensor, ...]:
+        ctx.graph = graph
+        ctx.save_for_backward(*stacks)
+        moved = [graph.forward(list(t)) for t in zip(*stacks, strict=True)]
+        return tuple(torch.stack(column) for column in zip(*moved, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        graph, stacks = ctx.graph, ctx.saved_tensors
+        found = []
+        for k in range(stacks[0].shape[0]):
+            back = graph.back([g[k] for g in grads])
+            bent = graph.seconds([t[k] for t in stacks])
+            found.append([a + b for a, b in zip(back, bent, strict=True)])
+        return None, *(torch.stack(column) for column in zip(*found, strict=True))
+
+
+through: Any = _Apply.apply
+
+
+class _Local:
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(constants=True, inputs=True, curved=True)
+
+    def prepare(self, step: Step) -> None:
+        if torch.Tag.nondeterministic_seeded in step.func.tags:
+            step.obstacle = f"{step.name} draws random numbers"
+            return
+        if not step.out_shapes:
+            step.apply = lambda _: []
+            return
+        try:
+            graph = _Graph(step)
+        except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            step.obstacle = f"{step.name} cannot be differentiated alone: {reason[:120]}"
+            return
+        step.singly = True
+        step.saved = sum(x.numel() * x.element_size() for x in graph.x)
+        shapes, count_out = list(step.shapes), len(step.out_shapes)
+
+        def apply(tangents: Stacks) -> Stacks:
+            count = rows(tangents)
+            like = next(t for t in tangents if t is not None)
+            stacks = [
+                like.new_zeros(count, *s.size) if t is None else padded(t, count, s)
+                for t, s in zip(tangents, shapes, strict=True)
+            ]
+            found = through(graph, *stacks)
+            out: Stacks = [None] * count_out
+            for i, t in zip(graph.alive, found, strict=True):
+                out[i] = t
+            return out
+
+        step.apply = apply
+
+
+class _Refused:
+    """Operators whose tangents would depend on where a tensor lies in memory, or on chance."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs()
+
+    def prepare(self, step: Step) -> None:
+        step.obstacle = f"{step.name} has no rule"
+
+
+LOCAL = _Local()
+REFUSED = _Refused()

@@ -1,0 +1,156 @@
+"""How many layers are carried at once, and whether the sweep pays at all."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.measure.sweep.play import PER_LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnaudit.measure.sweep.play import Site
+    from bnaudit.measure.sweep.run import Prepared
+    from bnaudit.measure.sweep.tape import Shape, Step, Tape
+
+CACHED = 24 * 10**6
+"""Bytes of a stack: above 32 MB glibc maps every block anew, and the page faults cost more than the
+arithmetic; below, a stack also stays in the last-level cache between two calls."""
+
+
+_LEAST = 128 * 10**6
+
+
+def size_in_bytes(shape: Shape) -> int:
+    """Of one tensor of this shape."""
+    count: int = shape.dtype.itemsize
+    for d in shape.size:
+        count *= d
+    return count
+
+
+def chunks(prepared: Prepared, memory: int | None) -> list[Sequence[Site]]:
+    """The layers in execution order, in groups that are carried together.
+
+    Args:
+        prepared: the tape.
+        memory: bytes that a group's stacks may take; None for what `Prepared` allows.
+    """
+    limit = prepared.allowance if memory is None else memory
+    held, largest = _behind(prepared.tape, prepared.dead)
+    groups: list[Sequence[Site]] = []
+    group: list[Site] = []
+    taken = widest = 0
+    for site in prepared.sites:
+        cost, width = PER_LAYER * held[site.index], PER_LAYER * largest[site.index]
+        if group and (taken + cost > limit or widest + width > CACHED):
+            groups.append(group)
+            group, taken, widest = [], 0, 0
+        group.append(site)
+        taken, widest = taken + cost, widest + width
+    return [*groups, group] if group else groups
+
+
+def _behind(tape: Tape, dead: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Per step: bytes that a direction born there takes at most, and its largest stack."""
+    live, alive = 0, {}
+    peaks: list[int] = []
+    for index, step in enumerate(tape.steps):
+        for number, shape in zip(step.outputs, step.out_shapes, strict=True):
+            alive[number] = size_in_bytes(shape)
+            live += alive[number]
+        peaks.append(live)
+        for number in dead[index]:
+            live -= alive.pop(number, 0)
+    held, largest = [0] * len(peaks), [0] * len(peaks)
+    saved = peak = wide = 0
+    for index in range(len(peaks) - 1, -1, -1):
+        step = tape.steps[index]
+        peak = max(peak, peaks[index])
+        wide = max([wide, *map(size_in_bytes, step.out_shapes)])
+        held[index], largest[index] = saved + peak, wide
+        saved += step.saved
+    return held, largest
+
+
+def sweep_pays(prepared: Prepared) -> bool:
+    """Whether the sweep is estimated to take less time than double backward.
+
+    Two regimes: where the arithmetic dominates, a layer costs the sweep a fraction of what it costs
+    double backward, which forms both products node by node; in tiny models the calls dominate, and
+    Python carries a stack through one more slowly than autograd passes a node. The constants were
+    measured on one core; only their order of magnitude matters.
+    """
+    steps, sites = prepared.tape.steps, prepared.sites
+    if not sites:
+        return False
+    arithmetic = sum(step.work / _FLOPS + _touched(step) / _BYTES for step in steps)
+    behind = [len(steps) - site.index for site in sites]
+    directions = PER_LAYER * sum(sum(step.singly for step in steps[site.index :]) for site in sites)
+    share = sum(behind) / len(steps)
+    sweep = _CALL * max(behind) + _SINGLE * directions + 2 * share * arithmetic
+    double = _NODE * sum(behind) + 6 * share * arithmetic
+    return sweep < double
+
+
+_FLOPS, _BYTES = 5e10, 2e9  # a second
+_CALL, _SINGLE, _NODE = 1.2e-4, 4e-4, 2e-5  # seconds: a call there and back, one direction, a node
+
+
+def _touched(step: Step) -> int:
+    return sum(map(size_in_bytes, step.out_shapes))
+
+
+def last_readers(tape: Tape) -> list[list[int]]:
+    """Per step the values that nobody reads after it."""
+    last: dict[int, int] = {}
+    for i, step in enumerate(tape.steps):
+        last |= dict.fromkeys((*step.inputs, *step.outputs), i)
+    dead: list[list[int]] = [[] for _ in tape.steps]
+    for number, i in last.items():
+        if number != tape.loss:
+            dead[i].append(number)
+    return dead
+
+
+def allowance(tape: Tape, parameters: int, device: torch.device) -> int:
+    """Bytes for the stacks with which the sweep stays near what a training step takes.
+
+    A step keeps the activations about three times (what BatchNorm, the rectifier and the convolution
+    read, and the gradients that are on the way) and a gradient of every parameter. The tape itself
+    holds them twice, and the allocator's holes take about as much again as the stacks.
+
+    Args:
+        tape: prepared.
+        parameters: bytes of the model's parameters.
+        device: which memory.
+    """
+    activations = sum(step.saved for step in tape.steps)
+    wanted = max(_LEAST, 2 * activations + parameters)
+    return min(wanted, free_memory(device) // 2)
+
+
+def give_back(device: torch.device) -> None:
+    """Lets the C library return what it has freed: a chunk's stacks fragment the heap of the next."""
+    if device.type == "cpu" and sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
+        if trim is not None:
+            trim(0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; a guess where the system does not say."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
+            found = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(found.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError):
+        return 4 * 10**9

@@ -1,0 +1,26 @@
+"""How a report compares with an earlier one that its findings are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Counts of findings by what the earlier report says of them.
+
+    Attributes:
+        path: of the earlier report, as the user typed it.
+        known: findings that it has too, no worse; they do not fail the run.
+        new: findings that it does not have.
+        worse: findings that it has less severely.
+        gone: findings of its own that are no more, of rules that judged this report too.
+        notes: what limits the comparison.
+    """
+
+    path: str
+    known: int
+    new: int
+    worse: int
+    gone: int
+    notes: tuple[str, ...] = ()

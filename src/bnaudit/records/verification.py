@@ -1,0 +1,47 @@
+"""A converted model against a runtime that reads the file itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True, slots=True)
+class OutputGap:
+    """How far one output is off on the first batch.
+
+    Attributes:
+        name: as the file has it.
+        max_abs: largest difference of two entries; infinite where one of them alone is not finite,
+            or where the shapes differ.
+        relative: that over the largest entry of the reference.
+    """
+
+    name: str
+    max_abs: float
+    relative: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outputs of the converted model, in inference mode, against those of a reference.
+
+    Attributes:
+        reference: "onnxruntime 1.32.0", "onnx.reference 1.23.2".
+        outputs: of the file, in its order.
+        tolerance: relative difference that rounding explains.
+    """
+
+    reference: str
+    outputs: tuple[OutputGap, ...]
+    tolerance: float
+
+    @property
+    def worst(self) -> float:
+        """The largest relative difference."""
+        return max((gap.relative for gap in self.outputs), default=inf)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every output is within the tolerance."""
+        return self.worst <= self.tolerance

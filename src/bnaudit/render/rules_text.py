@@ -1,0 +1,122 @@
+"""Rules as plain text: the list that `bnaudit rules` prints, and the pages of `bnaudit explain`."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bnaudit.judge.catalogue import Entry
+
+_TITLES = ("id", "name", "severity", "needs")
+_GAP = "  "
+_NARROW = 90
+"""Below it a summary stands under its rule instead of beside it."""
+
+_PAGE = 96
+
+
+def rules_to_text(entries: Sequence[Entry], width: int) -> str:
+    """One rule a row: id, name, severity, what it needs, summary."""
+    rows = [
+        (entry.rule.id, entry.rule.name, entry.rule.severity.label, entry.rule.needs.value)
+        for entry in entries
+    ]
+    widths = [max(len(row[k]) for row in (_TITLES, *rows)) for k in range(len(_TITLES))]
+    start = sum(widths) + len(_GAP) * len(widths)
+    lines = [_row(_TITLES, widths) + ("summary" if width >= _NARROW else "")]
+    for entry, row in zip(entries, rows, strict=True):
+        lines.append(_row(row, widths))
+        if width >= _NARROW:
+            indent = " " * start
+            lines[-1] = fill(
+                entry.rule.summary, width, initial_indent=lines[-1], subsequent_indent=indent
+            )
+        else:
+            indent = " " * (widths[0] + len(_GAP))
+            lines.append(
+                fill(entry.rule.summary, width, initial_indent=indent, subsequent_indent=indent)
+            )
+    text = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
+    return f"{text}\n\n{fill(_footer(entries), width)}\n"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(cell.ljust(size) + _GAP for cell, size in zip(cells, widths, strict=True))
+
+
+def _footer(entries: Sequence[Entry]) -> str:
+    return (
+        f"{len(entries)} rules. needs: file = what the file stores, run = an audit, data = an audit on real "
+        "data. `bnaudit explain ID` says why, how to fix it, and where the thresholds come from."
+    )
+
+
+def explanation(entry: Entry, width: int) -> str:
+    """One rule in full, under headings."""
+    rule = entry.rule
+    wide = min(width, _PAGE)
+    blocks = [
+        f"{rule.id} {rule.name}\n{'=' * len(f'{rule.id} {rule.name}')}",
+        f"severity: {rule.severity.label}    needs: {NEEDS[rule.needs.value]}",
+        *_section("What it does", rule.summary, wide),
+        *_section("Why it is bad", rule.why, wide),
+        *_section("How to fix it", rule.fix, wide),
+    ]
+    if rule.thresholds:
+        blocks.append(_heading("Thresholds") + "\n" + "\n".join(_thresholds(entry, wide)))
+    if entry.example is not None:
+        blocks.append(_heading("Example") + "\n" + "\n".join(_example(entry, wide)))
+    if rule.references:
+        blocks.append(
+            _heading("References") + "\n" + "\n".join(f"  {url}" for url in rule.references)
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+NEEDS = {
+    "file": "what the file stores (check and inspect)",
+    "run": "an audit (check)",
+    "data": "an audit on real data (check --data)",
+}
+"""What a rule judges by, for a reader."""
+
+
+def _heading(title: str) -> str:
+    return f"{title}\n{'-' * len(title)}"
+
+
+def _section(title: str, text: str, width: int) -> Iterator[str]:
+    yield f"{_heading(title)}\n{_indented(text, width)}"
+
+
+def _indented(text: str, width: int, first: str = "  ", rest: str = "  ") -> str:
+    return fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _thresholds(entry: Entry, width: int) -> Iterator[str]:
+    for limit in entry.rule.thresholds:
+        yield _indented(f"{limit.name} = {limit.value:g}: {limit.meaning}.", width, rest="    ")
+        yield _indented(f"origin: {limit.origin}", width, "    ", "    ")
+
+
+def _example(entry: Entry, width: int) -> Iterator[str]:
+    found = entry.example
+    if found is None:
+        return
+    where = found.layer or "model"
+    yield _indented(
+        f"{found.severity.label} {found.rule} {where}: {found.message}", width, rest="    "
+    )
+    yield _indented(f"fix: {found.fix}", width, "    ", "    ")
+    if found.confidence:
+        yield _indented(f"how sure: {found.confidence}", width, "    ", "    ")

@@ -1,0 +1,196 @@
+"""--verify: a converted model against a runtime that reads the file."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import bnaudit
+from bnaudit.measure import conversion, reference
+from bnaudit.records.values import Skipped
+from bnaudit.records.verification import Verification
+from tests.cli.conftest import MLP, RESNET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Outcome
+
+FAST = ("--metrics", "first_order", "--batches", "1")
+
+
+def verified(path: Path, **options: Any) -> Verification:
+    report = bnaudit.audit(path, verify=True, metrics=("first_order",), **options)
+    assert report.run is not None
+    assert isinstance(report.run.verification, Verification)
+    return report.run.verification
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "dynamo.onnx", "static.onnx"])
+@pytest.mark.parametrize("folder", [MLP, RESNET])
+def test_a_right_conversion_agrees(folder: Path, file: str) -> None:
+    found = verified(folder / file, data=str(folder / "batch.npz"))
+    assert found.reference.startswith("onnxruntime ")
+    assert [gap.name for gap in found.outputs] == ["logits"]
+    assert found.agrees
+    assert 0 <= found.worst < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", None])
+def test_it_compares_in_the_files_precision(dtype: str | None) -> None:
+    found = verified(MLP / "model.onnx", data=str(MLP / "batch.npz"), dtype=dtype)
+    assert (found.tolerance, found.agrees) == (1e-4, True)
+
+
+def test_onnx_itself_is_the_reference_where_there_is_no_runtime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = verified(MLP / "model.onnx")
+    assert found.reference == f"onnx.reference {onnx.__version__}"
+    assert found.agrees
+
+
+def test_a_file_in_training_mode_is_compared_in_inference_mode(tmp_path: Path) -> None:
+    model = onnx.load(MLP / "model.onnx")
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            del node.attribute[:]
+            node.attribute.extend([onnx.helper.make_attribute("training_mode", 1)])
+            node.output.extend([f"{node.name}.mean", f"{node.name}.var"])
+    onnx.save(model, tmp_path / "m.onnx")
+    assert verified(tmp_path / "m.onnx").agrees
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:
+    """The reference says something else."""
+    run = reference.run_reference
+
+    def other(*args: Any) -> Any:
+        name, outputs = run(*args)
+        return name, [change(np.array(o)) for o in outputs]
+
+    monkeypatch.setattr(reference, "run_reference", other)
+
+
+def test_a_mismatch_fails_and_says_by_how_much(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch, lambda output: output * 1.01)
+    args = ("check", MLP / "model.onnx", "--data", MLP / "batch.npz", "--verify", *FAST)
+    outcome = cli(*args, "--format", "json")
+    assert outcome.code == 1
+    verification = outcome.document["run"]["verification"]
+    assert verification["verdict"] == "mismatch"
+    assert verification["outputs"][0]["relative"] == pytest.approx(0.01 / 1.01, rel=1e-3)
+    (finding,) = (f for f in outcome.document["findings"] if f["severity"] != "info")
+    assert (finding["rule"], finding["severity"]) == ("BN106", "error")
+    assert finding["observed"] > finding["threshold"] == 1e-4
+    table = cli(*args)
+    assert "MISMATCH: outputs differ by 9.9e-03" in table.out
+    assert cli(*args[:4], *FAST).code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda output: output[:, :1],
+        lambda output: np.where(output == output.max(), np.nan, output),
+        lambda output: np.where(output == output.max(), np.inf, output),
+    ],
+)
+def test_other_shapes_and_what_is_not_finite_are_mismatches(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    broken(monkeypatch, change)
+    outcome = cli("check", MLP / "model.onnx", "--verify", *FAST, "--format", "json")
+    assert outcome.code == 1
+    run = outcome.document["run"]
+    assert run["verification"]["outputs"][0] == {
+        "name": "logits",
+        "max_abs": None,
+        "relative": None,
+    }
+    assert any(s["metric"] == "verification.outputs.0.relative" for s in run["skipped"])
+
+
+def test_gaps_by_hand() -> None:
+    gap = conversion._gap
+    one, two = np.array([1.0, -4.0]), np.array([1.0, -3.0])
+    assert (gap("y", one, two).max_abs, gap("y", one, two).relative) == (1.0, 1 / 3)
+    zero = np.zeros(2)
+    assert gap("y", zero, zero).relative == 0
+    assert gap("y", one, zero).relative == float("inf")
+    odd = np.array([np.nan, np.inf])
+    assert gap("y", odd, odd.copy()).relative == 0
+    assert gap("y", odd, -odd).relative == float("inf")
+    assert gap("y", np.array([1, 2]), np.array([1, 3])).max_abs == 1
+    assert gap("y", np.zeros((0, 3)), np.zeros((0, 3))).relative == 0
+
+
+def test_nothing_to_compare_is_said(cli: Callable[..., Outcome]) -> None:
+    outcome = cli(
+        "check",
+        MLP / "scripted.pt",
+        "--input-shape",
+        "24x30",
+        "--verify",
+        *FAST,
+        "--format",
+        "json",
+    )
+    assert outcome.code == 0
+    run = outcome.document["run"]
+    assert run["verification"] is None
+    reasons = {entry["metric"]: entry["reason"] for entry in run["skipped"]}
+    assert reasons["verification"].startswith("nothing was converted")
+    table = cli("check", MLP / "scripted.pt", "--input-shape", "24x30", "--verify", *FAST)
+    assert "conversion nothing was converted" in table.out
+    live = bnaudit.audit(nn.BatchNorm1d(3), data=torch.randn(24, 3), verify=True)
+    assert live.run is not None
+    assert isinstance(live.run.verification, Skipped)
+
+
+def test_a_reference_that_cannot_run_the_file_is_no_failure(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> Any:
+        raise RuntimeError("not\nimplemented")
+
+    monkeypatch.setattr(reference, "_onnxruntime", refuses)
+    monkeypatch.setattr(reference, "_evaluator", refuses)
+    outcome = cli("check", MLP / "model.onnx", "--verify", *FAST)
+    assert outcome.code == 0
+    assert "could not be compared" in " ".join(outcome.out.split())
+
+
+def test_integer_inputs_and_several_outputs(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 6)
+            self.bn = nn.BatchNorm1d(6)
+
+        def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            y = self.bn(self.table(ids))
+            return y, y.argmax(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Two().eval(), (torch.zeros(4, dtype=torch.int64),), tmp_path / "m.onnx", dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE, output_names=["scores", "best"],
+            input_names=["ids"], dynamic_axes={"ids": {0: "n"}},
+        )  # fmt: skip
+    found = verified(tmp_path / "m.onnx", data={"ids": torch.arange(40) % 5})
+    assert [gap.name for gap in found.outputs] == ["scores", "best"]
+    assert found.outputs[1].max_abs == 0
+    assert found.agrees

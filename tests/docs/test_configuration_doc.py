@@ -1,0 +1,89 @@
+"""docs/configuration.md and docs/baseline.md show what works, and name every key."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import jq
+import pytest
+
+from bnaudit.cli import run
+from bnaudit.config import load_config
+from bnaudit.config.keys import KEYS
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+BASELINE = (ROOT / "docs" / "baseline.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    found = re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found, kind
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the fixtures in it."""
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_example_is_a_configuration_and_toml_says_the_same(folder: Path) -> None:
+    (folder / "bnaudit.yaml").write_text(blocks(CONFIGURATION, "yaml")[0])
+    (folder / "bnaudit.toml").write_text(blocks(CONFIGURATION, "toml")[0])
+    yaml = load_config().settings
+    toml = load_config(Path("bnaudit.toml")).settings
+    assert set(yaml) - set(toml) == {"severity", "output"}
+    assert {key: s.value for key, s in toml.items()} == {key: yaml[key].value for key in toml}
+
+
+def test_every_key_is_in_the_table() -> None:
+    rows = re.findall(r"^\| (`.*?) \|.*\| (.*?) ?\|$", CONFIGURATION, re.MULTILINE)
+    named = [key for keys, _ in rows for key in re.findall("`(.*?)`", keys)]
+    assert named == [key.name for key in KEYS]
+    options = {option for _, options in rows for option in re.findall("`--(.*?)`", options)}
+    singular = {"input-shapes": "input-shape"}
+    assert options == {singular.get(key.name, key.name) for key in KEYS if key.parameter}
+
+
+def test_the_error_is_the_one_that_is_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bnaudit.yaml").write_text("\n" * 6 + "fail_on: warning\n")
+    assert run(["config"]) == 2
+    assert capsys.readouterr().err in blocks(CONFIGURATION, "text")
+
+
+def test_suppressed_findings_read_as_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = blocks(CONFIGURATION, "text")[0].splitlines()[0]
+    data = "--data fixtures/tabular_mlp/batch.npz --batch-size 8 -m first_order --ignore few-values"
+    assert run(shlex.split(f"check fixtures/tabular_mlp/model.onnx {data}")) == 0
+    assert shown in capsys.readouterr().out.splitlines()
+
+
+def test_commands_of_the_baseline_run_in_order(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for block in blocks(BASELINE, "sh"):
+        for command in block.splitlines():
+            assert run(shlex.split(command)[1:]) == 0, command
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("program", blocks(BASELINE, "jq"))
+def test_jq_programs_run_on_a_diff(
+    program: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = "fixtures/tabular_mlp/model.onnx fixtures/tabular_mlp/scripted.pt"
+    assert run(shlex.split(f"diff {models} --format json")) == 0
+    (answer,) = jq.compile(program.strip()).input_text(capsys.readouterr().out).all()
+    assert answer in (
+        [],
+        {"regressions": 0, "appeared": 0, "worse": 0, "removed": 0, "exit_code": 0},
+    )

@@ -1,0 +1,282 @@
+"""The sweep against double backward, and what it does where it cannot go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bnaudit
+from bnaudit.errors import UsageError
+from bnaudit.judge import judge
+from bnaudit.measure.sweep import plan, slopes
+from bnaudit.records.curvature import SecondOrder, Verification
+from bnaudit.records.layer import FirstOrder, ForwardMode
+from bnaudit.records.values import Skipped, Spread
+from tests import nets
+from tests.theory import sweep_nets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnaudit.records.report import Report
+
+FIELDS = ("measured", "predicted", "transported", "correction", "rayleigh", "rayleigh_scaled")
+BOUND = ("bound", "bound_slack", "bound_holds")
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small nets would go to double backward."""
+    monkeypatch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: True)
+
+
+def by_double_backward(monkeypatch: pytest.MonkeyPatch, net: object, x: object) -> Report:
+    with monkeypatch.context() as patch:
+        patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: False)
+        return audited(net, x)
+
+
+def audited(net: object, x: object, **options: object) -> Report:
+    given = {"dtype": "float64", "channels": True, "batches": 1, "batch_size": 6, **options}
+    return bnaudit.audit(net, data=x, metrics=("second_order",), **given)  # type: ignore[arg-type]
+
+
+def orders(report: Report) -> list[SecondOrder]:
+    found = [layer.second_order for layer in report.layers]
+    assert all(isinstance(order, SecondOrder) for order in found), found
+    return [order for order in found if isinstance(order, SecondOrder)]
+
+
+def value(metric: object) -> float:
+    assert isinstance(metric, Spread), metric
+    return metric.median
+
+
+def agree(ours: Report, theirs: Report, tolerance: float = 1e-9) -> None:
+    assert len(ours.layers) == len(theirs.layers) > 0
+    for a, b in zip(orders(ours), orders(theirs), strict=True):
+        assert (a.method, b.method) == ("sweep", "double_backward")
+        scale = abs(value(b.transported)) + abs(value(b.correction))
+        for name in (*FIELDS, *BOUND):
+            x, y = value(getattr(a, name)), value(getattr(b, name))
+            floor = scale if name in ("measured", "predicted") else 0.0
+            assert x == pytest.approx(y, rel=tolerance, abs=tolerance * floor), name
+        rows = torch.tensor(a.rows), torch.tensor(b.rows)
+        largest = rows[1].abs().max()
+        assert rows[0].shape == rows[1].shape
+        assert float((rows[0] - rows[1]).abs().max()) <= tolerance * float(largest)
+
+
+@pytest.mark.parametrize("cls", [*sweep_nets.IMAGES, *sweep_nets.SEQUENCES])
+def test_agrees_with_double_backward(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = nets.make(cls).double(), sweep_nets.inputs_for(cls)
+    agree(audited(net, x), by_double_backward(monkeypatch, net, x))
+
+
+@pytest.mark.parametrize(
+    "cls", [nets.PreActivation, nets.InPlace, nets.Shared, nets.Branching, nets.Plain]
+)
+def test_agrees_on_nets_that_break_naive_captures(
+    cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = nets.make(cls).double(), nets.inputs_for(cls)
+    agree(audited(net, x), by_double_backward(monkeypatch, net, x))
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_agrees_on_torchscript(
+    script: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    net, x = nets.make(sweep_nets.Swish), sweep_nets.inputs_for(sweep_nets.Swish)
+    module = torch.jit.script(net) if script else torch.jit.trace(net, x)
+    path = tmp_path / "net.pt"
+    torch.jit.save(module, path)
+    agree(audited(path, x), by_double_backward(monkeypatch, path, x))
+
+
+def test_labels_and_every_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = nets.make(sweep_nets.Branches).double(), sweep_nets.inputs_for(sweep_nets.Branches)
+    labels = {
+        "cross_entropy": torch.arange(6) % 5,
+        "mse": torch.randn(6, 5),
+        "bce": torch.rand(6, 5),
+    }
+    for loss, y in labels.items():
+        ours = audited(net, x, labels=y, loss=loss)
+        with monkeypatch.context() as patch:
+            patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: False)
+            agree(ours, audited(net, x, labels=y, loss=loss))
+
+
+@pytest.mark.parametrize("memory", [1, "1GB"])
+def test_chunks_change_nothing(memory: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    whole = plan.chunks
+
+    def counted(prepared: object, limit: int | None) -> object:
+        found = whole(prepared, limit)  # type: ignore[arg-type]
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr("bnaudit.measure.second_order_sweep.chunks", counted)
+    net, x = nets.make(sweep_nets.Dense).double(), sweep_nets.inputs_for(sweep_nets.Dense)
+    agree(audited(net, x, memory=memory), by_double_backward(monkeypatch, net, x))
+    assert seen[0] == {1: 3, "1GB": 1}[memory]
+
+
+@pytest.mark.parametrize("memory", ["much", 0, "-1GB", True])
+def test_memory_that_is_no_size(memory: object) -> None:
+    with pytest.raises(UsageError, match="memory"):
+        bnaudit.AuditOptions(memory=memory)  # type: ignore[arg-type]
+
+
+def test_forward_mode_is_a_second_measurement() -> None:
+    net, x = nets.make(sweep_nets.UNet).double(), sweep_nets.inputs_for(sweep_nets.UNet)
+    for layer in audited(net, x).layers:
+        order = layer.first_order
+        assert isinstance(order, FirstOrder)
+        assert isinstance(order.forward_mode, ForwardMode)
+        assert order.forward_mode.relative_error < 1e-10
+        assert order.forward_mode.measured == pytest.approx(value(order.measured), rel=1e-10)
+
+
+def test_forward_mode_says_why_not() -> None:
+    net, x = nets.make(nets.InPlace), nets.inputs_for(nets.InPlace)
+    for options, reason in (
+        ({"metrics": ()}, "not requested"),
+        ({"mode": "running"}, "batch statistics"),
+    ):
+        order = bnaudit.audit(net, data=x, **options).layers[0].first_order
+        assert isinstance(order, FirstOrder)
+        assert isinstance(order.forward_mode, Skipped)
+        assert reason in order.forward_mode.reason
+
+
+def test_float32_is_near_float64() -> None:
+    net, x = nets.make(sweep_nets.Swish), sweep_nets.inputs_for(sweep_nets.Swish)
+    wide, narrow = audited(net, x), audited(net, x, dtype="float32")
+    for a, b in zip(orders(narrow), orders(wide), strict=True):
+        assert a.method == "sweep"
+        assert value(a.transported) == pytest.approx(value(b.transported), rel=1e-3)
+
+
+class Doubling(torch.autograd.Function):
+    """Says that its derivative is twice what it is."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:
+        return 2 * grad
+
+
+class HalfCustom(nn.Module):
+    """A function of the model's own between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.a = nn.BatchNorm1d(6), nn.Linear(6, 6)
+        self.bn2, self.b = nn.BatchNorm1d(6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.a(self.bn1(x)))
+        custom: object = Doubling.apply(x)  # type: ignore[no-untyped-call]
+        assert isinstance(custom, Tensor)
+        return self.b(torch.tanh(self.bn2(custom)))
+
+
+class Overwrites(nn.Module):
+    """Changes a tensor through one view of it and reads it through another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+        self.a, self.fc = nn.Linear(6, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(torch.tanh(self.bn1(x)))
+        x[:, :2] *= 2
+        return self.fc(torch.tanh(self.bn2(x)))
+
+
+class Noisy(nn.Module):
+    """Draws noise with a derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F_rrelu(self.bn1(x))
+        return self.fc(torch.tanh(self.bn2(x)))
+
+
+def F_rrelu(x: Tensor) -> Tensor:
+    return torch.nn.functional.rrelu(x, training=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [(HalfCustom, "autograd function"), (Overwrites, "view"), (Noisy, "rrelu")],
+)
+def test_layers_that_cannot_be_swept_go_to_double_backward(
+    cls: type[nn.Module], reason: str
+) -> None:
+    net = nets.make(cls).double()
+    first, second = audited(net, torch.randn(6, 6, dtype=torch.float64)).layers
+    assert isinstance(first.second_order, SecondOrder)
+    assert isinstance(second.second_order, SecondOrder)
+    assert first.second_order.method == "double_backward"
+    assert second.second_order.method == "sweep"
+    assert isinstance(first.first_order, FirstOrder)
+    assert isinstance(first.first_order.forward_mode, Skipped)
+    assert reason in first.first_order.forward_mode.reason
+
+
+def test_verification_compares_both_ways() -> None:
+    net, x = nets.make(sweep_nets.SqueezeExcite), sweep_nets.inputs_for(sweep_nets.SqueezeExcite)
+    report = audited(net, x, dtype="float32", verify_second_order=2)
+    asked = [order.verification for order in orders(report)]
+    assert isinstance(asked[1], Skipped)
+    for verification in (asked[0], asked[2]):
+        assert isinstance(verification, Verification)
+        assert verification.relative_difference < 1e-9
+    assert not [f for f in report.findings if f.rule == "BN105"]
+
+
+def test_a_sweep_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = nets.make(nets.InPlace), nets.inputs_for(nets.InPlace)
+    report = audited(net, x, verify_second_order="all")
+    layer = report.layers[0]
+    assert isinstance(layer.second_order, SecondOrder)
+    bad = replace(layer.second_order, verification=Verification(1e-3, 1e-6))
+    sick = replace(report, layers=(replace(layer, second_order=bad), *report.layers[1:]))
+    (finding,) = [f for f in judge(sick).findings if f.rule == "BN105"]
+    assert finding.layer == layer.label
+    assert finding.observed == 1e-3
+
+
+def test_a_wrong_rule_does_not_pass_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep's own checks: a slope that is off sends the layers in front to double backward."""
+    right = slopes.scaled
+    monkeypatch.setattr(slopes, "scaled", lambda t, slope: right(t, slope) * 1.5)
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.Hardtanh(), nn.Flatten())
+    (layer,) = audited(nets.randomise(net).double().eval(), torch.randn(6, 2, 6, 6)).layers
+    assert isinstance(layer.second_order, SecondOrder)
+    assert layer.second_order.method == "double_backward"
+    assert isinstance(layer.first_order, FirstOrder)
+    assert isinstance(layer.first_order.forward_mode, ForwardMode)
+
+
+def test_few_calls_go_to_double_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    net = nets.make(nets.Branching)
+    (order,) = orders(audited(net, nets.inputs_for(nets.Branching)))
+    assert order.method == "double_backward"

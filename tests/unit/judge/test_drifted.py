@@ -1,0 +1,166 @@
+"""Where drift starts, what counts as beyond, and what a finding about it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnaudit.judge import judge
+from bnaudit.judge.examples.channels import drift, uniform
+from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
+from bnaudit.judge.examples.report import report, with_channels
+from bnaudit.judge.policy import Policy
+from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.values import Skipped
+
+if TYPE_CHECKING:
+    from bnaudit.records.report import Report
+
+
+def of(subject: Report, rule: str) -> list[Finding]:
+    return [f for f in judge(subject).findings if f.rule == rule]
+
+
+def mean(signed: dict[int, float]) -> dict[str, Drift]:
+    return {"mean_drift": drift(signed)}
+
+
+def test_one_channel_is_named_with_its_interval() -> None:
+    (finding,) = of(with_channels(l2=mean({5: -3.0})), "BN201")
+    assert (finding.layer, finding.channels, finding.severity) == (
+        LAYERS[2],
+        (5,),
+        Severity.WARNING,
+    )
+    assert finding.observed == 3.0
+    assert finding.interval == pytest.approx((2.96, 3.04))
+    assert finding.threshold == 0.5
+    assert "channel 5 of 16" in finding.message
+    assert "below" in finding.message
+    assert finding.confidence.endswith("in each of the 8 batches")
+
+
+@pytest.mark.parametrize(("size", "fires"), [(0.53, False), (0.55, True)])
+def test_the_near_end_of_the_interval_decides(size: float, fires: bool) -> None:
+    assert bool(of(with_channels(l1=mean({5: size})), "BN201")) is fires
+
+
+def test_a_batch_on_the_other_side_is_not_every_batch() -> None:
+    one = drift({5: 0.9})
+    least = tuple(0.0 if c == 5 else value for c, value in enumerate(one.least))
+    (finding,) = of(with_channels(l1={"mean_drift": replace(one, least=least)}), "BN201")
+    assert finding.confidence == "95 % interval over 8 batches"
+
+
+def test_a_run_is_one_finding_at_its_first_layer() -> None:
+    far = dict.fromkeys(range(CHANNELS), 1.4)
+    (finding,) = of(with_channels(l1=mean(far), l2=mean({3: 0.7}), l3=mean(far)), "BN201")
+    assert finding.layer == LAYERS[1]
+    assert finding.severity is Severity.ERROR
+    assert f"2 of the 2 layers behind ({LAYERS[2]}, {LAYERS[3]})" in finding.message
+
+
+def test_a_layer_that_agrees_ends_the_run() -> None:
+    found = of(with_channels(l0=mean({1: 2.0}), l2=mean({3: 2.0})), "BN201")
+    assert [f.layer for f in found] == [LAYERS[0], LAYERS[2]]
+
+
+def test_a_layer_that_nearly_drifts_does_not_end_the_run() -> None:
+    found = of(with_channels(l0=mean({1: 2.0}), l1=mean({1: 0.4}), l2=mean({3: 2.0})), "BN201")
+    assert [f.layer for f in found] == [LAYERS[0]]
+
+
+def test_a_whole_first_layer_points_at_the_input_and_its_scale() -> None:
+    (finding,) = of(with_channels(l0={"variance_drift": uniform(-15.9886)}), "BN202")
+    assert finding.severity is Severity.ERROR
+    assert "0.00392 times those of training" in finding.message
+    assert finding.fix.startswith("feed the audit")
+    uneven = drift({c: 6.0 * (-1) ** c for c in range(CHANNELS)})
+    (finding,) = of(with_channels(l0={"variance_drift": uneven}), "BN202")
+    assert "times those of training" not in finding.message
+
+
+def test_a_later_layer_points_at_its_statistics() -> None:
+    (finding,) = of(with_channels(l2={"variance_drift": uniform(3.0)}), "BN202")
+    assert finding.fix.startswith("compute the running statistics again")
+    assert "the layers in front agree" in finding.message
+
+
+def test_a_smaller_variance_needs_more_than_a_larger_one() -> None:
+    assert of(with_channels(l1={"variance_drift": drift({2: 1.5})}), "BN202")
+    assert not of(with_channels(l1={"variance_drift": drift({2: -1.5})}), "BN202")
+
+
+def test_channels_without_gamma_do_not_count() -> None:
+    silent = {**mean({5: 3.0}), "dead_gamma": (5,)}
+    assert not of(with_channels(l2=silent), "BN201")
+    everything = {**mean({5: 3.0}), "dead_gamma": tuple(range(CHANNELS))}
+    assert not of(with_channels(l2=everything), "BN201")
+
+
+def test_one_batch_clears_no_threshold() -> None:
+    sick = with_channels(l2=mean({5: 3.0}))
+    assert sick.run is not None
+    data = replace(sick.run.data, batches=1)
+    verdicts = judge(replace(sick, run=replace(sick.run, data=data)))
+    assert not [f for f in verdicts.findings if f.rule in ("BN201", "BN202")]
+    reasons = {entry.rule: entry.reason for entry in verdicts.not_run}
+    assert reasons["BN201"] == "one batch has no spread over batches (pass --batches 2 or more)"
+
+
+def test_synthetic_data_supports_no_rule_about_data() -> None:
+    sick = with_channels(l2={**mean({5: 3.0}), "dead_gradient": tuple(range(12)), "constant": (1,)})
+    assert sick.run is not None
+    data = replace(sick.run.data, source="synthetic")
+    verdicts = judge(replace(sick, run=replace(sick.run, data=data)))
+    assert not verdicts.findings
+    assert {"BN201", "BN202", "BN203", "BN205", "BN206"} <= {e.rule for e in verdicts.not_run}
+
+
+def test_running_mode_says_that_drift_is_handed_on() -> None:
+    sick = with_channels(l2=mean({5: 3.0}))
+    assert sick.run is not None
+    (finding,) = of(replace(sick, run=replace(sick.run, mode="running")), "BN201")
+    assert "layers in front run on their stored statistics" in finding.confidence
+
+
+def test_thresholds_can_be_set() -> None:
+    sick = with_channels(l2=mean({5: 3.0}))
+    policy = Policy(thresholds={"mean-drift": {"channel": 4.0}})
+    assert not judge(sick, policy).findings
+
+
+def test_a_layer_without_drift_is_passed_over() -> None:
+    none = Skipped("the layer keeps no running statistics")
+    sick = with_channels(l0={"mean_drift": none, "variance_drift": none}, l1=mean({5: 3.0}))
+    assert [f.layer for f in of(sick, "BN201")] == [LAYERS[1]]
+
+
+def test_gradients_stop_at_the_last_silent_layer() -> None:
+    everything = {"dead_gradient": tuple(range(CHANNELS))}
+    (finding,) = of(
+        with_channels(l0=everything, l1=everything, l3={"dead_gradient": (4,)}), "BN203"
+    )[:1]
+    assert (finding.layer, finding.severity) == (LAYERS[1], Severity.ERROR)
+    assert LAYERS[0] in finding.message
+    (single,) = list(of(with_channels(l3={"dead_gradient": (4,)}), "BN203"))
+    assert (single.layer, single.severity) == (LAYERS[3], Severity.INFO)
+
+
+def test_the_layer_where_the_gradient_is_lost_is_named() -> None:
+    from bnaudit.judge.examples.channels import spread
+
+    lost = {f"l{place}": {"grad_xhat_norm": spread(1e-5)} for place in range(3)}
+    (finding,) = of(with_channels(**lost), "BN204")
+    assert "vanishes" in finding.message
+    assert finding.layer == LAYERS[2]
+
+
+def test_records_without_arrays_are_not_judged() -> None:
+    bare = Channels((), (), 1.0, Drift(3.0, 3.0, 3.0, 0, 0.1), Drift(3.0, 3.0, 3.0, 0, 0.1))
+    healthy = report()
+    layers = tuple(replace(layer, statistics=bare) for layer in healthy.layers)
+    assert not judge(replace(healthy, layers=layers)).findings
