@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
 
-SWEEP, DOUBLE_BACKWARD = "sweep", "double_backward"
-METHODS = (SWEEP, DOUBLE_BACKWARD)
+SWEEP, HESSIAN_VECTOR, DOUBLE_BACKWARD = "sweep", "hessian_vector", "double_backward"
+METHODS = (SWEEP, HESSIAN_VECTOR, DOUBLE_BACKWARD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,29 +34,35 @@ def size_in_bytes(shape: Shape) -> int:
     return count
 
 
-def chunks(prepared: Prepared, memory: int | None) -> list[Sequence[Site]]:
+def chunks(
+    prepared: Prepared, memory: int | None, width: int = PER_LAYER, *, back: bool = True
+) -> list[Sequence[Site]]:
     """The layers in execution order, in groups that are carried together.
 
     Args:
         prepared: the tape.
         memory: bytes that a group's stacks may take; None for what `Prepared` allows.
+        width: directions that a layer gives birth to.
+        back: whether stacks are held for a way back.
     """
     limit = prepared.allowance if memory is None else memory
-    held, largest = _behind(prepared.tape, prepared.dead)
+    held, largest = _behind(prepared.tape, prepared.dead, back=back)
     groups: list[Sequence[Site]] = []
     group: list[Site] = []
     taken = widest = 0
     for site in prepared.sites:
-        cost, width = PER_LAYER * held[site.index], PER_LAYER * largest[site.index]
-        if group and (taken + cost > limit or widest + width > CACHED):
+        cost, wide = width * held[site.index], width * largest[site.index]
+        if group and (taken + cost > limit or widest + wide > CACHED):
             groups.append(group)
             group, taken, widest = [], 0, 0
         group.append(site)
-        taken, widest = taken + cost, widest + width
+        taken, widest = taken + cost, widest + wide
     return [*groups, group] if group else groups
 
 
-def _behind(tape: Tape, dead: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+def _behind(
+    tape: Tape, dead: Sequence[Sequence[int]], *, back: bool
+) -> tuple[list[int], list[int]]:
     """Per step: bytes that a direction born there takes at most, and its largest stack."""
     live, alive = 0, {}
     peaks: list[int] = []
@@ -74,11 +80,11 @@ def _behind(tape: Tape, dead: Sequence[Sequence[int]]) -> tuple[list[int], list[
         peak = max(peak, peaks[index])
         wide = max([wide, *map(size_in_bytes, step.out_shapes)])
         held[index], largest[index] = saved + peak, wide
-        saved += step.saved
+        saved += step.saved if back else 0
     return held, largest
 
 
-def sweep_pays(prepared: Prepared) -> bool:
+def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
     """Whether the sweep is estimated to take less time than double backward.
 
     Two regimes: where the arithmetic dominates, a layer costs the sweep a fraction of what it costs
