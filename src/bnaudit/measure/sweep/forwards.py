@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.sweep.bent_norm import project_and_bend
 from bnaudit.measure.sweep.form import Pairs
-from bnaudit.measure.sweep.norm import form_of, project, stack_like, write_projected
+from bnaudit.measure.sweep.norm import project, stack_like, write_projected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,9 +102,7 @@ def _through(
     count = 0 if t is None else t.shape[0]
     whole = stack_like(t, norm, count if birth is None else birth + pairs.width)
     if t is not None:
-        mean, p = write_projected(t, norm, whole[:count])
-        if norm.reached:
-            _add(forms, form_of(t, mean, p, norm, pairs))
+        _add(forms, project_and_bend(t, norm, whole[:count], step.fused, pairs))
     if birth is not None:
         whole[count:birth].zero_()
         big_g = norm.grad[None]
@@ -112,4 +111,6 @@ def _through(
             whole[birth + 1].copy_(norm.grad)
             shape = [-1 if d == 1 else 1 for d in range(norm.grad.dim())]
             torch.mul(norm.grad, norm.scale.square().view(shape), out=whole[birth + 2])
-    return whole if step.fused is None else whole.mul_(step.fused.to(whole.dtype))
+        if step.fused is not None:
+            whole[birth:].mul_(step.fused.to(whole.dtype))
+    return whole

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.sweep.form import Pairs
     from bnaudit.measure.sweep.tape import Step
 
     Stacks = list[Tensor | None]
@@ -155,34 +154,6 @@ def _bent(grad: Tensor, t: Tensor, mean: Tensor, p: Tensor, norm: Norm) -> Tenso
     out.addcmul_(plane.t, plane.vector(norm.scale))
     out.addcmul_(tangent, plane.vector(own * norm.s / norm.m), value=-1)
     return Plane(out, plane.last).back(grad.shape)
-
-
-def form_of(t: Tensor, mean: Tensor, p: Tensor, norm: Norm, pairs: Pairs) -> Tensor:
-    """T as a symmetric bilinear form: half the gradient of T(t), times u, summed over the channels.
-
-    Args:
-        t: the stack at the input.
-        mean, p: its own, (K, C).
-        norm: the call.
-        pairs: of the stack's directions.
-    """
-    plane = plane_of(t)
-    along = (plane.t * plane.partner(norm.grad)).sum(plane.dims) - norm.m * norm.gbar * mean
-    own = (norm.scale * norm.rstd).double()
-    rows, parts = [pairs.split(v.double()) for v in (mean, p, along)], pairs.split(plane.t)
-    means, ps, alongs = rows
-    s = norm.s.double()
-
-    def product(a: int, b: int) -> Tensor:
-        if a == b:
-            inner = torch.linalg.vector_norm(parts[a], dim=plane.dims).double().square()
-        else:
-            inner = (parts[a] * parts[b]).sum(plane.dims).double()
-        inner = inner - norm.m * means[a] * means[b]
-        at_p = 3 * s * ps[a] * ps[b] - alongs[a] * ps[b] - alongs[b] * ps[a]
-        return (at_p - s / norm.m * inner) @ own
-
-    return pairs.each(product)
 
 
 normalised: Any = _Normalise.apply
