@@ -90,9 +90,7 @@ def _holds(rows: Rows | None, bound: Tensor | None, channels: FirstOrderChannels
     return _one((rows.measured <= bound)[channels.grad_out_sq > 0].double().mean())
 
 
-def _triples(
-    rows: Rows | None, bound: Tensor | None
-) -> tuple[tuple[float, float, float], ...]:
+def _triples(rows: Rows | None, bound: Tensor | None) -> tuple[tuple[float, float, float], ...]:
     if rows is None or bound is None:
         return ()
     columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())

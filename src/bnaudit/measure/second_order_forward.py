@@ -2,6 +2,8 @@
 
 Three directions are born behind each BatchNorm: Jg, G and D^2 G. What curves behind it adds to
 (Jg)'Hz(Jg), G'HzG and (D^2 G)'HzG, which is sum_j D_j^2 G_j'(Hz G)_j. Values by channel need Hz G itself.
+The layer's own BatchNorm adds T(g). A check runs along, by which a layer goes to double backward: the loss's
+slope along g, carried forwards past the same operators, is the |g|^2 that backward found.
 """
 
 from __future__ import annotations
@@ -10,20 +12,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.curvature_rows import Products, Totals, curvature_rows
+from bnaudit.measure.curvature_rows import Totals
 from bnaudit.measure.curvature_summary import TOLERANCE
 from bnaudit.measure.second_order_sweep import (
     Swept,
-    at_input,
     judge_slopes,
     moments_of,
     prepared_for,
 )
-from bnaudit.measure.sweep.forwards import ALL, carry_forwards
+from bnaudit.measure.sweep.bent_norm import project_and_bend
+from bnaudit.measure.sweep.forwards import ALL, ALONG_G, carry_forwards
 from bnaudit.measure.sweep.norm import project
 from bnaudit.measure.sweep.plan import chunks, give_back
 from bnaudit.measure.theory import first_order
-from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def sweep_totals(
             record = records[site.key]
             found, slope_off = _totals(site.norm, record, slopes, forms)
             swept.rows[site.key] = found
-            judge_slopes(site.key, record, *slopes[:2].tolist(), swept)
+            judge_slopes(site.key, record, float(slopes[0]), float(slopes[1]), swept)
             tolerance = TOLERANCE.get(record.dtype, 0.0)
             if isinstance(swept.rows.get(site.key), Totals) and not slope_off <= tolerance:
                 del swept.rows[site.key]
@@ -79,36 +80,21 @@ def sweep_totals(
     return swept
 
 
-def _totals(
-    norm: Norm, record: LayerRecord, slopes: Tensor, forms: Tensor
-) -> tuple[Totals | Skipped, float]:
+def _totals(norm: Norm, record: LayerRecord, slopes: Tensor, forms: Tensor) -> tuple[Totals, float]:
     """The sums, and by how much the loss's slope along g is off, relative to |D||G| |g|."""
-    own, correction, g_sq = _own(norm, record)
     channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+    g_sq = float(channels.grad_in_sq.sum())
     reference = float((channels.gain**2 * channels.grad_out_sq).sum().sqrt()) * g_sq**0.5
     slope_off = abs(float(slopes[0]) - g_sq) / reference if reference else 0.0
+    g = project(norm.grad[None], norm)
+    own = project_and_bend(g, norm, torch.empty_like(g), None, ALONG_G)[0, 0].cpu().double()
     transported, out_curvature, scaled = forms
-    total = correction.sum()
-    scale = float(transported.abs() + correction.abs().sum())
-    own_off = float((own - correction).abs().sum()) / scale if scale else 0.0
-    return Totals(
-        measured=transported + own.sum(),
+    found = Totals(
+        measured=transported + own,
         transported=transported,
-        correction=total,
+        correction=own,
         out_curvature=out_curvature,
-        bound=scaled + total,
-        residual=max(own_off, slope_off),
-    ), slope_off
-
-
-def _own(norm: Norm, record: LayerRecord) -> tuple[Tensor, Tensor, float]:
-    """BatchNorm's own curvature along g by PyTorch's double backward and by T, (C,), and |g|^2."""
-    g = project(norm.grad[None], norm)[0]
-    nothing = torch.zeros_like(g)
-    products = Products(
-        norm.xhat, g, norm.grad, at_input(norm, record.eps, g, nothing), nothing, nothing
+        bound=scaled + own,
+        residual=slope_off,
     )
-    moments = moments_of(record)
-    channels = first_order(moments, record.gamma, record.eps, record.m)
-    rows = curvature_rows(products, moments, channels, record)
-    return rows.measured, rows.correction, float(g.double().square().sum())
+    return found, slope_off

@@ -147,7 +147,9 @@ def moments_of(record: LayerRecord) -> Moments:
     return record.moments
 
 
-def judge_slopes(key: Key, record: LayerRecord, along_g: float, along_big_g: float, swept: Swept) -> None:
+def judge_slopes(
+    key: Key, record: LayerRecord, along_g: float, along_big_g: float, swept: Swept
+) -> None:
     """Compares the slopes with the squared norms that backward found."""
     channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
     g_sq, big_g_sq = float(channels.grad_in_sq.sum()), float(channels.grad_out_sq.sum())
@@ -175,14 +177,14 @@ def _products(
     big_g = norm.grad
     g = project(big_g[None], norm)
     jg = project(g, norm)[0]
-    hx_g = at_input(norm, record.eps, g[0], hz_jg)
+    hx_g = _at_input(norm, record.eps, g[0], hz_jg)
     one, other = float((hz_jg * big_g).sum()), float((hz_big_g * jg).sum())
     scale = float(hz_jg.norm() * big_g.norm() + hz_big_g.norm() * jg.norm())
     asymmetry = abs(one - other) / scale if scale > 0 else 0.0
     return Products(norm.xhat, g[0], big_g, hx_g, hz_jg, hz_big_g), asymmetry
 
 
-def at_input(norm: Norm, eps: float, g: Tensor, hz_jg: Tensor) -> Tensor:
+def _at_input(norm: Norm, eps: float, g: Tensor, hz_jg: Tensor) -> Tensor:
     """Hx g = J'Hz(Jg) + the derivative of J'G along g, by autograd on the BatchNorm alone.
 
     The closed form says what it is; so that it is measured and not assumed, the layer's own part comes

@@ -24,7 +24,9 @@ _BLOCK = 2**17
 """Values that are handled at a time: half a megabyte in float32, half of a common second-level cache."""
 
 
-def project_and_bend(t: Tensor, norm: Norm, out: Tensor, slope: Tensor | None, pairs: Pairs) -> Tensor:
+def project_and_bend(
+    t: Tensor, norm: Norm, out: Tensor, slope: Tensor | None, pairs: Pairs
+) -> Tensor:
     """Writes J t, times a slope that follows, into `out`; returns T of the pairs.
 
     Args:
@@ -53,9 +55,7 @@ def project_and_bend(t: Tensor, norm: Norm, out: Tensor, slope: Tensor | None, p
         rows = plane.t[i : i + step]
         mean, p = reducer.sum(rows) / norm.m, reducer.dot(rows, x) / norm.m
         moved = target.t[i : i + step]
-        torch.addcmul(
-            plane.vector(mean * -norm.scale), x, plane.vector(p * -norm.scale), out=moved
-        )
+        torch.addcmul(plane.vector(mean * -norm.scale), x, plane.vector(p * -norm.scale), out=moved)
         moved.addcmul_(rows, scale)
         if mask is not None:
             moved.mul_(mask)

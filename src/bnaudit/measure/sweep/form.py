@@ -61,8 +61,9 @@ def dots(a: Tensor, b: Tensor) -> Tensor:
     if a.dim() < 3:
         return (a * b).flatten(1).sum(1) if a.dim() > 1 else a * b
     plane = plane_of(a)
-    flat = plane.t.flatten(1), plane.like(b).flatten(1)
-    return torch.linalg.vecdot(*flat)
+    left, right = plane.t.flatten(1), plane.like(b).flatten(1)
+    found: Tensor = torch.linalg.vecdot(left, right)
+    return found
 
 
 def common(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

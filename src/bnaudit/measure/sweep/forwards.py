@@ -77,9 +77,7 @@ def carry_forwards(
     return Carried(along.unflatten(0, (-1, pairs.width)), forms)
 
 
-def _moved(
-    step: Step, tangents: Stacks, birth: int | None, pairs: Pairs, forms: Tensor
-) -> Stacks:
+def _moved(step: Step, tangents: Stacks, birth: int | None, pairs: Pairs, forms: Tensor) -> Stacks:
     if step.norm is not None:
         return [_through(step, step.norm, tangents[0], birth, pairs, forms)]
     if step.apply is None or all(t is None for t in tangents):

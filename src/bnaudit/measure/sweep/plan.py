@@ -89,17 +89,23 @@ def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
 
     Two regimes: where the arithmetic dominates, a layer costs the sweep a fraction of what it costs
     double backward, which forms both products node by node; in tiny models the calls dominate, and
-    Python carries a stack through one more slowly than autograd passes a node. The constants were
-    measured on one core; only their order of magnitude matters.
+    Python carries a stack through one more slowly than autograd passes a node. Forwards alone, three
+    directions go one way instead of two there and back. The constants were measured on one core; only
+    their order of magnitude matters.
+
+    Args:
+        prepared: the tape.
+        back: whether it is also walked backwards.
     """
     steps, sites = prepared.tape.steps, prepared.sites
     if not sites:
         return False
     arithmetic = sum(step.work / _FLOPS + _touched(step) / _BYTES for step in steps)
     behind = [len(steps) - site.index for site in sites]
-    directions = PER_LAYER * sum(sum(step.singly for step in steps[site.index :]) for site in sites)
+    directions = sum(sum(step.singly for step in steps[site.index :]) for site in sites)
     share = sum(behind) / len(steps)
-    sweep = _CALL * max(behind) + _SINGLE * directions + 2 * share * arithmetic
+    ways = 2 * PER_LAYER if back else 3
+    sweep = _CALL * max(behind) + ways / 2 * _SINGLE * directions + ways / 2 * share * arithmetic
     double = _NODE * sum(behind) + 6 * share * arithmetic
     return sweep < double
 

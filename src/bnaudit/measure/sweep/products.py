@@ -98,7 +98,9 @@ class _Product:
 
         def form(tangents: Stacks, pairs: Pairs) -> Tensor:
             s, t = common(*_both(tangents))
-            return crossed(pairs, s, t, lambda a, b: dots(widened(a, size) * adjoint, widened(b, size)))
+            return crossed(
+                pairs, s, t, lambda a, b: dots(widened(a, size) * adjoint, widened(b, size))
+            )
 
         step.form = form
 
@@ -204,7 +206,12 @@ class _Matrix:
 
         def form(tangents: Stacks, pairs: Pairs) -> Tensor:
             s, t = common(*_both(tangents))
-            return crossed(pairs, s, t, lambda a, b: dots(torch.matmul(a, b), adjoint.expand(a.shape[0], *adjoint.shape)))
+            return crossed(
+                pairs,
+                s,
+                t,
+                lambda a, b: dots(torch.matmul(a, b), adjoint.expand(a.shape[0], *adjoint.shape)),
+            )
 
         step.form = form
 

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.graph import GradientEdge
 
-    from bnaudit.measure.sweep.norm import Norm
-
     from bnaudit.measure.sweep.form import Pairs
+    from bnaudit.measure.sweep.norm import Norm
 
     Apply = Callable[[list[Tensor | None]], list[Tensor | None]]
     Form = Callable[[list[Tensor | None], Pairs], Tensor]
