@@ -1,6 +1,6 @@
 """A layer's sums of Theorem 4.2 from the sweep forwards alone: no full Hessian-vector product is formed.
 
-Three directions are born behind each BatchNorm: Jg, G and D^2 G. What curves behind it adds to
+Three directions are born behind each BatchNorm: Jg, D^2 G and G. What curves behind it adds to
 (Jg)'Hz(Jg), G'HzG and (D^2 G)'HzG, which is sum_j D_j^2 G_j'(Hz G)_j. Values by channel need Hz G itself.
 The layer's own BatchNorm adds T(g). A check runs along, by which a layer goes to double backward: the loss's
 slope along g, carried forwards past the same operators, is the |g|^2 that backward found.
@@ -69,7 +69,7 @@ def sweep_totals(
             record = records[site.key]
             found, slope_off = _totals(site.norm, record, slopes, forms)
             swept.rows[site.key] = found
-            judge_slopes(site.key, record, float(slopes[0]), float(slopes[1]), swept)
+            judge_slopes(site.key, record, float(slopes[0]), float(slopes[-1]), swept)
             tolerance = TOLERANCE.get(record.dtype, 0.0)
             if isinstance(swept.rows.get(site.key), Totals) and not slope_off <= tolerance:
                 del swept.rows[site.key]

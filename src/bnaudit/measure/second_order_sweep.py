@@ -142,6 +142,7 @@ def _sweep_chunk(
 
 
 def moments_of(record: LayerRecord) -> Moments:
+    """Of a layer that is swept, which has them."""
     if record.moments is None:
         raise AssertionError("layers without moments are not swept")
     return record.moments

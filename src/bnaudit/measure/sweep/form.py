@@ -1,8 +1,8 @@
 """Curvature of an operator along tangents: what a node adds to d2L, without any way back.
 
 Along two directions t, u at a layer, d2L[t, u] is the sum over the curved operators k behind it, the loss
-included, of <adj_k, D2 f_k [t_k, u_k]>: adj_k the gradient of the loss at the output, t_k and u_k the tangents
-at the input. Linear operators and masks add nothing.
+included, of <adj_k, D2 f_k [t_k, u_k]>: adj_k the gradient of the loss at the output, t_k and u_k the
+tangents at the input. Linear operators and masks add nothing.
 """
 
 from __future__ import annotations

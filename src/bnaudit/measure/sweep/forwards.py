@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ALONG_G = Pairs(1, ((0, 0),))
 """(Jg)'Hz(Jg) alone."""
 
-ALL = Pairs(3, ((0, 0), (1, 1), (1, 2)))
-"""With G and D^2 G: G'HzG and (D^2 G)'HzG, the sum of D_j^2 G_j'(Hz G)_j over the channels."""
+ALL = Pairs(3, ((0, 0), (2, 2), (2, 1)))
+"""With D^2 G and G: G'HzG and (D^2 G)'HzG, the sum of D_j^2 G_j'(Hz G)_j over the channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ def _through(
         big_g = norm.grad[None]
         write_projected(project(big_g, norm), norm, whole[birth : birth + 1])
         if pairs.width == 3:
-            whole[birth + 1].copy_(norm.grad)
+            whole[birth + 2].copy_(norm.grad)
             shape = [-1 if d == 1 else 1 for d in range(norm.grad.dim())]
-            torch.mul(norm.grad, norm.scale.square().view(shape), out=whole[birth + 2])
+            torch.mul(norm.grad, norm.scale.square().view(shape), out=whole[birth + 1])
         if step.fused is not None:
             whole[birth:].mul_(step.fused.to(whole.dtype))
     return whole
