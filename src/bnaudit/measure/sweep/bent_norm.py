@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bnaudit.measure.sweep.form import Pairs
     from bnaudit.measure.sweep.norm import Norm
 
-_BLOCK = 2**17
-"""Values that are handled at a time: half a megabyte in float32, half of a common second-level cache."""
+_BLOCK = 2**18
+"""Values that are handled at a time: a megabyte in float32, a common second-level cache."""
 
 
 def project_and_bend(
@@ -71,13 +71,20 @@ def project_and_bend(
 
 
 def _form(sums: list[Tensor], norm: Norm, pairs: Pairs) -> Tensor:
-    mean, p, at_g, inner = sums if norm.xhat.device.type == "mps" else [v.double() for v in sums]
-    own, s, gbar = (v.to(p.dtype) for v in (norm.scale * norm.rstd, norm.s, norm.gbar))
-    means, ps, alongs = (pairs.split(v) for v in (mean, p, at_g - norm.m * gbar * mean))
+    mean, p, at_g, inner = sums
+    own = norm.scale * norm.rstd
+    steep, flat = 3 * norm.s * own, norm.s / norm.m * own
+    along = torch.addcmul(at_g, mean, norm.gbar, value=-norm.m).mul_(own)
+    means, ps, alongs = (pairs.split(v) for v in (mean, p, along))
 
     def product(a: int, b: int) -> Tensor:
-        apart = inner[:, pairs.pairs.index((a, b))] - norm.m * means[a] * means[b]
-        at_p = 3 * s * ps[a] * ps[b] - alongs[a] * ps[b] - alongs[b] * ps[a]
-        return (at_p - s / norm.m * apart) @ own
+        if a == b:
+            curved = (ps[a] * steep).sub_(alongs[a], alpha=2).mul_(ps[a])
+        else:
+            curved = (ps[a] * steep).sub_(alongs[a]).mul_(ps[b]).sub_(alongs[b] * ps[a])
+        apart = torch.addcmul(
+            inner[:, pairs.pairs.index((a, b))], means[a], means[b], value=-norm.m
+        )
+        return curved.sub_(apart.mul_(flat)).sum(1)
 
     return pairs.each(product)

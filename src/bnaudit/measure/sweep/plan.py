@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bnaudit.measure.sweep.run import Prepared
     from bnaudit.measure.sweep.tape import Shape, Step, Tape
 
-CACHED = 24 * 10**6
+CACHED = 16 * 10**6
 """Bytes of a stack: above 32 MB glibc maps every block anew, and the page faults cost more than the
 arithmetic; below, a stack also stays in the last-level cache between two calls."""
 
