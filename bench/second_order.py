@@ -1,4 +1,4 @@
-"""The second order three ways, interleaved: sweep, double backward, and what a user would write.
+"""The second order by the sweep, by double backward and as a user would write it, interleaved.
 
     python -m bench.second_order [--write] [--side 96] [--batch 2] [--threads 1] [--rounds 3]
 
@@ -28,13 +28,17 @@ from torch import Tensor, nn
 import bnaudit
 from bench.first_order import high_water_mark
 from bench.nets import resnet50
-from bnaudit.measure import second_order_sweep
+from bnaudit.measure import second_order_double, second_order_forward, second_order_sweep
+from bnaudit.measure.sweep.forwards import ALONG_G
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
 MODELS = ("resnet50", "resnet18", "mobilenet_v2", "efficientnet_b0", "densenet121")
+
+
+_TOTALS = second_order_forward._totals
 
 
 def build(name: str) -> nn.Module | None:
@@ -68,10 +72,35 @@ def sweep(net: nn.Module, x: Tensor) -> float:
     return audit(net, x)
 
 
+def along_g(net: nn.Module, x: Tensor) -> float:
+    """G'Hx g of every layer alone: one direction a layer in place of three."""
+    with (
+        mock.patch.object(second_order_forward, "ALL", ALONG_G),
+        mock.patch.object(second_order_forward, "_totals", _curvature_alone),
+        mock.patch.object(second_order_forward, "judge_slopes"),
+    ):
+        return audit(net, x)
+
+
+def _curvature_alone(norm: Any, record: Any, slopes: Tensor, forms: Tensor) -> Any:
+    return _TOTALS(norm, record, slopes, forms.expand(3))
+
+
 def double_backward(net: nn.Module, x: Tensor) -> float:
     """The reference: two double backwards a layer."""
     with mock.patch.object(second_order_sweep, "sweep_pays", return_value=False):
         return audit(net, x)
+
+
+def double_along_g(net: nn.Module, x: Tensor) -> float:
+    """G'Hx g alone by the reference: one double backward a layer, not two."""
+    both = second_order_double._products
+
+    def first(gradient: Tensor, along: Tensor, edges: list[Any]) -> list[Tensor]:
+        return both(gradient, along, edges) if len(edges) == 2 else [torch.zeros_like(along)]
+
+    with mock.patch.object(second_order_double, "_products", first):
+        return double_backward(net, x)
 
 
 def script(net: nn.Module, x: Tensor) -> float:
@@ -128,7 +157,9 @@ def plain_step(net: nn.Module, x: Tensor) -> float:
 
 WAYS: dict[str, Callable[[nn.Module, Tensor], float]] = {
     "sweep": sweep,
+    "along g": along_g,
     "double backward": double_backward,
+    "double backward along g": double_along_g,
     "script": script,
 }
 
@@ -172,17 +203,22 @@ def tables(args: argparse.Namespace) -> dict[str, str]:
     """The tables by the name of their markers."""
     ways, lines = (
         tuple(WAYS),
-        ["| model | BN | F | sweep | double backward | ratio | script, g'Hx g alone |"],
+        [
+            "| model | BN | F | sweep | sweep, g'Hx g alone | double backward | ratio "
+            "| ratio, g'Hx g alone | script, g'Hx g alone |"
+        ],
     )
-    lines.append("|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     memory = ["| model | plain step | sweep | ratio | double backward |", "|---|---|---|---|---|"]
     for name in [n for n in args.models if build(n) is not None]:
         net = build(name)
         layers = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) if net else 0
-        f, ours, double, own = measured(name, args.batch, args.side, args.rounds, ways)
+        f, ours, alone, double, double_alone, own = measured(
+            name, args.batch, args.side, args.rounds, ways
+        )
         lines.append(
-            f"| {name} | {layers} | {f:.0f} ms | {ours:.1f} F | {double:.0f} F | {double / ours:.1f} "
-            f"| {own:.0f} F |"
+            f"| {name} | {layers} | {f:.0f} ms | {ours:.1f} F | {alone:.1f} F | {double:.0f} F "
+            f"| {double / ours:.1f} | {double_alone / alone:.1f} | {own:.0f} F |"
         )
         print(lines[-1], flush=True)
         sizes = (name, args.batch, args.side, args.threads)

@@ -61,6 +61,11 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
     assert cli(*few, "--fail-on", "warning").code == 1
     single = ("check", MODEL, "--data", DATA, "--batch-size", 1, "--batches", 2)
     assert cli(*single).code == cli(*single, "--fail-on", "never").code == 4
+    told = cli(*single, "--format", "json").err
+    assert told.startswith(
+        "error: no BatchNorm layer could be measured (bn1: one value per channel"
+    )
+    assert "hint: audit with a larger --batch-size" in told
 
 
 @pytest.mark.parametrize(

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
 
 FIELDS = ("measured", "predicted", "transported", "correction", "rayleigh", "rayleigh_scaled")
-BOUND = ("bound", "bound_slack", "bound_holds")
+BOUND = ("bound", "bound_slack")
 
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small nets would go to double backward."""
-    monkeypatch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: True)
+    monkeypatch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _, **__: True)
 
 
 def by_double_backward(monkeypatch: pytest.MonkeyPatch, net: object, x: object) -> Report:
     with monkeypatch.context() as patch:
-        patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: False)
+        patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _, **__: False)
         return audited(net, x)
 
 
@@ -59,46 +59,57 @@ def value(metric: object) -> float:
 def agree(ours: Report, theirs: Report, tolerance: float = 1e-9) -> None:
     assert len(ours.layers) == len(theirs.layers) > 0
     for a, b in zip(orders(ours), orders(theirs), strict=True):
-        assert (a.method, b.method) == ("sweep", "double_backward")
+        assert a.method == ("hessian_vector" if a.rows else "sweep")
+        assert b.method == "double_backward"
         scale = abs(value(b.transported)) + abs(value(b.correction))
-        for name in (*FIELDS, *BOUND):
+        for name in (*FIELDS, *BOUND, *(("bound_holds",) if a.rows else ())):
             x, y = value(getattr(a, name)), value(getattr(b, name))
             floor = scale if name in ("measured", "predicted") else 0.0
             assert x == pytest.approx(y, rel=tolerance, abs=tolerance * floor), name
+        if not a.rows:
+            assert isinstance(a.bound_holds, Skipped)
+            assert "--channels" in a.bound_holds.reason
+            continue
         rows = torch.tensor(a.rows), torch.tensor(b.rows)
         largest = rows[1].abs().max()
         assert rows[0].shape == rows[1].shape
         assert float((rows[0] - rows[1]).abs().max()) <= tolerance * float(largest)
 
 
+@pytest.mark.parametrize("channels", [True, False])
 @pytest.mark.parametrize("cls", [*sweep_nets.IMAGES, *sweep_nets.SEQUENCES])
-def test_agrees_with_double_backward(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agrees_with_double_backward(
+    cls: type[nn.Module], channels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net, x = nets.make(cls).double(), sweep_nets.inputs_for(cls)
-    agree(audited(net, x), by_double_backward(monkeypatch, net, x))
+    agree(audited(net, x, channels=channels), by_double_backward(monkeypatch, net, x))
 
 
+@pytest.mark.parametrize("channels", [True, False])
 @pytest.mark.parametrize(
     "cls", [nets.PreActivation, nets.InPlace, nets.Shared, nets.Branching, nets.Plain]
 )
 def test_agrees_on_nets_that_break_naive_captures(
-    cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+    cls: type[nn.Module], channels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, x = nets.make(cls).double(), nets.inputs_for(cls)
-    agree(audited(net, x), by_double_backward(monkeypatch, net, x))
+    agree(audited(net, x, channels=channels), by_double_backward(monkeypatch, net, x))
 
 
+@pytest.mark.parametrize("channels", [True, False])
 @pytest.mark.parametrize("script", [True, False])
 def test_agrees_on_torchscript(
-    script: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    script: bool, channels: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     net, x = nets.make(sweep_nets.Swish), sweep_nets.inputs_for(sweep_nets.Swish)
     module = torch.jit.script(net) if script else torch.jit.trace(net, x)
     path = tmp_path / "net.pt"
     torch.jit.save(module, path)
-    agree(audited(path, x), by_double_backward(monkeypatch, path, x))
+    agree(audited(path, x, channels=channels), by_double_backward(monkeypatch, path, x))
 
 
-def test_labels_and_every_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("channels", [True, False])
+def test_labels_and_every_loss(channels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = nets.make(sweep_nets.Branches).double(), sweep_nets.inputs_for(sweep_nets.Branches)
     labels = {
         "cross_entropy": torch.arange(6) % 5,
@@ -106,25 +117,31 @@ def test_labels_and_every_loss(monkeypatch: pytest.MonkeyPatch) -> None:
         "bce": torch.rand(6, 5),
     }
     for loss, y in labels.items():
-        ours = audited(net, x, labels=y, loss=loss)
+        ours = audited(net, x, labels=y, loss=loss, channels=channels)
         with monkeypatch.context() as patch:
-            patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _: False)
+            patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda _, **__: False)
             agree(ours, audited(net, x, labels=y, loss=loss))
 
 
+@pytest.mark.parametrize("channels", [True, False])
 @pytest.mark.parametrize("memory", [1, "1GB"])
-def test_chunks_change_nothing(memory: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(
+    memory: object, channels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     whole = plan.chunks
 
-    def counted(prepared: object, limit: int | None) -> object:
-        found = whole(prepared, limit)  # type: ignore[arg-type]
+    def counted(*given: object, **options: object) -> object:
+        found = whole(*given, **options)  # type: ignore[arg-type]
         seen.append(len(found))
         return found
 
-    monkeypatch.setattr("bnaudit.measure.second_order_sweep.chunks", counted)
+    way = "sweep" if channels else "forward"
+    monkeypatch.setattr(f"bnaudit.measure.second_order_{way}.chunks", counted)
     net, x = nets.make(sweep_nets.Dense).double(), sweep_nets.inputs_for(sweep_nets.Dense)
-    agree(audited(net, x, memory=memory), by_double_backward(monkeypatch, net, x))
+    agree(
+        audited(net, x, memory=memory, channels=channels), by_double_backward(monkeypatch, net, x)
+    )
     assert seen[0] == {1: 3, "1GB": 1}[memory]
 
 
@@ -158,7 +175,8 @@ def test_forward_mode_says_why_not() -> None:
 
 def test_float32_is_near_float64() -> None:
     net, x = nets.make(sweep_nets.Swish), sweep_nets.inputs_for(sweep_nets.Swish)
-    wide, narrow = audited(net, x), audited(net, x, dtype="float32")
+    wide = audited(net, x, channels=False)
+    narrow = audited(net, x, channels=False, dtype="float32")
     for a, b in zip(orders(narrow), orders(wide), strict=True):
         assert a.method == "sweep"
         assert value(a.transported) == pytest.approx(value(b.transported), rel=1e-3)
@@ -230,7 +248,8 @@ def test_layers_that_cannot_be_swept_go_to_double_backward(
     cls: type[nn.Module], reason: str
 ) -> None:
     net = nets.make(cls).double()
-    first, second = audited(net, torch.randn(6, 6, dtype=torch.float64)).layers
+    x = torch.randn(6, 6, dtype=torch.float64)
+    first, second = audited(net, x, channels=False).layers
     assert isinstance(first.second_order, SecondOrder)
     assert isinstance(second.second_order, SecondOrder)
     assert first.second_order.method == "double_backward"
@@ -240,9 +259,10 @@ def test_layers_that_cannot_be_swept_go_to_double_backward(
     assert reason in first.first_order.forward_mode.reason
 
 
-def test_verification_compares_both_ways() -> None:
+@pytest.mark.parametrize("channels", [True, False])
+def test_verification_compares_both_ways(channels: bool) -> None:
     net, x = nets.make(sweep_nets.SqueezeExcite), sweep_nets.inputs_for(sweep_nets.SqueezeExcite)
-    report = audited(net, x, dtype="float32", verify_second_order=2)
+    report = audited(net, x, dtype="float32", verify_second_order=2, channels=channels)
     asked = [order.verification for order in orders(report)]
     assert isinstance(asked[1], Skipped)
     for verification in (asked[0], asked[2]):
@@ -263,12 +283,14 @@ def test_a_sweep_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert finding.observed == 1e-3
 
 
-def test_a_wrong_rule_does_not_pass_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("channels", [True, False])
+def test_a_wrong_rule_does_not_pass_unseen(channels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep's own checks: a slope that is off sends the layers in front to double backward."""
     right = slopes.scaled
     monkeypatch.setattr(slopes, "scaled", lambda t, slope: right(t, slope) * 1.5)
     net = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.Hardtanh(), nn.Flatten())
-    (layer,) = audited(nets.randomise(net).double().eval(), torch.randn(6, 2, 6, 6)).layers
+    x = torch.randn(6, 2, 6, 6)
+    (layer,) = audited(nets.randomise(net).double().eval(), x, channels=channels).layers
     assert isinstance(layer.second_order, SecondOrder)
     assert layer.second_order.method == "double_backward"
     assert isinstance(layer.first_order, FirstOrder)

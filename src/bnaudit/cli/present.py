@@ -15,6 +15,9 @@ from bnaudit.cli.streams import (
     write_stdout,
 )
 from bnaudit.errors import BnauditError, UsageError
+from bnaudit.records.finding import Severity
+from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.values import Skipped
 from bnaudit.render.formats import FORMATS, Style
 
 if TYPE_CHECKING:
@@ -115,14 +118,24 @@ def say_why_nothing(report: AnyReport, presentation: Presentation) -> None:
 def _reason(report: AnyReport) -> tuple[str, str]:
     """Fact and remedy of an empty audit: the rule for it may be suppressed, which makes nothing pass."""
     reported = [*report.findings, *(entry.finding for entry in report.suppressed)]
-    empty = report.exit_code == EXIT_NO_BATCHNORM
-    told = next((f for f in reported if (f.rule == _NO_BATCHNORM) or not empty), None)
-    if told is not None:
-        return told.message, told.fix
-    return (
-        "no BatchNorm layer could be measured",
-        "the table, or `skipped` in the JSON, has the reason of each layer",
-    )
+    if report.exit_code == EXIT_NO_BATCHNORM:
+        told = next((finding for finding in reported if finding.rule == _NO_BATCHNORM), None)
+        if told is not None:
+            return told.message, told.fix
+    worst = next((finding for finding in reported if finding.severity is Severity.ERROR), None)
+    remedy = "the table, or `skipped` in the JSON, has the reason of each layer"
+    return _unmeasured(report), remedy if worst is None else worst.fix
+
+
+def _unmeasured(report: AnyReport) -> str:
+    """The first layer's own reason: a finding beside it need not be the cause."""
+    fact = "no BatchNorm layer could be measured"
+    if isinstance(report, InspectionReport) or not report.layers:
+        return fact
+    first = report.layers[0]
+    order = first.first_order
+    missing = order if isinstance(order, Skipped) else order.measured
+    return f"{fact} ({first.label}: {missing.reason})" if isinstance(missing, Skipped) else fact
 
 
 def _write(output: Output, report: AnyReport, presentation: Presentation) -> UsageError | None:

@@ -38,6 +38,49 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """A layer's sums over its channels, float64, on the CPU.
+
+    Attributes:
+        measured: g'Hx g.
+        transported: (Jg)'Hz(Jg).
+        correction: T(g).
+        out_curvature: G'HzG.
+        bound: sum_j D_j^2 G_j'(Hz G)_j + T.
+        residual: how far the two sides, or what stands for them, disagree; see `SecondOrder`.
+        rows: the same by channel, where full Hessian-vector products were formed.
+    """
+
+    measured: Tensor
+    transported: Tensor
+    correction: Tensor
+    out_curvature: Tensor
+    bound: Tensor
+    residual: float
+    rows: Rows | None = None
+
+
+def totals(rows: Rows, gain_sq: Tensor) -> Totals:
+    """Sums over the channels.
+
+    Args:
+        rows: of a layer.
+        gain_sq: D^2, (C,).
+    """
+    scale = rows.transported.abs().sum() + rows.correction.abs().sum()
+    off = (rows.measured - rows.predicted).abs().sum()
+    return Totals(
+        measured=rows.measured.sum(),
+        transported=rows.transported.sum(),
+        correction=rows.correction.sum(),
+        out_curvature=rows.out_curvature.sum(),
+        bound=(gain_sq * rows.out_curvature + rows.correction).sum(),
+        residual=float(off / scale) if float(scale) else 0.0,
+        rows=rows,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Products:
     """A layer's input and gradients and the Hessian-vector products there, each (N, C, ...).
 

@@ -14,29 +14,35 @@ from bnaudit.records.values import Skipped
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bnaudit.measure.curvature_rows import Rows
+    from bnaudit.measure.curvature_rows import Rows, Totals
     from bnaudit.measure.theory import FirstOrderChannels
     from bnaudit.records.values import Metric
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 """What the residual stays below, by dtype. Half precision carries no second derivative."""
 
+PER_CHANNEL = Skipped("per channel: ask with --channels")
+
 
 def second_order_record(
-    rows: Rows, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
+    found: Totals, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
 ) -> SecondOrder | Skipped:
     """Aggregates over the channels; one batch, so every spread has n = 1."""
-    scale = float(rows.transported.abs().sum() + rows.correction.abs().sum())
-    reason = _obstacle(scale, channels, dtype)
+    reason = _obstacle(_size(found), channels, dtype)
     if reason is not None:
         return Skipped(reason)
-    residual = float((rows.measured - rows.predicted).abs().sum() / scale)
-    if math.isnan(residual):
+    if not math.isfinite(found.residual) or not bool(found.transported.isfinite()):
         return Skipped("second derivatives of this layer are not finite")
     tolerance = TOLERANCE[dtype]
-    if residual > tolerance:
-        return _withheld(residual, tolerance)
-    return _aggregated(rows, channels, residual, tolerance, keep_rows=keep_rows)
+    if found.residual > tolerance:
+        return _withheld(found.residual, tolerance)
+    return _aggregated(found, channels, tolerance, keep_rows=keep_rows)
+
+
+def _size(found: Totals) -> float:
+    """|transported| + |T|, by channel where the channels are known."""
+    sides = found if found.rows is None else found.rows
+    return float(sides.transported.abs().sum() + sides.correction.abs().sum())
 
 
 def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
@@ -75,33 +81,39 @@ def _one(value: Tensor) -> Metric:
 
 
 def _aggregated(
-    rows: Rows, channels: FirstOrderChannels, residual: float, tolerance: float, *, keep_rows: bool
+    found: Totals, channels: FirstOrderChannels, tolerance: float, *, keep_rows: bool
 ) -> SecondOrder:
-    transported, correction = rows.transported.sum(), rows.correction.sum()
-    measured = rows.measured.sum()
-    bound_rows = channels.gain**2 * rows.out_curvature + rows.correction
-    bound = bound_rows.sum()
+    transported, correction = found.transported, found.correction
+    measured, bound, rows = found.measured, found.bound, found.rows
     scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
     out_sq = channels.grad_out_sq.sum()
-    holds = (rows.measured <= bound_rows)[channels.grad_out_sq > 0]
+    bound_rows = None if rows is None else channels.gain**2 * rows.out_curvature + rows.correction
     return SecondOrder(
         measured=_one(measured),
         predicted=_one(transported + correction),
-        residual=residual,
+        residual=found.residual,
         tolerance=tolerance,
         transported=_one(transported),
         correction=_one(correction),
         correction_share=_one(correction.abs() / (transported.abs() + correction.abs())),
         rayleigh=_one(measured / channels.grad_in_sq.sum()),
-        rayleigh_scaled=_one(scaled_sq / out_sq * rows.out_curvature.sum() / out_sq),
+        rayleigh_scaled=_one(scaled_sq / out_sq * found.out_curvature / out_sq),
         bound=_one(bound),
         bound_slack=_one((bound - measured) / (bound.abs() + measured.abs())),
-        bound_holds=_one(holds.double().mean()),
+        bound_holds=_holds(rows, bound_rows, channels),
         rows=_triples(rows, bound_rows) if keep_rows else (),
     )
 
 
-def _triples(rows: Rows, bound: Tensor) -> tuple[tuple[float, float, float], ...]:
+def _holds(rows: Rows | None, bound: Tensor | None, channels: FirstOrderChannels) -> Metric:
+    if rows is None or bound is None:
+        return PER_CHANNEL
+    return _one((rows.measured <= bound)[channels.grad_out_sq > 0].double().mean())
+
+
+def _triples(rows: Rows | None, bound: Tensor | None) -> tuple[tuple[float, float, float], ...]:
+    if rows is None or bound is None:
+        return ()
     columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())
     return tuple(zip(*columns, strict=True))
 

@@ -74,7 +74,12 @@ def _second_order(
     )
     measured = [key for key in keys if isinstance(found.records[key], SecondOrder)]
     verified = verify_second_order(
-        session, measured, options.verify_second_order, options.memory, progress
+        session,
+        measured,
+        options.verify_second_order,
+        options.memory,
+        progress,
+        rows=options.channels,
     )
     return found.verified(verified)
 

@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.curvature_rows import Rows, Totals, totals
 from bnaudit.measure.curvature_summary import second_order_record
 from bnaudit.measure.second_order_double import double_backward_rows
+from bnaudit.measure.second_order_forward import sweep_totals
 from bnaudit.measure.second_order_sweep import Swept, sweep_rows
 from bnaudit.measure.theory import first_order
-from bnaudit.records.curvature import DOUBLE_BACKWARD, SWEEP, SecondOrder
+from bnaudit.records.curvature import DOUBLE_BACKWARD, HESSIAN_VECTOR, SWEEP, SecondOrder
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnaudit.measure.collect import Collected
-    from bnaudit.measure.curvature_rows import Rows
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
@@ -91,13 +92,14 @@ def measure_second_order(
     if half is not None:
         skipped = dict.fromkeys(keys, half)
         return Curvatures(dict(skipped), dict(skipped))
-    swept = sweep_rows(session, records, keys, memory, progress)
+    sweep = sweep_rows if rows else sweep_totals
+    swept = sweep(session, records, keys, memory, progress)
     rest = [key for key in keys if key not in swept.rows]
     doubled = double_backward_rows(session, records, rest, progress) if rest else {}
     found = Curvatures(forward_modes=_forward_modes(swept, keys))
     for key in keys:
         by_sweep = key in swept.rows
-        method = SWEEP if by_sweep else DOUBLE_BACKWARD
+        method = (HESSIAN_VECTOR if rows else SWEEP) if by_sweep else DOUBLE_BACKWARD
         values = swept.rows[key] if by_sweep else doubled[key]
         found.records[key] = _record(values, records[key], method, rows=rows)
     return found
@@ -120,10 +122,12 @@ def _forward_modes(swept: Swept, keys: Sequence[Key]) -> dict[Key, ForwardMode |
 
 
 def _record(
-    values: Rows | Skipped, record: LayerRecord, method: str, *, rows: bool
+    values: Rows | Totals | Skipped, record: LayerRecord, method: str, *, rows: bool
 ) -> SecondOrder | Skipped:
     if isinstance(values, Skipped) or record.moments is None:
         return values if isinstance(values, Skipped) else Skipped("no gradient was recorded")
     channels = first_order(record.moments, record.gamma, record.eps, record.m)
+    if isinstance(values, Rows):
+        values = totals(values, channels.gain**2)
     found = second_order_record(values, channels, record.dtype, keep_rows=rows)
     return found if isinstance(found, Skipped) else replace(found, method=method)

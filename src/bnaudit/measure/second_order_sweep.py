@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.curvature_rows import Rows
+    from bnaudit.measure.curvature_rows import Rows, Totals
     from bnaudit.measure.moments import Moments
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
@@ -47,12 +47,12 @@ class Swept:
     """What the sweep measured.
 
     Attributes:
-        rows: by call; absent where the layer was not swept.
+        rows: by call, of full products or their totals alone; absent where the layer was not swept.
         forward_modes: by call, where it was.
         obstacles: why not, where it was not.
     """
 
-    rows: dict[Key, Rows | Skipped] = field(default_factory=dict)
+    rows: dict[Key, Rows | Totals | Skipped] = field(default_factory=dict)
     forward_modes: dict[Key, ForwardMode | Skipped] = field(default_factory=dict)
     obstacles: dict[Key, str] = field(default_factory=dict)
 
@@ -77,17 +77,8 @@ def sweep_rows(
         always: also where double backward is estimated to be cheaper.
     """
     swept = Swept()
-    alive = [k for k in keys if records[k].moments is not None]
-    try:
-        prepared = prepare_tape(session, alive)
-    except RuntimeError as error:
-        first = next(iter(str(error).splitlines()), "unknown error")
-        swept.obstacles = dict.fromkeys(keys, f"the model cannot be recorded: {first[:160]}")
-        return swept
-    swept.obstacles = dict(prepared.obstacles)
-    if not always and not sweep_pays(prepared):
-        reason = "double backward is cheaper for this model"
-        swept.obstacles |= {s.key: reason for s in prepared.sites if s.key not in swept.obstacles}
+    prepared = prepared_for(session, records, keys, swept, always=always)
+    if prepared is None:
         return swept
     for chunk in chunks(prepared, memory):
         give_back(session.placed.device)
@@ -95,6 +86,40 @@ def sweep_rows(
         for _ in chunk:
             progress.advance()
     return swept
+
+
+def prepared_for(
+    session: Session,
+    records: Mapping[Key, LayerRecord],
+    keys: Sequence[Key],
+    swept: Swept,
+    *,
+    always: bool,
+    back: bool = True,
+) -> Prepared | None:
+    """The tape, or None where no layer is swept; `swept` is told why.
+
+    Args:
+        session: the model and its batches.
+        records: first order of the layers.
+        keys: the layers.
+        swept: takes the obstacles.
+        always: also where double backward is estimated to be cheaper.
+        back: whether the tape is also walked backwards.
+    """
+    alive = [k for k in keys if records[k].moments is not None]
+    try:
+        prepared = prepare_tape(session, alive)
+    except RuntimeError as error:
+        first = next(iter(str(error).splitlines()), "unknown error")
+        swept.obstacles = dict.fromkeys(keys, f"the model cannot be recorded: {first[:160]}")
+        return None
+    swept.obstacles = dict(prepared.obstacles)
+    if not always and not sweep_pays(prepared, back=back):
+        reason = "double backward is cheaper for this model"
+        swept.obstacles |= {s.key: reason for s in prepared.sites if s.key not in swept.obstacles}
+        return None
+    return prepared
 
 
 def _sweep_chunk(
@@ -106,25 +131,28 @@ def _sweep_chunk(
         if not asymmetry <= _SYMMETRY[record.dtype]:
             swept.obstacles[site.key] = f"its Hessian came out asymmetric by {asymmetry:.1e}"
             return
-        moments = _moments(record)
+        moments = moments_of(record)
         channels = first_order(moments, record.gamma, record.eps, record.m)
         swept.rows[site.key] = curvature_rows(products, moments, channels, record)
 
     slopes = play(prepared.tape, prepared.dead, chunk, returned)
     for i, site in enumerate(chunk):
         along_g, along_big_g = slopes[2 * i : 2 * i + 2].double().tolist()
-        _judge(site.key, records[site.key], along_g, along_big_g, swept)
+        judge_slopes(site.key, records[site.key], along_g, along_big_g, swept)
 
 
-def _moments(record: LayerRecord) -> Moments:
+def moments_of(record: LayerRecord) -> Moments:
+    """Of a layer that is swept, which has them."""
     if record.moments is None:
         raise AssertionError("layers without moments are not swept")
     return record.moments
 
 
-def _judge(key: Key, record: LayerRecord, along_g: float, along_big_g: float, swept: Swept) -> None:
+def judge_slopes(
+    key: Key, record: LayerRecord, along_g: float, along_big_g: float, swept: Swept
+) -> None:
     """Compares the slopes with the squared norms that backward found."""
-    channels = first_order(_moments(record), record.gamma, record.eps, record.m)
+    channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
     g_sq, big_g_sq = float(channels.grad_in_sq.sum()), float(channels.grad_out_sq.sum())
     if g_sq == 0:
         swept.rows[key] = Skipped("the gradient at this layer is zero")

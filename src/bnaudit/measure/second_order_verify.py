@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.errors import RunError
-from bnaudit.measure.curvature_rows import Rows
+from bnaudit.measure.curvature_rows import Rows, Totals, totals
 from bnaudit.measure.finite_difference import spread_over_depth
 from bnaudit.measure.probe import FirstOrderProbe
 from bnaudit.measure.second_order_double import double_backward_rows
-from bnaudit.measure.second_order_sweep import sweep_rows
+from bnaudit.measure.second_order_forward import sweep_totals
+from bnaudit.measure.second_order_sweep import moments_of, sweep_rows
 from bnaudit.measure.session import in_float64
+from bnaudit.measure.theory import first_order
 from bnaudit.records.curvature import Verification
 from bnaudit.records.values import Skipped
 from bnaudit.tap.dispatch import tapped
@@ -35,7 +37,13 @@ TOLERANCE = 1e-6
 
 
 def verify_second_order(
-    session: Session, keys: Sequence[Key], count: int, memory: int | None, progress: Progress
+    session: Session,
+    keys: Sequence[Key],
+    count: int,
+    memory: int | None,
+    progress: Progress,
+    *,
+    rows: bool,
 ) -> dict[Key, Verification | Skipped]:
     """Compares the two ways at `count` layers spread over the depth, on the first batch.
 
@@ -45,6 +53,7 @@ def verify_second_order(
         count: how many layers; -1 means all, 0 none.
         memory: as in `measure_second_order`.
         progress: told of each layer.
+        rows: verify the full products, by channel.
     """
     if count == 0 or not keys:
         return {}
@@ -61,23 +70,29 @@ def verify_second_order(
         )
         wide = replace(session, placed=placed, execution=execution)
         with untouched(execution.module):
-            return _compared(wide, chosen, memory, progress)
+            return _compared(wide, chosen, memory, progress, rows=rows)
     except RunError as error:
         return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))
 
 
 def _compared(
-    session: Session, keys: Sequence[Key], memory: int | None, progress: Progress
+    session: Session,
+    keys: Sequence[Key],
+    memory: int | None,
+    progress: Progress,
+    *,
+    rows: bool,
 ) -> dict[Key, Verification | Skipped]:
     records = {key: r for key, r in _first_order(session).items() if key in set(keys)}
     present = [key for key in keys if key in records and records[key].dtype == torch.float64]
-    swept = sweep_rows(session, records, present, memory, progress, always=True)
+    sweep = sweep_rows if rows else sweep_totals
+    swept = sweep(session, records, present, memory, progress, always=True)
     double = double_backward_rows(session, records, present, progress)
     found: dict[Key, Verification | Skipped] = {}
     for key in keys:
         ours, theirs = swept.rows.get(key), double.get(key)
-        if isinstance(ours, Rows) and isinstance(theirs, Rows):
-            found[key] = Verification(_difference(ours, theirs), TOLERANCE)
+        if isinstance(ours, Rows | Totals) and isinstance(theirs, Rows):
+            found[key] = Verification(_difference(ours, theirs, records[key]), TOLERANCE)
         elif isinstance(theirs, Skipped):
             found[key] = theirs
         else:
@@ -99,13 +114,24 @@ def _first_order(session: Session) -> dict[Key, LayerRecord]:
     return {r.key: r for r in probe.records if r.obstacle is None}
 
 
-def _difference(ours: Rows, theirs: Rows) -> float:
+def _difference(ours: Rows | Totals, theirs: Rows, record: LayerRecord) -> float:
     scale = _total(theirs.transported) + _total(theirs.correction)
+    out_scale = _total(theirs.out_curvature)
+    if isinstance(ours, Rows):
+        return _largest(ours, theirs, scale, out_scale)
+    channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+    summed = totals(theirs, channels.gain**2)
+    scaled = _total(channels.gain**2 * theirs.out_curvature)
+    bound = float((ours.bound - summed.bound).abs()) / (scaled + scale or 1.0)
+    return max(_largest(ours, summed, scale, out_scale), bound)
+
+
+def _largest(ours: Rows | Totals, theirs: Rows | Totals, scale: float, out_scale: float) -> float:
     pairs = (
         (ours.measured - theirs.measured, scale),
         (ours.transported - theirs.transported, scale),
         (ours.correction - theirs.correction, scale),
-        (ours.out_curvature - theirs.out_curvature, _total(theirs.out_curvature)),
+        (ours.out_curvature - theirs.out_curvature, out_scale),
     )
     return max(_total(d) / s if s > 0 else _total(d) for d, s in pairs)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
 
-SWEEP, DOUBLE_BACKWARD = "sweep", "double_backward"
-METHODS = (SWEEP, DOUBLE_BACKWARD)
+SWEEP, HESSIAN_VECTOR, DOUBLE_BACKWARD = "sweep", "hessian_vector", "double_backward"
+METHODS = (SWEEP, HESSIAN_VECTOR, DOUBLE_BACKWARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,11 @@ class SecondOrder:
     Attributes:
         measured: g'Hx g, by `method`.
         predicted: (Jg)'Hz(Jg) + T.
-        residual: sum_j |measured_j - predicted_j| / sum_j (|(Jg)_j'(Hz Jg)_j| + |T_j|) over rows. Above
-            `tolerance` every other number of this record is Skipped.
+        residual: by "hessian_vector" and "double_backward" sum_j |measured_j - predicted_j| /
+            sum_j (|(Jg)_j'(Hz Jg)_j| + |T_j|) over rows. By "sweep" both sides come from the same sums and
+            agree, and it is | dL[g] - |g|^2 | / (|DG| |g|): dL[g] the loss's slope along g, carried forwards
+            past the same operators, |g|^2 from backward. It checks the transport, not the second
+            derivatives; those, `verification` does. Above `tolerance` every other number is Skipped.
         tolerance: what `residual` must stay below, given by the precision of the activations.
         transported: (Jg)'Hz(Jg), the output's curvature along the transported gradient.
         correction: T, the term of BatchNorm's own curvature.
@@ -46,9 +49,11 @@ class SecondOrder:
         bound: sum_j D_j^2 G_j'(Hz G)_j + T, the right side of the theorem as it is usually stated;
             it assumes that Hz preserves the relative norms of g and G.
         bound_slack: (bound - measured) / (|bound| + |measured|); negative where the bound fails.
-        bound_holds: share of channels in which the row-wise bound holds.
+        bound_holds: share of channels in which the row-wise bound holds; needs full Hessian-vector
+            products, which "sweep" does not form.
         rows: per channel (measured, predicted, bound) of the first batch, where asked for.
-        method: "sweep" or "double_backward": how the Hessian-vector products were computed.
+        method: "sweep" (sums on the way forwards), "hessian_vector" (full products, forth and back) or
+            "double_backward".
         verification: the sweep against double backward, where asked for.
     """
 

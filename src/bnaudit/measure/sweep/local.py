@@ -6,6 +6,7 @@ directions of the sweep, and the call's own curvature, come from autograd on thi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +14,13 @@ from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten
 
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
+from bnaudit.measure.sweep.form import dots
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bnaudit.measure.sweep.tape import Step
+    from bnaudit.measure.sweep.form import Pairs
+    from bnaudit.measure.sweep.tape import Shape, Step
 
     Stacks = list[Tensor | None]
 
@@ -46,6 +49,11 @@ class _Graph:
                 self.curved = _grad(self.y, self.x, full, create=True)
         self.shapes = step.out_shapes
         self.seconds([torch.zeros_like(x) for x in self.x])  # raises here where there are none
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether there is a second derivative."""
+        return self.curved is not None and any(c.requires_grad for c in self.curved)
 
     def forward(self, t: list[Tensor]) -> list[Tensor]:
         """J t."""
@@ -106,6 +114,28 @@ class _Apply(torch.autograd.Function):
 through: Any = _Apply.apply
 
 
+def _form(graph: _Graph, shapes: list[Shape], tangents: Stacks, pairs: Pairs) -> Tensor:
+    count = rows(tangents)
+    like = next(t for t in tangents if t is not None)
+    parts = [
+        pairs.split(like.new_zeros(count, *s.size) if t is None else padded(t, count, s))
+        for t, s in zip(tangents, shapes, strict=True)
+    ]
+    bent = {
+        a: [graph.seconds(list(t)) for t in zip(*(part[a] for part in parts), strict=True)]
+        for a in {a for a, _ in pairs.pairs}
+    }
+
+    def product(a: int, b: int) -> Tensor:
+        columns = zip(*bent[a], strict=True)
+        terms = [
+            dots(torch.stack(column), part[b]) for column, part in zip(columns, parts, strict=True)
+        ]
+        return torch.stack(terms).sum(0)
+
+    return pairs.each(product)
+
+
 class _Local:
     def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
         return Needs(constants=True, inputs=True, curved=True)
@@ -141,6 +171,8 @@ class _Local:
             return out
 
         step.apply = apply
+        if graph.is_curved:
+            step.form = partial(_form, graph, shapes)
 
 
 class _Refused:

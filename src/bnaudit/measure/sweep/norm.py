@@ -74,12 +74,12 @@ class Birth:
 def project(t: Tensor, norm: Norm) -> Tensor:
     """J t for a stack (K, N, C, ...)."""
     out = torch.empty_like(t)
-    _project(t, norm, out)
+    write_projected(t, norm, out)
     return out
 
 
-def _project(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes J t; returns mean t and p, (K, C)."""
+def write_projected(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Writes J t into `out`; returns mean t and p, (K, C)."""
     plane, target = plane_of(t), plane_of(out)
     x = plane.partner(norm.xhat)
     mean = plane.t.sum(plane.dims) / norm.m
@@ -93,7 +93,7 @@ def _project(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
     return mean, p
 
 
-def _stack(t: Tensor | None, norm: Norm, count: int) -> Tensor:
+def stack_like(t: Tensor | None, norm: Norm, count: int) -> Tensor:
     """An empty stack in the layout of another one, or of images."""
     size = (count, *norm.xhat.shape)
     if t is not None and not plane_of(t).last:
@@ -113,12 +113,12 @@ class _Normalise(torch.autograd.Function):
     ) -> Tensor:
         count = 0 if t is None else t.shape[0]
         ctx.norm, ctx.birth, ctx.slope, ctx.count = norm, birth, slope, count
-        whole = _stack(t, norm, count if birth is None else birth.row + 2)
+        whole = stack_like(t, norm, count if birth is None else birth.row + 2)
         if t is not None:
-            ctx.save_for_backward(t, *_project(t, norm, whole[:count]))
+            ctx.save_for_backward(t, *write_projected(t, norm, whole[:count]))
         if birth is not None:
             whole[count : birth.row].zero_()
-            _project(project(norm.grad[None], norm), norm, whole[birth.row : birth.row + 1])
+            write_projected(project(norm.grad[None], norm), norm, whole[birth.row : birth.row + 1])
             whole[birth.row + 1].copy_(norm.grad)
         return whole if slope is None else whole.mul_(slope.to(whole.dtype))
 

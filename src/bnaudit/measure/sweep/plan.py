@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bnaudit.measure.sweep.run import Prepared
     from bnaudit.measure.sweep.tape import Shape, Step, Tape
 
-CACHED = 24 * 10**6
+CACHED = 16 * 10**6
 """Bytes of a stack: above 32 MB glibc maps every block anew, and the page faults cost more than the
 arithmetic; below, a stack also stays in the last-level cache between two calls."""
 
@@ -34,29 +34,35 @@ def size_in_bytes(shape: Shape) -> int:
     return count
 
 
-def chunks(prepared: Prepared, memory: int | None) -> list[Sequence[Site]]:
+def chunks(
+    prepared: Prepared, memory: int | None, width: int = PER_LAYER, *, back: bool = True
+) -> list[Sequence[Site]]:
     """The layers in execution order, in groups that are carried together.
 
     Args:
         prepared: the tape.
         memory: bytes that a group's stacks may take; None for what `Prepared` allows.
+        width: directions that a layer gives birth to.
+        back: whether stacks are held for a way back.
     """
     limit = prepared.allowance if memory is None else memory
-    held, largest = _behind(prepared.tape, prepared.dead)
+    held, largest = _behind(prepared.tape, prepared.dead, back=back)
     groups: list[Sequence[Site]] = []
     group: list[Site] = []
     taken = widest = 0
     for site in prepared.sites:
-        cost, width = PER_LAYER * held[site.index], PER_LAYER * largest[site.index]
-        if group and (taken + cost > limit or widest + width > CACHED):
+        cost, wide = width * held[site.index], width * largest[site.index]
+        if group and (taken + cost > limit or widest + wide > CACHED):
             groups.append(group)
             group, taken, widest = [], 0, 0
         group.append(site)
-        taken, widest = taken + cost, widest + width
+        taken, widest = taken + cost, widest + wide
     return [*groups, group] if group else groups
 
 
-def _behind(tape: Tape, dead: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+def _behind(
+    tape: Tape, dead: Sequence[Sequence[int]], *, back: bool
+) -> tuple[list[int], list[int]]:
     """Per step: bytes that a direction born there takes at most, and its largest stack."""
     live, alive = 0, {}
     peaks: list[int] = []
@@ -74,26 +80,32 @@ def _behind(tape: Tape, dead: Sequence[Sequence[int]]) -> tuple[list[int], list[
         peak = max(peak, peaks[index])
         wide = max([wide, *map(size_in_bytes, step.out_shapes)])
         held[index], largest[index] = saved + peak, wide
-        saved += step.saved
+        saved += step.saved if back else 0
     return held, largest
 
 
-def sweep_pays(prepared: Prepared) -> bool:
+def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
     """Whether the sweep is estimated to take less time than double backward.
 
     Two regimes: where the arithmetic dominates, a layer costs the sweep a fraction of what it costs
     double backward, which forms both products node by node; in tiny models the calls dominate, and
-    Python carries a stack through one more slowly than autograd passes a node. The constants were
-    measured on one core; only their order of magnitude matters.
+    Python carries a stack through one more slowly than autograd passes a node. Forwards alone, three
+    directions go one way instead of two there and back. The constants were measured on one core; only
+    their order of magnitude matters.
+
+    Args:
+        prepared: the tape.
+        back: whether it is also walked backwards.
     """
     steps, sites = prepared.tape.steps, prepared.sites
     if not sites:
         return False
     arithmetic = sum(step.work / _FLOPS + _touched(step) / _BYTES for step in steps)
     behind = [len(steps) - site.index for site in sites]
-    directions = PER_LAYER * sum(sum(step.singly for step in steps[site.index :]) for site in sites)
+    directions = sum(sum(step.singly for step in steps[site.index :]) for site in sites)
     share = sum(behind) / len(steps)
-    sweep = _CALL * max(behind) + _SINGLE * directions + 2 * share * arithmetic
+    ways = 2 * PER_LAYER if back else 3
+    sweep = _CALL * max(behind) + ways / 2 * _SINGLE * directions + ways / 2 * share * arithmetic
     double = _NODE * sum(behind) + 6 * share * arithmetic
     return sweep < double
 

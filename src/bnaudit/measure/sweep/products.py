@@ -12,6 +12,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned, filled, only, padded, rows, widened
+from bnaudit.measure.sweep.form import common, crossed, dots
 from bnaudit.measure.sweep.local import LOCAL
 from bnaudit.measure.sweep.slopes import scaled
 from bnaudit.measure.sweep.tape import Slot
@@ -19,6 +20,7 @@ from bnaudit.measure.sweep.tape import Slot
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bnaudit.measure.sweep.form import Pairs
     from bnaudit.measure.sweep.tape import Apply, Shape, Step
 
     Stacks = list[Tensor | None]
@@ -29,6 +31,13 @@ def _narrowed(t: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(t.shape[1:]) == size:
         return t
     return t.sum_to_size(t.shape[0], *[1] * (t.dim() - 1 - len(size)), *size).reshape(-1, *size)
+
+
+def _both(tangents: Stacks) -> tuple[Tensor, Tensor]:
+    s, t = tangents
+    if s is None or t is None:
+        raise AssertionError("a form is asked for where both stacks are there")
+    return s, t
 
 
 class _Mul(torch.autograd.Function):
@@ -83,6 +92,17 @@ class _Product:
             return _times((y, x)[at], shape)([tangents[at]])
 
         step.apply = apply
+        if adjoint is None:
+            return
+        size = shape.size
+
+        def form(tangents: Stacks, pairs: Pairs) -> Tensor:
+            s, t = common(*_both(tangents))
+            return crossed(
+                pairs, s, t, lambda a, b: dots(widened(a, size) * adjoint, widened(b, size))
+            )
+
+        step.form = form
 
 
 def _times(factor: Any, shape: Shape) -> Apply:
@@ -181,6 +201,19 @@ class _Matrix:
             return [torch.matmul(x, t) for t in tangents[1:] if t is not None]
 
         step.apply = apply
+        if adjoint is None:
+            return
+
+        def form(tangents: Stacks, pairs: Pairs) -> Tensor:
+            s, t = common(*_both(tangents))
+            return crossed(
+                pairs,
+                s,
+                t,
+                lambda a, b: dots(torch.matmul(a, b), adjoint.expand(a.shape[0], *adjoint.shape)),
+            )
+
+        step.form = form
 
 
 PRODUCT = _Product()

@@ -62,4 +62,5 @@ def bend(step: Step, slope: Tensor, curvature: Tensor) -> None:
     """The same with a second derivative, already times the loss's gradient."""
     first, second = aligned(slope), aligned(curvature)
     step.apply = lambda tangents: [bent(only(tangents), first, second)]
+    step.form = lambda tangents, pairs: pairs.bilinear(only(tangents), lambda t: t * second)
     step.saved = second.numel() * second.element_size()

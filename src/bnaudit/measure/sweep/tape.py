@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.graph import GradientEdge
 
+    from bnaudit.measure.sweep.form import Pairs
     from bnaudit.measure.sweep.norm import Norm
 
     Apply = Callable[[list[Tensor | None]], list[Tensor | None]]
+    Form = Callable[[list[Tensor | None], Pairs], Tensor]
 
 
 class Unsupported(Exception):  # noqa: N818  # not an error: the layers in front go another way
@@ -66,6 +68,7 @@ class Step:
         work: multiplications and additions per direction, where they are many.
         singly: whether its rule takes direction by direction.
         apply: carries a stack of tangents through; None until prepared.
+        form: its own curvature along pairs of a stack's directions; None where it has none.
         obstacle: why no tangent can pass.
     """
 
@@ -83,6 +86,7 @@ class Step:
     adjoints: list[Tensor | None] = field(default_factory=list)
     key: tuple[str, int] | None = None
     apply: Apply | None = None
+    form: Form | None = None
     norm: Norm | None = None
     slope: Tensor | None = None
     fused: Tensor | None = None
