@@ -56,7 +56,7 @@ def gauge() -> str:
         "W/4, eps kept": rescaled(net, 0.25, scale_eps=False),
         "4 W in every 4th channel, eps kept": rescaled(net, 4, every=4, scale_eps=False),
     }
-    reports = {name: audit(one, "digits_resnet") for name, one in variants.items()}
+    reports = {name: audit(one, "digits_resnet", channels=True) for name, one in variants.items()}
     base = reports["as trained"]
     header = ["weights", "change of the loss", "median abs(gamma)/sigma", "median abs(g)/abs(G)"]
     header += ["4.2 holds in", "Pi, last layer", "largest leak", "rho, first layer"]

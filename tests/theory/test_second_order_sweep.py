@@ -302,3 +302,16 @@ def test_few_calls_go_to_double_backward(monkeypatch: pytest.MonkeyPatch) -> Non
     net = nets.make(nets.Branching)
     (order,) = orders(audited(net, nets.inputs_for(nets.Branching)))
     assert order.method == "double_backward"
+
+
+def test_a_gradient_that_rounding_left_has_no_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softmax of equal logits: the gradient cancels to nothing but the last bits of its terms."""
+    monkeypatch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda *_, **__: True)
+    last = nn.Linear(3 * 4 * 4, 5)
+    nn.init.constant_(last.weight, 0.02)
+    nn.init.constant_(last.bias, 0.0)
+    body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten())
+    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1))
+    (layer,) = audited(net, torch.randn(6, 2, 6, 6), dtype="float32").layers
+    assert isinstance(layer.second_order, Skipped)
+    assert "rounding" in layer.second_order.reason or "zero" in layer.second_order.reason

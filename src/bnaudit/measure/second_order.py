@@ -29,6 +29,7 @@ from bnaudit.measure.second_order_double import double_backward_rows
 from bnaudit.measure.second_order_forward import sweep_totals
 from bnaudit.measure.second_order_sweep import Swept, sweep_rows
 from bnaudit.measure.theory import first_order
+from bnaudit.measure.wide import lost_in_rounding
 from bnaudit.records.curvature import DOUBLE_BACKWARD, HESSIAN_VECTOR, SWEEP, SecondOrder
 from bnaudit.records.values import Skipped
 
@@ -95,12 +96,14 @@ def measure_second_order(
     sweep = sweep_rows if rows else sweep_totals
     swept = sweep(session, records, keys, memory, progress)
     rest = [key for key in keys if key not in swept.rows]
+    lost = lost_in_rounding(session, records, [k for k in rest if k in swept.forward_modes])
+    rest = [key for key in rest if key not in lost]
     doubled = double_backward_rows(session, records, rest, progress) if rest else {}
     found = Curvatures(forward_modes=_forward_modes(swept, keys))
     for key in keys:
         by_sweep = key in swept.rows
         method = (HESSIAN_VECTOR if rows else SWEEP) if by_sweep else DOUBLE_BACKWARD
-        values = swept.rows[key] if by_sweep else doubled[key]
+        values = swept.rows[key] if by_sweep else lost.get(key) or doubled[key]
         found.records[key] = _record(values, records[key], method, rows=rows)
     return found
 

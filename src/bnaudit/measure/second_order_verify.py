@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,16 +9,13 @@ import torch
 from bnaudit.errors import RunError
 from bnaudit.measure.curvature_rows import Rows, Totals, totals
 from bnaudit.measure.finite_difference import spread_over_depth
-from bnaudit.measure.probe import FirstOrderProbe
 from bnaudit.measure.second_order_double import double_backward_rows
 from bnaudit.measure.second_order_forward import sweep_totals
 from bnaudit.measure.second_order_sweep import moments_of, sweep_rows
-from bnaudit.measure.session import in_float64
 from bnaudit.measure.theory import first_order
+from bnaudit.measure.wide import first_order_records, widened
 from bnaudit.records.curvature import Verification
 from bnaudit.records.values import Skipped
-from bnaudit.tap.dispatch import tapped
-from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,16 +56,7 @@ def verify_second_order(
     chosen = spread_over_depth(keys, count)
     progress.stage("verifying second order", 2 * len(chosen))
     try:
-        execution, namer = in_float64(session)
-        placed = replace(
-            session.placed,
-            module=execution.module,
-            device=execution.device,
-            dtype=torch.float64,
-            namer=namer,
-        )
-        wide = replace(session, placed=placed, execution=execution)
-        with untouched(execution.module):
+        with widened(session) as wide:
             return _compared(wide, chosen, memory, progress, rows=rows)
     except RunError as error:
         return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))
@@ -83,7 +70,7 @@ def _compared(
     *,
     rows: bool,
 ) -> dict[Key, Verification | Skipped]:
-    records = {key: r for key, r in _first_order(session).items() if key in set(keys)}
+    records = {key: r for key, r in first_order_records(session).items() if key in set(keys)}
     present = [key for key in keys if key in records and records[key].dtype == torch.float64]
     sweep = sweep_rows if rows else sweep_totals
     swept = sweep(session, records, present, memory, progress, always=True)
@@ -99,19 +86,6 @@ def _compared(
             reason = swept.obstacles.get(key, "not measured in float64")
             found[key] = Skipped(f"not swept: {reason}")
     return found
-
-
-def _first_order(session: Session) -> dict[Key, LayerRecord]:
-    """One more forward and backward, for the moments in float64."""
-    probe = FirstOrderProbe("batch")
-    with tapped(session.placed.namer, probe, probe.replay) as tap, torch.enable_grad():
-        tap.start()
-        loss = session.execution.value(session.batches.items[0], 0)
-        if not loss.requires_grad:
-            raise RunError("the model cannot be differentiated in float64")
-        loss.backward()
-        probe.finish()
-    return {r.key: r for r in probe.records if r.obstacle is None}
 
 
 def _difference(ours: Rows | Totals, theirs: Rows, record: LayerRecord) -> float:
