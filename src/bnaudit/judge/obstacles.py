@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.finding import NEEDS_RUN
 from bnaudit.records.report import Report
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import Inspection
 
-_NO_RUN = "needs a run of the model (bnaudit check)"
-
 
 def no_statistics(subject: Inspection | Report) -> str | None:
     """The channels were not looked at."""
     if not isinstance(subject, Report) or subject.run is None:
-        return _NO_RUN
+        return NEEDS_RUN
     return None if "statistics" in subject.run.metrics else "needs the metric 'statistics'"
 
 
@@ -66,7 +65,7 @@ with 3 one does, with 1 half of them do."""
 def no_labelled_gradient(subject: Inspection | Report) -> str | None:
     """The run normalised with running statistics, or its loss has nothing to do with the task."""
     if not isinstance(subject, Report) or subject.run is None:
-        return _NO_RUN
+        return NEEDS_RUN
     if subject.run.mode != "batch":
         return "running statistics project nothing out (--mode batch)"
     if subject.run.loss.label_free:

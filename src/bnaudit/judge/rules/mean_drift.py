@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.drift_text import channels_text, consequences, details, origin
+from bnaudit.judge.drift_text import HEALTHY, channels_text, consequences, details, origin
 from bnaudit.judge.drifted import Limits, runs
 from bnaudit.judge.examples.channels import drift
 from bnaudit.judge.examples.report import report, with_channels
@@ -43,11 +43,6 @@ def _message(run: Run) -> str:
     )
 
 
-_SWEEP = (
-    "216 trained networks (8 architectures, 9 regimes, 3 seeds; docs/defects.md), 8 batches of 32 "
-    "held-back rows: "
-)
-
 RULE = Rule(
     id="BN201",
     name="mean-drift",
@@ -69,13 +64,13 @@ RULE = Rule(
             "channel",
             0.5,
             "|mean - running_mean| / sigma_running of one channel, at the near end of its interval",
-            _SWEEP + "largest 0.11, of 1,026 layers",
+            HEALTHY + "largest 0.11, of 1,026 layers",
         ),
         Threshold(
             "layer",
             0.1,
             "the middle of a layer's channels beyond what sampling makes, at the near end of its interval",
-            _SWEEP + "largest 0.024",
+            HEALTHY + "largest 0.024",
         ),
         Threshold(
             "layer-error",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.drift_text import channels_text, consequences, details, origin
+from bnaudit.judge.drift_text import HEALTHY, channels_text, consequences, details, origin
 from bnaudit.judge.drifted import Limits, runs
 from bnaudit.judge.examples.channels import drift
 from bnaudit.judge.examples.report import report, with_channels
@@ -48,11 +48,6 @@ def _factor(log2: float) -> str:
     return f"{2**log2:.3g}" if log2 < _READABLE else f"2^{log2:.0f}"
 
 
-_SWEEP = (
-    "216 trained networks (8 architectures, 9 regimes, 3 seeds; docs/defects.md), 8 batches of 32 "
-    "held-back rows: "
-)
-
 RULE = Rule(
     id="BN202",
     name="variance-drift",
@@ -73,20 +68,20 @@ RULE = Rule(
             "channel-above",
             1.0,
             "log2(variance / running variance) of one channel, at the near end of its interval",
-            _SWEEP + "largest 0.64, of 1,026 layers",
+            HEALTHY + "largest 0.64, of 1,026 layers",
         ),
         Threshold(
             "channel-below",
             2.0,
             "log2(running variance / variance) of one channel, at the near end of its interval",
-            _SWEEP + "largest 1.05: rare large values, which a sample may miss but not invent",
+            HEALTHY + "largest 1.05: rare large values, which a sample may miss but not invent",
         ),
         Threshold(
             "layer",
             0.35,
             "|log2|, the middle of a layer's channels beyond what sampling makes, at the near end of its "
             "interval",
-            _SWEEP
+            HEALTHY
             + "largest 0.22, in an autoencoder trained on shifted, noisy images; 4 of 64: 0.25",
         ),
         Threshold(

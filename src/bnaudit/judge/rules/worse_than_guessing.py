@@ -9,7 +9,7 @@ from bnaudit.judge.examples.channels import spread
 from bnaudit.judge.examples.report import report
 from bnaudit.judge.obstacles import unlike_training
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.records.finding import Severity
+from bnaudit.records.finding import NEEDS_RUN, Severity
 from bnaudit.records.report import Report
 from bnaudit.records.values import Spread
 
@@ -39,7 +39,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Report) or subject.run is None:
-        return "needs a run of the model (bnaudit check)"
+        return NEEDS_RUN
     if subject.run.loss.guess is None:
         return "needs labels of more than one class, or values that differ (--labels)"
     return unlike_training(subject)
