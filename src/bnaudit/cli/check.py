@@ -14,8 +14,6 @@ from bnaudit.cli.several import each
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.metrics import DEFAULT, METRICS
 from bnaudit.options import DTYPES, MODES, AuditOptions
-from bnaudit.records.finding import Severity
-from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from bnaudit.records.snapshot import Snapshot
 
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
-
-FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
 
 @click.command("check", short_help="Audit a model.")
@@ -113,33 +109,16 @@ FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severit
     metavar="LAYER",
     help="With the metric twins: also replace this layer alone, besides all at once.",
 )
-@click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
-@click.option(
-    "--format",
-    "stdout_format",
-    type=click.Choice([*FORMATS, "none"]),
-    default="table",
-    show_default=True,
-    help="What goes to stdout.",
-)
+@common.channels
+@common.stdout_format
 @common.outputs
 @common.baseline
 @common.select
 @common.ignore
-@click.option(
-    "--fail-on",
-    type=click.Choice([*FAIL_ON, "never"]),
-    default="error",
-    show_default=True,
-    help="Exit with 1 for findings of this severity or worse.",
-)
-@click.option(
-    "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a model without BatchNorm."
-)
+@common.fail_on
+@common.allow_no_bn
 @configured()
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
-)
+@common.color
 @common.progress
 @common.quiet
 @click.option(
@@ -210,7 +189,7 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
         layers=given["layers"],
         twins=given["twins"],
         channels=given["channels"],
-        fail_on=FAIL_ON.get(given["fail_on"]),
+        fail_on=common.FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
         policy=policy_of(configuration(), select, ignore),
         baseline=_baseline(given["baseline"]),

@@ -9,11 +9,14 @@ import click
 
 from bnaudit.cli.params import INPUT_SHAPE, OUTPUT, RULE_ENTRIES
 from bnaudit.errors import UsageError
+from bnaudit.records.finding import Severity
+from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LARGEST_SEED = 2**32 - 1
+FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "info": Severity.INFO}
 
 input_shapes = click.option(
     "--input-shape",
@@ -58,6 +61,28 @@ ignore = click.option(
     type=RULE_ENTRIES,
     multiple=True,
     help="Suppress the findings of these rules: they are counted and shown, but fail nothing.",
+)
+stdout_format = click.option(
+    "--format",
+    "stdout_format",
+    type=click.Choice([*FORMATS, "none"]),
+    default="table",
+    show_default=True,
+    help="What goes to stdout.",
+)
+channels = click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
+fail_on = click.option(
+    "--fail-on",
+    type=click.Choice([*FAIL_ON, "never"]),
+    default="error",
+    show_default=True,
+    help="Exit with 1 for findings of this severity or worse.",
+)
+allow_no_bn = click.option(
+    "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a model without BatchNorm."
+)
+color = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
 progress = click.option(
     "--progress/--no-progress", default=True, help="Show progress on stderr. [default: on]"

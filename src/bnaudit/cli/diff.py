@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from bnaudit.cli import common
-from bnaudit.cli.check import FAIL_ON, audit_options
+from bnaudit.cli.check import audit_options
 from bnaudit.cli.check import command as check
 from bnaudit.cli.configured import configuration, configured, settled, tell_notes
 from bnaudit.cli.streams import (
@@ -104,7 +104,7 @@ def _compared(old: Path, new: Path, given: dict[str, Any]) -> Diff:
     return compare(
         sides[0],
         sides[1],
-        fail_on=FAIL_ON.get(given["fail_on"]),
+        fail_on=common.FAIL_ON.get(given["fail_on"]),
         stored=None if documents else _stored(old, new, needed=not audits),
         frozen=given["frozen"],
     )

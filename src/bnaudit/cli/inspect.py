@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli import common
-from bnaudit.cli.check import FAIL_ON
 from bnaudit.cli.configured import configuration, configured, tell_notes
 from bnaudit.cli.present import Presentation, annotated, present, say_why_nothing
 from bnaudit.cli.several import each
-from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import InspectionReport
@@ -26,33 +24,16 @@ _OF_AUDITS = ("format", "output", "baseline")
 @click.option(
     "--layers", metavar="GLOB", help="Report only layers whose name matches ('layer4.*')."
 )
-@click.option("--channels", is_flag=True, help="Add per-channel arrays to the JSON.")
-@click.option(
-    "--format",
-    "stdout_format",
-    type=click.Choice([*FORMATS, "none"]),
-    default="table",
-    show_default=True,
-    help="What goes to stdout.",
-)
+@common.channels
+@common.stdout_format
 @common.outputs
 @common.baseline
 @common.select
 @common.ignore
-@click.option(
-    "--fail-on",
-    type=click.Choice([*FAIL_ON, "never"]),
-    default="error",
-    show_default=True,
-    help="Exit with 1 for findings of this severity or worse.",
-)
-@click.option(
-    "--allow-no-bn", is_flag=True, help="Exit with 0, not 3, for a file without BatchNorm."
-)
+@common.fail_on
+@common.allow_no_bn
 @configured(without=_OF_AUDITS)
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
-)
+@common.color
 @common.progress
 @common.quiet
 @click.option("--verbose", "-v", count=True, help="-v: what is suppressed; -vv: tracebacks.")
@@ -102,7 +83,7 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
         model,
         layers=given["layers"],
         policy=policy_of(configuration(), select, ignore),
-        fail_on=FAIL_ON.get(given["fail_on"]),
+        fail_on=common.FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
     )
     if earlier is None:
