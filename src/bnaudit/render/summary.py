@@ -7,6 +7,7 @@ from math import inf, isfinite
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 from bnaudit.render.residuals import (
@@ -49,6 +50,10 @@ class SecondOrderSummary:
         worst: the residual that is largest relative to its tolerance.
         bound_layers: layers where the theorem's right side, as usually stated, was compared.
         bound_holding: those where it holds.
+        swept: of the measured ones, those by the sweep alone: its residual is that of the loss's slope, and
+            no second opinion on the curvature.
+        verified: layers at which it was compared with double backward.
+        worst_verification: the largest relative difference there, None without.
     """
 
     measured: int
@@ -56,6 +61,9 @@ class SecondOrderSummary:
     worst: Residual | None
     bound_layers: int
     bound_holding: int
+    swept: int = 0
+    verified: int = 0
+    worst_verification: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +195,20 @@ def _second_order(layers: Sequence[LayerReport]) -> SecondOrderSummary:
     residuals = [second_order_residual(layer) for layer in layers]
     trusted = [order for layer in layers if (order := trusted_second_order(layer)) is not None]
     holds = [held for order in trusted if (held := bound_holds(order)) is not None]
+    verified = [
+        order.verification.relative_difference
+        for order in trusted
+        if not isinstance(order.verification, Skipped)
+    ]
     return SecondOrderSummary(
         measured=sum(not isinstance(order.measured, Skipped) for order in trusted),
         integrity_failed=_count_failed(residuals),
         worst=worst(residuals),
         bound_layers=len(holds),
         bound_holding=sum(holds),
+        swept=sum(order.method == SWEEP for order in trusted),
+        verified=len(verified),
+        worst_verification=max(verified, default=None),
     )
 
 

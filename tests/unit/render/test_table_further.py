@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.twins import Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 from bnaudit.render.table import report_to_text
@@ -14,6 +15,7 @@ from bnaudit.render.table.channels import channel_facts
 from bnaudit.render.table.layout import Elastic, Plan, Titles, place
 from bnaudit.render.table.notes import Notes
 from bnaudit.render.table.numbers import factor, scientific
+from bnaudit.render.table.verdict import verdict_line
 
 from . import samples
 from .builders import drift, inconspicuous, layer, second_order
@@ -174,3 +176,20 @@ def test_a_bound_without_a_finite_slack_is_neither_yes_nor_no() -> None:
     text = report_to_text(replace(samples.healthy(), layers=(layer("bn", curvature=order),)))
     row = next(line for line in text.splitlines() if line.startswith("  bn "))
     assert row.endswith("nan")
+
+
+def test_the_verdict_tells_a_sweep_from_a_second_opinion() -> None:
+    report = samples.healthy()
+
+    def by(method: str, verification: Verification | Skipped = NOT_REQUESTED) -> str:
+        layers = tuple(
+            replace(layer, second_order=replace(order, method=method, verification=verification))
+            for layer in report.layers
+            if isinstance(order := layer.second_order, SecondOrder)
+        )
+        return verdict_line(replace(report, layers=layers))[2]
+
+    assert "; second order agrees (residual" in by("double_backward")
+    assert "; slope of the second-order sweep agrees (residual" in by("sweep")
+    verified = by("sweep", Verification(3e-15, 1e-6))
+    assert "curvature within 3e-15 of double backward in 10 layers" in verified

@@ -116,7 +116,13 @@ def _differences(summary: Summary) -> str:
 
 def _second_order(summary: SecondOrderSummary) -> str:
     """The bound is a fact beside the agreement: that it fails is no failure of the model."""
-    text = _agrees("second order", summary.measured, summary.integrity_failed, summary.worst)
+    what = "slope of the second-order sweep" if summary.swept else "second order"
+    text = _agrees(what, summary.measured, summary.integrity_failed, summary.worst)
+    if text and summary.worst_verification is not None:
+        text += (
+            f", curvature within {error_size(summary.worst_verification)} of double backward in "
+            f"{plural(summary.verified, 'layer')}"
+        )
     if text and summary.bound_layers:
         text += f", bound holds in {summary.bound_holding} of {summary.bound_layers}"
     return text
