@@ -210,6 +210,8 @@ def test_ctrl_c_in_a_terminal_is_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job in the background is started with SIGINT ignored, which its children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no threads
     ) as process:
         until = time.monotonic() + 60
         while not (tmp_path / "started").exists() and time.monotonic() < until:
