@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnaudit.measure.sweep.norm import Norm
 
 _BLOCK = 2**18
-"""Values that are handled at a time: a megabyte in float32, a common second-level cache."""
+"""Values that a core handles at a time: a megabyte in float32, a common second-level cache."""
 
 
 def project_and_bend(
@@ -47,9 +47,10 @@ def project_and_bend(
         return found
     x, big_g = plane.partner(norm.xhat), plane.partner(norm.grad)
     mask = None if slope is None else plane.partner(slope.to(t.dtype))
-    reducer = Reducer(plane)
+    block = _BLOCK * max(2, torch.get_num_threads())
+    step = max(1, block // max(1, norm.xhat.numel()) // pairs.width) * pairs.width
+    reducer = Reducer(plane, step, cached=norm.xhat.numel() <= block)
     scale = plane.vector(norm.scale)
-    step = max(1, _BLOCK // max(1, norm.xhat.numel()) // pairs.width) * pairs.width
     sums = []
     for i in range(0, t.shape[0], step):
         rows = plane.t[i : i + step]

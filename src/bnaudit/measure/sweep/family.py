@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.utils._pytree import tree_map
 
+from bnaudit.measure.sweep.arguments import mapped
 from bnaudit.measure.sweep.tape import Kept, Shape, Slot
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def filled(tree: Any, slots: Sequence[Any]) -> Any:
             return slots[leaf.index]
         return leaf.tensor if isinstance(leaf, Kept) else leaf
 
-    return tree_map(fill, tree)
+    return mapped(fill, tree)
 
 
 def aligned(x: Tensor) -> Tensor:

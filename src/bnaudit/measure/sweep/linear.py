@@ -6,15 +6,13 @@ convolution over K N rows is several times as fast as K over N. Other operators 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_flatten
 
+from bnaudit.measure.sweep.arguments import leaves_of
 from bnaudit.measure.sweep.family import Needs, filled, functional, only, padded, rows, widened
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.slopes import scaled
 from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ class _Linear:
         positions = list(step.positions)
 
         def one(*tangents: Tensor) -> tuple[Tensor, ...]:
-            found = tree_flatten(func(*filled(args, tangents), **filled(kwargs, tangents)))[0]
+            found = leaves_of(func(*filled(args, tangents), **filled(kwargs, tangents)))
             return tuple(found[i] for i in positions)
 
         def apply(tangents: Stacks) -> Stacks:
@@ -105,100 +103,6 @@ class _FirstOnly:
 
         def apply(tangents: Stacks) -> Stacks:
             return [None if t is None else torch.constant_pad_nd(t, amounts) for t in tangents]
-
-        step.apply = apply
-
-
-class _AddRows(torch.autograd.Function):
-    """slope (a + factor b), where b may hold fewer directions."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, factor: float, slope: Tensor | None) -> Tensor:
-        count = b.shape[0]
-        ctx.count, ctx.factor, ctx.slope = count, factor, slope
-        if count == a.shape[0]:
-            out = torch.add(a, b, alpha=factor)
-        else:
-            out = torch.empty_like(a)
-            torch.add(a[:count], b, alpha=factor, out=out[:count])
-            out[count:].copy_(a[count:])
-        return out if slope is None else out.mul_(slope.to(out.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        if ctx.slope is not None:
-            grad = grad * ctx.slope.to(grad.dtype)
-        other = grad[: ctx.count]
-        return grad, other if ctx.factor == 1 else other * ctx.factor, None, None
-
-
-class _Addition:
-    """Sums and differences; what has no tangent falls away."""
-
-    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
-        return Needs()
-
-    def prepare(self, step: Step) -> None:
-        alpha = step.kwargs.get("alpha", 1)
-        name = step.name.removesuffix("_")
-        if name == "rsub" and len(step.args) > 2:
-            alpha = step.args[2]
-        factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1), "copy": (0, 1)}[name]
-        slots = [a for a in step.args[:2] if isinstance(a, Slot)]
-        weights = {
-            s.index: f for s, f in zip(step.args[:2], factors, strict=False) if isinstance(s, Slot)
-        }
-        shape = step.out_shapes[0]
-
-        def apply(tangents: Stacks) -> Stacks:
-            terms = [
-                (widened(t, shape.size).to(shape.dtype), weights[s.index])
-                for s in slots
-                if (t := tangents[s.index]) is not None and weights[s.index] != 0
-            ]
-            terms.sort(key=lambda term: -term[0].shape[0])
-            total, factor = terms[0]
-            total = total if factor == 1 else total * factor
-            for i, (other, factor) in enumerate(terms[1:], 2):
-                slope = step.fused if i == len(terms) else None
-                total = added(total, other, factor, slope)
-            if step.fused is not None and len(terms) == 1:
-                total = scaled(total, step.fused)
-            return [total]
-
-        step.apply = apply
-
-
-added: Any = _AddRows.apply
-
-
-class _Concatenation:
-    """cat and stack; what has no tangent is zero."""
-
-    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
-        return Needs()
-
-    def prepare(self, step: Step) -> None:
-        parts = list(step.args[0])
-        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        dim = dim if dim < 0 else dim + 1
-        join = torch.cat if step.name == "cat" else torch.stack
-        shapes, dtype = step.shapes, step.out_shapes[0].dtype
-        legacy = [s for s in parts if not isinstance(s, Slot) and s.size == (0,)]
-        parts = [p for p in parts if p not in legacy]
-
-        def apply(tangents: Stacks) -> Stacks:
-            count = rows(tangents)
-            like = next(t for t in tangents if t is not None)
-            stacks = []
-            for part in parts:
-                slot = isinstance(part, Slot)
-                t = tangents[part.index] if slot else None
-                shape = shapes[part.index] if slot else part
-                whole = like.new_zeros(count, *shape.size) if t is None else padded(t, count, shape)
-                stacks.append(whole.to(dtype))
-            return [join(stacks, dim)]
 
         step.apply = apply
 
@@ -257,11 +161,19 @@ class _IndexPool:
     def prepare(self, step: Step) -> None:
         index = step.extra[0].tensor.flatten(-2)
         size = step.out_shapes[0].size
+        behind = index.movedim(
+            -2, -1
+        ).contiguous()  # the channels behind the positions, as stacks have them
 
         def apply(tangents: Stacks) -> Stacks:
             t = only(tangents)
-            wide = index.expand(t.shape[0], *index.shape)
-            return [t.flatten(-2).gather(-1, wide).view(t.shape[0], *size)]
+            moved = t.movedim(-3, -1)
+            if not moved.is_contiguous():
+                wide = index.expand(t.shape[0], *index.shape)
+                return [t.flatten(-2).gather(-1, wide).view(t.shape[0], *size)]
+            wide = behind.expand(t.shape[0], *behind.shape)
+            found = moved.flatten(-3, -2).gather(-2, wide)
+            return [found.unflatten(-2, size[-2:]).movedim(-1, -3)]
 
         step.apply = apply
 
@@ -270,8 +182,6 @@ LINEAR = _Linear()
 IDENTITY = _Identity()
 FOLDED = _Folded()
 FIRST_ONLY = _FirstOnly()
-ADDITION = _Addition()
-CONCATENATION = _Concatenation()
 SELECTION = _Selection()
 MASKED_FILL = _MaskedFill()
 INDEX_POOL = _IndexPool()

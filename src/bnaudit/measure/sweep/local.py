@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_flatten
 
+from bnaudit.measure.sweep.arguments import leaves_of
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
 from bnaudit.measure.sweep.form import dots
 
@@ -33,7 +33,7 @@ class _Graph:
         func = functional(step.func)
         with torch.enable_grad():
             inside = [x.view_as(x) for x in self.x]
-            out = tree_flatten(func(*filled(step.args, inside), **filled(step.kwargs, inside)))[0]
+            out = leaves_of(func(*filled(step.args, inside), **filled(step.kwargs, inside)))
             picked = [(out[p], i) for i, p in enumerate(step.positions)]
             self.alive = [i for y, i in picked if y.requires_grad]
             self.y = [y for y, _ in picked if y.requires_grad]

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.plane import Plane, plane_of
+from bnaudit.measure.sweep.plane import Plane, empty_stack, plane_of
 from bnaudit.measure.sweep.slopes import scale
 
 if TYPE_CHECKING:
@@ -95,13 +95,9 @@ def write_projected(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]
 
 def stack_like(t: Tensor | None, norm: Norm, count: int) -> Tensor:
     """An empty stack in the layout of another one, or of images."""
-    size = (count, *norm.xhat.shape)
     if t is not None and not plane_of(t).last:
-        return torch.empty(size, dtype=t.dtype, device=t.device)
-    last = torch.empty(
-        (count, size[1], *size[3:], size[2]), dtype=norm.xhat.dtype, device=norm.xhat.device
-    )
-    return last.movedim(-1, 2)
+        return t.new_empty(count, *norm.xhat.shape)
+    return empty_stack(count, norm.xhat.shape, norm.xhat)
 
 
 class _Normalise(torch.autograd.Function):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import Tensor
 
@@ -50,6 +52,20 @@ class Plane:
         if not self.last:
             return self.t.view(size)
         return self.t.view(size[0], size[1], *size[3:], size[2]).movedim(-1, 2)
+
+
+def empty_stack(count: int, size: Sequence[int], like: Tensor) -> Tensor:
+    """(count, *size) in the layout of images, channels last where there are positions.
+
+    Args:
+        count: directions.
+        size: of the tensor, (N, C, ...).
+        like: gives dtype and device.
+    """
+    if len(size) < 3:
+        return like.new_empty(count, *size)
+    n, channels, *positions = size
+    return like.new_empty(count, n, *positions, channels).movedim(-1, 2)
 
 
 def plane_of(t: Tensor) -> Plane:

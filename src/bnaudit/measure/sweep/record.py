@@ -14,8 +14,8 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
+from bnaudit.measure.sweep.arguments import leaves_of, mapped, tensors_in
 from bnaudit.measure.sweep.rules import needs
 from bnaudit.measure.sweep.tape import Kept, Shape, Slot, Step, Tape
 
@@ -43,12 +43,12 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     for i, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += [t for t in tree_flatten(given)[0] if isinstance(t, torch.Tensor)]
+            found += tensors_in(given)
     return found
 
 
 def _has_active(argument: Any) -> bool:
-    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in tree_flatten(argument)[0])
+    return any(t.requires_grad for t in tensors_in(argument))
 
 
 class Recorder(TorchDispatchMode):
@@ -74,10 +74,8 @@ class Recorder(TorchDispatchMode):
         """Runs a call, and writes it down where a tensor behind a BatchNorm goes in."""
         kwargs = kwargs or {}
         self.flush()
-        flat = tree_flatten((args, kwargs))[0]
         written = _written(func, args, kwargs)
-        active = any(isinstance(t, torch.Tensor) and t.requires_grad for t in flat)
-        noted = self._step(func, args, kwargs) if active else None
+        noted = self._step(func, args, kwargs) if _has_active((args, kwargs)) else None
         for t in written:
             self._preserve(t)
         out = func(*args, **kwargs)
@@ -161,7 +159,7 @@ class Recorder(TorchDispatchMode):
             step.shapes.append(Shape(tuple(leaf.shape), leaf.dtype))
             return Slot(len(step.inputs) - 1)
 
-        step.args, step.kwargs = tree_map(note, (args, kwargs))
+        step.args, step.kwargs = mapped(note, (args, kwargs))
         return step, wanted
 
     def _register(self, t: Tensor) -> int:
@@ -171,7 +169,7 @@ class Recorder(TorchDispatchMode):
 
     def _outputs(self, step: Step, wanted: Needs, out: Any) -> None:
         tensors: list[Tensor] = []
-        for i, t in enumerate(tree_flatten(out)[0]):
+        for i, t in enumerate(leaves_of(out)):
             if not isinstance(t, torch.Tensor):
                 continue
             if wanted.outputs is not None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.measure.sweep.convolution import CONVOLUTION
+from bnaudit.measure.sweep.joins import ADDITION, CONCATENATION
 from bnaudit.measure.sweep.linear import (
-    ADDITION,
-    CONCATENATION,
     FIRST_ONLY,
     FOLDED,
     IDENTITY,
