@@ -29,6 +29,11 @@ METRICS: dict[str, MetricInfo] = {
         "about 1.5 F a layer",
         True,
     ),
+    "second_order_bound": MetricInfo(
+        "the paper's bound on that curvature, first batch only; implies second_order",
+        "twice second_order besides",
+        False,
+    ),
     "statistics": MetricInfo(
         "drift against the running statistics, dead and outlying channels",
         "free with first_order",

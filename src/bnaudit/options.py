@@ -96,8 +96,7 @@ class AuditOptions:
     def __post_init__(self) -> None:
         for name, coerce in _COERCE.items():
             object.__setattr__(self, name, coerce(getattr(self, name)))
-        if self.twins is not None and "twins" not in self.metrics:
-            object.__setattr__(self, "metrics", (*self.metrics, "twins"))
+        object.__setattr__(self, "metrics", _with_implied(self.metrics, self.twins))
         _one_of("mode", self.mode, MODES)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
@@ -128,6 +127,11 @@ def _metric_names(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     names = tuple(str(name).strip() for name in names)
     return tuple(METRICS) if names == ("all",) else names
+
+
+def _with_implied(metrics: tuple[str, ...], twins: str | None) -> tuple[str, ...]:
+    implied = {"twins": twins is not None, "second_order": "second_order_bound" in metrics}
+    return (*metrics, *(name for name, wanted in implied.items() if wanted and name not in metrics))
 
 
 def _layer_count(name: str, value: Any) -> int:

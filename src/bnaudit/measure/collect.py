@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import torch
 
 from bnaudit.errors import RunError
 from bnaudit.measure.probe import FirstOrderProbe, LayerRecord
+from bnaudit.measure.sweep.recording import Recorded, Recording
 from bnaudit.tap.call import BatchNormCall, normalise
 from bnaudit.tap.dispatch import tapped
 
@@ -34,12 +36,14 @@ class Collected:
         losses: per batch.
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
+        recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
     """
 
     batches: list[list[LayerRecord]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
+    recorded: Recorded | None = None
 
 
 def collect(
@@ -49,6 +53,8 @@ def collect(
     mode: str,
     selection: Selection,
     progress: Progress,
+    *,
+    record: bool = False,
 ) -> Collected:
     """Runs the batches and gathers the moments of every BatchNorm call.
 
@@ -59,33 +65,76 @@ def collect(
         mode: "batch" or "running".
         selection: which layers to measure; the others only run.
         progress: told of each batch.
+        record: also write down the first batch's pass, for the second order.
 
     Raises:
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    collected = Collected()
+    run = _Runner(execution, namer, mode, selection)
     progress.stage("measuring", len(batches))
-    for index, batch in enumerate(batches):
-        probe = FirstOrderProbe(mode, selection)
-        with tapped(namer, probe, probe.replay) as tap, torch.enable_grad():
+    passes: dict[int, _Pass] = {}
+    # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
+    for index in reversed(range(len(batches))):
+        found = passes[index] = run(batches[index], index, record=record and index == 0)
+        if not found.log.calls:
+            # The whole forward ran without one; other batches take the same way.
+            return Collected(instance_norms=found.log.instance_norms)
+        progress.advance()
+    ordered = [passes[index] for index in range(len(batches))]
+    collected = Collected(
+        batches=[found.probe.records for found in ordered],
+        losses=[found.loss for found in ordered],
+        executed=[name for found in ordered for name in found.probe.executed],
+        instance_norms=ordered[0].log.instance_norms,
+        recorded=ordered[0].recorded,
+    )
+    selection.require_one(collected.executed)
+    return collected
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one batch left behind."""
+
+    probe: FirstOrderProbe
+    log: TapLog
+    loss: float
+    recorded: Recorded | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs a batch forward and backward."""
+
+    execution: Execution
+    namer: Namer
+    mode: str
+    selection: Selection
+
+    def __call__(self, batch: Batch, index: int, *, record: bool) -> _Pass:
+        if record:
+            try:
+                return self._run(batch, index, Recording())
+            except (RunError, RuntimeError, NotImplementedError):
+                pass  # the recorder, or else the plain pass meets the same and says it
+        return self._run(batch, index, None)
+
+    def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
+        probe = FirstOrderProbe(self.mode, self.selection)
+        handler = probe if recording is None else recording.around(probe)
+        recorded = None
+        with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
-            loss = execution.value(batch, index)
+            with nullcontext() if recording is None else recording.forward():
+                loss = self.execution.value(batch, index)
             if tap.log.calls:
-                _require_finite(loss, execution, namer, batch, index, mode)
+                _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
+                recorded = None if recording is None else recording.backward_of(loss)
                 _backward(loss, tap.log)
                 probe.finish()
             log = tap.log
-        if not log.calls:
-            # The whole forward ran without one; other batches take the same way.
-            return Collected(instance_norms=log.instance_norms)
-        collected.executed += probe.executed
-        collected.batches.append(probe.records)
-        collected.losses.append(float(loss.detach()))
-        collected.instance_norms = log.instance_norms
-        progress.advance()
-    selection.require_one(collected.executed)
-    return collected
+        return _Pass(probe, log, float(loss.detach()), recorded)
 
 
 def _backward(loss: Tensor, log: TapLog) -> None:

@@ -23,13 +23,13 @@ class Rows:
         measured: g_j'(Hx g)_j.
         transported: (Jg)_j'(Hz Jg)_j.
         correction: T_j(g).
-        out_curvature: G_j'(Hz G)_j.
+        out_curvature: G_j'(Hz G)_j, where it was asked for.
     """
 
     measured: Tensor
     transported: Tensor
     correction: Tensor
-    out_curvature: Tensor
+    out_curvature: Tensor | None
 
     @property
     def predicted(self) -> Tensor:
@@ -45,8 +45,8 @@ class Totals:
         measured: g'Hx g.
         transported: (Jg)'Hz(Jg).
         correction: T(g).
-        out_curvature: G'HzG.
-        bound: sum_j D_j^2 G_j'(Hz G)_j + T.
+        out_curvature: G'HzG, where it was asked for.
+        bound: sum_j D_j^2 G_j'(Hz G)_j + T, likewise.
         residual: how far the two sides, or what stands for them, disagree; see `SecondOrder`.
         rows: the same by channel, where full Hessian-vector products were formed.
     """
@@ -54,8 +54,8 @@ class Totals:
     measured: Tensor
     transported: Tensor
     correction: Tensor
-    out_curvature: Tensor
-    bound: Tensor
+    out_curvature: Tensor | None
+    bound: Tensor | None
     residual: float
     rows: Rows | None = None
 
@@ -69,12 +69,13 @@ def totals(rows: Rows, gain_sq: Tensor) -> Totals:
     """
     scale = rows.transported.abs().sum() + rows.correction.abs().sum()
     off = (rows.measured - rows.predicted).abs().sum()
+    at_output = rows.out_curvature
     return Totals(
         measured=rows.measured.sum(),
         transported=rows.transported.sum(),
         correction=rows.correction.sum(),
-        out_curvature=rows.out_curvature.sum(),
-        bound=(gain_sq * rows.out_curvature + rows.correction).sum(),
+        out_curvature=None if at_output is None else at_output.sum(),
+        bound=None if at_output is None else (gain_sq * at_output + rows.correction).sum(),
         residual=float(off / scale) if float(scale) else 0.0,
         rows=rows,
     )
@@ -90,7 +91,7 @@ class Products:
         big_g: dL/dz.
         hx_g: Hx g.
         hz_jg: Hz(Jg).
-        hz_big_g: Hz G.
+        hz_big_g: Hz G, where it was asked for.
     """
 
     xhat: Tensor
@@ -98,7 +99,7 @@ class Products:
     big_g: Tensor
     hx_g: Tensor
     hz_jg: Tensor
-    hz_big_g: Tensor
+    hz_big_g: Tensor | None
 
 
 def curvature_rows(
@@ -120,7 +121,9 @@ def curvature_rows(
         measured=_total(products.g, products.hx_g),
         transported=_total(jg, products.hz_jg),
         correction=_correction(products, direction, moments, channels, scale, record.m),
-        out_curvature=_total(products.big_g, products.hz_big_g),
+        out_curvature=None
+        if products.hz_big_g is None
+        else _total(products.big_g, products.hz_big_g),
     )
 
 

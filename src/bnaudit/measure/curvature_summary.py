@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from bnaudit.measure.spread import metric
 from bnaudit.records.curvature import SecondOrder
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 """What the residual stays below, by dtype. Half precision carries no second derivative."""
 
-PER_CHANNEL = Skipped("per channel: ask with --channels")
+BY_CHANNEL = Skipped("by channel: ask with --channels")
 
 
 def second_order_record(
@@ -84,11 +85,8 @@ def _aggregated(
     found: Totals, channels: FirstOrderChannels, tolerance: float, *, keep_rows: bool
 ) -> SecondOrder:
     transported, correction = found.transported, found.correction
-    measured, bound, rows = found.measured, found.bound, found.rows
-    scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
-    out_sq = channels.grad_out_sq.sum()
-    bound_rows = None if rows is None else channels.gain**2 * rows.out_curvature + rows.correction
-    return SecondOrder(
+    measured, rows = found.measured, found.rows
+    record = SecondOrder(
         measured=_one(measured),
         predicted=_one(transported + correction),
         residual=found.residual,
@@ -97,23 +95,45 @@ def _aggregated(
         correction=_one(correction),
         correction_share=_one(correction.abs() / (transported.abs() + correction.abs())),
         rayleigh=_one(measured / channels.grad_in_sq.sum()),
-        rayleigh_scaled=_one(scaled_sq / out_sq * found.out_curvature / out_sq),
+        rayleigh_scaled=NOT_REQUESTED,
+        bound=NOT_REQUESTED,
+        bound_slack=NOT_REQUESTED,
+        bound_holds=NOT_REQUESTED,
+    )
+    if found.out_curvature is None or found.bound is None:
+        return record
+    record = _bounded(record, found, found.out_curvature, found.bound, channels)
+    if rows is None or rows.out_curvature is None:
+        return record
+    bound_rows = channels.gain**2 * rows.out_curvature + rows.correction
+    kept = _triples(rows, bound_rows) if keep_rows else ()
+    return replace(record, bound_holds=_holds(rows, bound_rows, channels), rows=kept)
+
+
+def _bounded(
+    record: SecondOrder,
+    found: Totals,
+    out_curvature: Tensor,
+    bound: Tensor,
+    channels: FirstOrderChannels,
+) -> SecondOrder:
+    measured = found.measured
+    scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
+    out_sq = channels.grad_out_sq.sum()
+    return replace(
+        record,
+        rayleigh_scaled=_one(scaled_sq / out_sq * out_curvature / out_sq),
         bound=_one(bound),
         bound_slack=_one((bound - measured) / (bound.abs() + measured.abs())),
-        bound_holds=_holds(rows, bound_rows, channels),
-        rows=_triples(rows, bound_rows) if keep_rows else (),
+        bound_holds=BY_CHANNEL,
     )
 
 
-def _holds(rows: Rows | None, bound: Tensor | None, channels: FirstOrderChannels) -> Metric:
-    if rows is None or bound is None:
-        return PER_CHANNEL
+def _holds(rows: Rows, bound: Tensor, channels: FirstOrderChannels) -> Metric:
     return _one((rows.measured <= bound)[channels.grad_out_sq > 0].double().mean())
 
 
-def _triples(rows: Rows | None, bound: Tensor | None) -> tuple[tuple[float, float, float], ...]:
-    if rows is None or bound is None:
-        return ()
+def _triples(rows: Rows, bound: Tensor) -> tuple[tuple[float, float, float], ...]:
     columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())
     return tuple(zip(*columns, strict=True))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.measure.collect import collect
+from bnaudit.measure.detail import Detail
 from bnaudit.measure.second_order import Curvatures, measure_second_order
 from bnaudit.measure.second_order_verify import verify_second_order
 from bnaudit.measure.selection import Selection, measurable
@@ -60,6 +61,7 @@ def collect_first_order(session: Session, options: AuditOptions, progress: Progr
         options.mode,
         Selection(options.layers),
         progress,
+        record="second_order" in options.metrics and options.mode == "batch",
     )
 
 
@@ -69,8 +71,9 @@ def _second_order(
     keys = measurable(collected)
     if options.mode == "running":
         return Curvatures(dict.fromkeys(keys, _RUNNING), dict.fromkeys(keys, _RUNNING))
+    detail = _detail(options)
     found = measure_second_order(
-        session, collected, keys, progress, rows=options.channels, memory=options.memory
+        session, collected, keys, progress, detail=detail, memory=options.memory
     )
     measured = [key for key in keys if isinstance(found.records[key], SecondOrder)]
     verified = verify_second_order(
@@ -79,9 +82,15 @@ def _second_order(
         options.verify_second_order,
         options.memory,
         progress,
-        rows=options.channels,
+        detail=detail,
     )
     return found.verified(verified)
+
+
+def _detail(options: AuditOptions) -> Detail:
+    if options.channels:
+        return Detail.CHANNELS
+    return Detail.BOUND if "second_order_bound" in options.metrics else Detail.CURVATURE
 
 
 def _statistics(

@@ -25,11 +25,10 @@ import torch
 
 from bnaudit.measure.curvature_rows import Rows, Totals, totals
 from bnaudit.measure.curvature_summary import second_order_record
+from bnaudit.measure.detail import Detail
 from bnaudit.measure.second_order_double import double_backward_rows
-from bnaudit.measure.second_order_forward import sweep_totals
-from bnaudit.measure.second_order_sweep import Swept, sweep_rows
+from bnaudit.measure.second_order_sweep import sweep_layers
 from bnaudit.measure.theory import first_order
-from bnaudit.measure.wide import lost_in_rounding
 from bnaudit.records.curvature import DOUBLE_BACKWARD, HESSIAN_VECTOR, SWEEP, SecondOrder
 from bnaudit.records.values import Skipped
 
@@ -39,11 +38,14 @@ if TYPE_CHECKING:
     from bnaudit.measure.collect import Collected
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
+    from bnaudit.measure.swept import Swept
     from bnaudit.progress import Progress
     from bnaudit.records.curvature import Verification
     from bnaudit.records.layer import ForwardMode
 
 Key = tuple[str, int]
+
+_METHOD = {Detail.CURVATURE: SWEEP, Detail.BOUND: SWEEP, Detail.CHANNELS: HESSIAN_VECTOR}
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def measure_second_order(
     keys: Sequence[Key],
     progress: Progress,
     *,
-    rows: bool,
+    detail: Detail,
     memory: int | None = None,
 ) -> Curvatures:
     """Both sides of the theorem at some layers, on the first batch, with batch statistics.
@@ -84,26 +86,27 @@ def measure_second_order(
         collected: the first-order pass, which gives the moments of each layer.
         keys: the layers.
         progress: told of each layer.
-        rows: keep the row-wise values.
+        detail: what is wanted of a layer.
         memory: bytes that the sweep's tangents may take; None for a share of what is free.
     """
     progress.stage("second order", len(keys))
+    recorded, collected.recorded = collected.recorded, None
     records = {r.key: r for r in collected.batches[0]}
     half = _half_precision(records, keys)
     if half is not None:
         skipped = dict.fromkeys(keys, half)
         return Curvatures(dict(skipped), dict(skipped))
-    sweep = sweep_rows if rows else sweep_totals
-    swept = sweep(session, records, keys, memory, progress)
+    swept = sweep_layers(session, records, keys, detail, memory, progress, recorded=recorded)
+    del recorded
     rest = [key for key in keys if key not in swept.rows]
-    lost = lost_in_rounding(session, records, [k for k in rest if k in swept.forward_modes])
-    rest = [key for key in rest if key not in lost]
-    doubled = double_backward_rows(session, records, rest, progress) if rest else {}
+    bound = detail >= Detail.BOUND
+    doubled = double_backward_rows(session, records, rest, progress, bound=bound) if rest else {}
     found = Curvatures(forward_modes=_forward_modes(swept, keys))
     for key in keys:
         by_sweep = key in swept.rows
-        method = (HESSIAN_VECTOR if rows else SWEEP) if by_sweep else DOUBLE_BACKWARD
-        values = swept.rows[key] if by_sweep else lost.get(key) or doubled[key]
+        values = swept.rows[key] if by_sweep else doubled[key]
+        method = _METHOD[detail] if by_sweep else DOUBLE_BACKWARD
+        rows = detail is Detail.CHANNELS
         found.records[key] = _record(values, records[key], method, rows=rows)
     return found
 

@@ -69,6 +69,8 @@ def double_backward_rows(
     records: Mapping[Key, LayerRecord],
     keys: Sequence[Key],
     progress: Progress,
+    *,
+    bound: bool,
 ) -> dict[Key, Rows | Skipped]:
     """The rows of some layers, on the first batch, with batch statistics.
 
@@ -77,6 +79,7 @@ def double_backward_rows(
         records: first order of the layers on that batch.
         keys: the layers.
         progress: told of each layer.
+        bound: also G'HzG, by a second product.
     """
     edges = _Edges(frozenset(keys))
     # Fused attention cannot be differentiated twice; its plain form can.
@@ -85,7 +88,7 @@ def double_backward_rows(
             tap.start()
             with torch.enable_grad():
                 loss = session.execution.value(session.batches.items[0], 0)
-                results = _double_backward(loss, edges.sites, records, progress)
+                results = _double_backward(loss, edges.sites, records, progress, bound=bound)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             reason = "the device ran out of memory in double backward (smaller --batch-size)"
@@ -102,6 +105,8 @@ def _double_backward(
     sites: dict[Key, _Site],
     records: Mapping[Key, LayerRecord],
     progress: Progress,
+    *,
+    bound: bool,
 ) -> dict[Key, Rows | Skipped]:
     keys = list(sites)
     inputs = [sites[k].at_input for k in keys]
@@ -116,18 +121,20 @@ def _double_backward(
         record = records.get(key)
         if g is None or big_g is None or record is None or record.moments is None:
             continue
-        results[key] = _layer(sites[key], g, big_g, record)
+        results[key] = _layer(sites[key], g, big_g, record, bound=bound)
         progress.advance()
     return results
 
 
-def _layer(site: _Site, g: Tensor, big_g: Tensor, record: LayerRecord) -> Rows | Skipped:
+def _layer(
+    site: _Site, g: Tensor, big_g: Tensor, record: LayerRecord, *, bound: bool
+) -> Rows | Skipped:
     moments: Any = record.moments
     if float(moments.grad_in_sq.sum()) == 0:
         return Skipped("the gradient at this layer is zero")
     v, u = g.detach(), big_g.detach()
     hx, hz = _products(g, v, [site.at_input, site.at_output])
-    (hz_big_g,) = _products(big_g, u, [site.at_output])
+    hz_big_g = _products(big_g, u, [site.at_output])[0] if bound else None
     channels = first_order(moments, record.gamma, record.eps, record.m)
     xhat = normalised(site.x, moments, channels)
     return curvature_rows(Products(xhat, v, u, hx, hz, hz_big_g), moments, channels, record)

@@ -20,6 +20,9 @@ def spread(values: Tensor) -> Spread:
     Args:
         values: float64, shape (batches,).
     """
+    if values.numel() == 1:  # the usual case by far, and quantile costs a hundred times as much
+        value = float(values)
+        return Spread(value, value, value, 1)
     median, q25, q75 = torch.quantile(values, _QUARTILES).tolist()
     return Spread(median, q25, q75, values.numel())
 

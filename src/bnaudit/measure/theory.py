@@ -101,6 +101,27 @@ def first_order(
     )
 
 
+def own_curvature(
+    moments: Moments, channels: FirstOrderChannels, gamma: Tensor | None, m: int
+) -> Tensor:
+    """T_c(g) of Theorem 4.2: what BatchNorm's own second derivative adds along g, (C,).
+
+    With s = <xhat,G>, signed gamma, and g the gradient at the input:
+    gamma s/(m sigma^2) (-(1 + 2 leak) |g|^2 + D^2 leak^2 s^2/m).
+
+    Args:
+        moments: of the call on one batch.
+        channels: its first order.
+        gamma: (C,), or None for a layer that is not affine (gamma = 1).
+        m: values per channel.
+    """
+    s = moments.grad_along * (m * moments.var).sqrt() / channels.sigma
+    leak = channels.leak
+    inner = (channels.gain * leak * s) ** 2 / m - (1 + 2 * leak) * channels.predicted_sq
+    steepness = s / (m * channels.sigma**2)
+    return steepness * inner if gamma is None else gamma * steepness * inner
+
+
 def _residual(
     moments: Moments, gain: Tensor, sigma: Tensor, predicted_sq: Tensor, m: int
 ) -> Tensor:

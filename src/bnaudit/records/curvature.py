@@ -45,7 +45,8 @@ class SecondOrder:
         correction: T, the term of BatchNorm's own curvature.
         correction_share: |T| / (|(Jg)'Hz(Jg)| + |T|).
         rayleigh: rho = g'Hx g / |g|^2.
-        rayleigh_scaled: S G'HzG / |G|^2, what rho would be if BatchNorm only scaled.
+        rayleigh_scaled: S G'HzG / |G|^2, what rho would be if BatchNorm only scaled. This and the bounds
+            are Skipped unless the metric "second_order_bound" or values by channel were asked for.
         bound: sum_j D_j^2 G_j'(Hz G)_j + T, the right side of the theorem as it is usually stated;
             it assumes that Hz preserves the relative norms of g and G.
         bound_slack: (bound - measured) / (|bound| + |measured|); negative where the bound fails.

@@ -58,11 +58,11 @@ class FiniteDifference:
 class ForwardMode:
     """The gradient-norm reduction in forward mode: no backward of any BatchNorm is in it.
 
-    The directional derivatives of the loss along g at the layer's input and along G at its output,
-    carried to the loss by tangents, are |g|^2 and |G|^2 if these are its gradients.
+    The directional derivative of the loss along g at the layer's input, carried to the loss by a tangent,
+    is |g|^2 if g is its gradient.
 
     Attributes:
-        measured: the square root of their quotient, |g|/|G|.
+        measured: its square root over |G|, the gradient norm at the layer's output.
         predicted: the closed form on the same batch.
         relative_error: |measured - predicted| / predicted.
     """

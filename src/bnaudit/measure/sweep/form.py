@@ -56,6 +56,13 @@ class Pairs:
         return self.each(product)
 
 
+ALONG_G = Pairs(1, ((0, 0),))
+"""(Jg)'Hz(Jg) alone."""
+
+ALL = Pairs(3, ((0, 0), (2, 2), (2, 1)))
+"""With D^2 G and G: G'HzG and (D^2 G)'HzG, the sum of D_j^2 G_j'(Hz G)_j over the channels."""
+
+
 def dots(a: Tensor, b: Tensor) -> Tensor:
     """(K,): products of two stacks, direction by direction."""
     if a.dim() < 3:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.measure.sweep.bent_norm import project_and_bend
-from bnaudit.measure.sweep.form import Pairs
 from bnaudit.measure.sweep.norm import project, stack_like, write_projected
 
 if TYPE_CHECKING:
@@ -20,17 +19,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bnaudit.measure.sweep.form import Pairs
     from bnaudit.measure.sweep.norm import Norm
     from bnaudit.measure.sweep.play import Site
     from bnaudit.measure.sweep.tape import Step, Tape
 
     Stacks = list[Tensor | None]
-
-ALONG_G = Pairs(1, ((0, 0),))
-"""(Jg)'Hz(Jg) alone."""
-
-ALL = Pairs(3, ((0, 0), (2, 2), (2, 1)))
-"""With D^2 G and G: G'HzG and (D^2 G)'HzG, the sum of D_j^2 G_j'(Hz G)_j over the channels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.detail import Detail
 from bnaudit.measure.sweep.play import PER_LAYER
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ arithmetic; below, a stack also stays in the last-level cache between two calls.
 
 _LEAST = 128 * 10**6
 
+WIDTH = {Detail.CURVATURE: 1, Detail.BOUND: 3, Detail.CHANNELS: PER_LAYER}
+"""Directions that a layer gives birth to."""
+
 
 def size_in_bytes(shape: Shape) -> int:
     """Of one tensor of this shape."""
@@ -34,17 +38,15 @@ def size_in_bytes(shape: Shape) -> int:
     return count
 
 
-def chunks(
-    prepared: Prepared, memory: int | None, width: int = PER_LAYER, *, back: bool = True
-) -> list[Sequence[Site]]:
+def chunks(prepared: Prepared, memory: int | None, detail: Detail) -> list[Sequence[Site]]:
     """The layers in execution order, in groups that are carried together.
 
     Args:
         prepared: the tape.
         memory: bytes that a group's stacks may take; None for what `Prepared` allows.
-        width: directions that a layer gives birth to.
-        back: whether stacks are held for a way back.
+        detail: what is wanted of a layer.
     """
+    width, back = WIDTH[detail], detail is Detail.CHANNELS
     limit = prepared.allowance if memory is None else memory
     held, largest = _behind(prepared.tape, prepared.dead, back=back)
     groups: list[Sequence[Site]] = []
@@ -84,7 +86,7 @@ def _behind(
     return held, largest
 
 
-def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
+def sweep_pays(prepared: Prepared, detail: Detail) -> bool:
     """Whether the sweep is estimated to take less time than double backward.
 
     Two regimes: where the arithmetic dominates, a layer costs the sweep a fraction of what it costs
@@ -95,7 +97,7 @@ def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
 
     Args:
         prepared: the tape.
-        back: whether it is also walked backwards.
+        detail: what is wanted of a layer.
     """
     steps, sites = prepared.tape.steps, prepared.sites
     if not sites:
@@ -104,9 +106,10 @@ def sweep_pays(prepared: Prepared, *, back: bool) -> bool:
     behind = [len(steps) - site.index for site in sites]
     directions = sum(sum(step.singly for step in steps[site.index :]) for site in sites)
     share = sum(behind) / len(steps)
-    ways = 2 * PER_LAYER if back else 3
+    ways = 2 * PER_LAYER if detail is Detail.CHANNELS else WIDTH[detail]
     sweep = _CALL * max(behind) + ways / 2 * _SINGLE * directions + ways / 2 * share * arithmetic
-    double = _NODE * sum(behind) + 6 * share * arithmetic
+    products = 1 if detail is Detail.CURVATURE else 2
+    double = products * (_NODE / 2 * sum(behind) + 3 * share * arithmetic)
     return sweep < double
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.measure.sweep.fuse import fuse
 from bnaudit.measure.sweep.plan import allowance, last_readers
 from bnaudit.measure.sweep.play import Site
-from bnaudit.measure.sweep.record import Recorder
+from bnaudit.measure.sweep.recording import Recorded, Recording
 from bnaudit.measure.sweep.rules import prepare
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
+from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -46,85 +45,45 @@ class Prepared:
     allowance: int
 
 
-@dataclass(slots=True)
-class _Handler:
-    """Normalises under the recorder, and keeps each layer's node of the autograd graph."""
-
-    recorder: Recorder
-    nodes: dict[Key, Any] = field(default_factory=dict)
-
-    def __call__(self, call: BatchNormCall) -> Tensor:
-        x = differentiable(call.x)
-        with self.recorder.at(call):
-            z = normalise(call, x.view_as(x), "batch")
-        self.nodes[call.key] = z.grad_fn
-        return z
-
-
-def prepare_tape(session: Session, keys: Collection[Key]) -> Prepared:
-    """One forward pass under the recorder, one backward for the gradients at curved calls.
+def prepare_tape(
+    session: Session, keys: Collection[Key], recorded: Recorded | None = None
+) -> Prepared:
+    """The tape of the first batch, ready to be swept.
 
     Args:
-        session: the model and its batches; the first batch is run.
+        session: the model and its batches.
         keys: the layers that are wanted.
+        recorded: a pass over that batch, where there was one; else the model is run.
 
     Raises:
         RuntimeError: the model cannot be run or differentiated.
     """
-    recorder = Recorder()
-    handler = _Handler(recorder)
+    found = recorded or _record(session)
+    for step in found.tape.steps:
+        prepare(step)
+    fuse(found.tape)
+    prepared = _with_sites(found.tape, frozenset(keys), found.custom)
+    parameters = sum(p.numel() * p.element_size() for p in session.placed.module.parameters())
+    prepared.allowance = allowance(found.tape, parameters, session.placed.device)
+    return prepared
 
-    def replay(call: BatchNormCall) -> Tensor:
+
+def _record(session: Session) -> Recorded:
+    """One forward pass under the recorder, one backward for the gradients at curved calls."""
+    recording = Recording()
+
+    def normalised(call: BatchNormCall) -> Tensor:
         return normalise(call, differentiable(call.x), "batch")
 
-    # The fused kernels of attention have no second derivative; their plain form is a few products.
-    with tapped(session.placed.namer, handler, replay) as tap, sdpa_kernel(SDPBackend.MATH):
+    with tapped(session.placed.namer, recording.around(normalised), normalised) as tap:
         tap.start()
         with torch.enable_grad():
-            with recorder:
+            with recording.forward():
                 loss = session.execution.value(session.batches.items[0], 0)
-            tape = recorder.finish(loss)
-            custom = _behind_custom_functions(loss, handler.nodes)
-            _differentiate(loss, tape)
-    for step in tape.steps:
-        prepare(step)
-    fuse(tape)
-    found = _with_sites(tape, frozenset(keys), custom)
-    parameters = sum(p.numel() * p.element_size() for p in session.placed.module.parameters())
-    found.allowance = allowance(tape, parameters, session.placed.device)
+            found = recording.backward_of(loss)
+            if loss.requires_grad:
+                loss.backward()
     return found
-
-
-def _differentiate(loss: Tensor, tape: Tape) -> None:
-    where = [(step, i) for step in tape.steps for i, e in enumerate(step.edges) if e is not None]
-    edges = [step.edges[i] for step, i in where]
-    found = torch.autograd.grad(loss, edges, allow_unused=True) if edges else ()  # type: ignore[arg-type]
-    for step in tape.steps:
-        step.adjoints = [None] * max(len(step.outputs), 1)
-    for (step, i), adjoint in zip(where, found, strict=True):
-        step.adjoints[i] = adjoint
-
-
-def _behind_custom_functions(loss: Tensor, nodes: dict[Key, Any]) -> frozenset[Key]:
-    """Layers in front of an autograd function of the model's own: its backward is what it says."""
-    custom = [node for node in walk(loss) if _is_custom(node)]
-    if not custom:
-        return frozenset()
-    seen: set[Any] = set()
-    stack = list(custom)
-    while stack:
-        node = stack.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack += [parent for parent, _ in node.next_functions]
-    return frozenset(key for key, node in nodes.items() if node in seen)
-
-
-def _is_custom(node: Any) -> bool:
-    if isinstance(node, torch.autograd.function.BackwardCFunction):
-        return True
-    # PyTorch's own nodes have plain names, but for these; CppNode<...> is a custom one in C++.
-    return "::" in node.name() and not node.name().endswith(("::CopySlices", "::AccumulateGrad"))
 
 
 def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.summary import is_synthetic
 from bnaudit.render.table import readers
 from bnaudit.render.table.layout import Elastic, Plan
@@ -92,12 +92,22 @@ def _absent(report: Report, width: int) -> set[str]:
     curved = any(not isinstance(layer.second_order, Skipped) for layer in layers)
     if not curved:
         absent |= {column.key for column in _COLUMNS if column.needs == "second_order"}
+    if not any(_has_bound(layer) for layer in layers):
+        absent |= {"bound", "bound_channels"}
+    elif width < _OWN_BESIDE_BOUND_FROM:
+        absent.add("correction")
     # The two terms have a column each where there is room for both.
     absent |= {"removed_mean", "removed_xhat"} if curved and width < _SPLIT_FROM else {"removed"}
     return absent
 
 
 _SPLIT_FROM = 120
+_OWN_BESIDE_BOUND_FROM = 140
+
+
+def _has_bound(layer: LayerReport) -> bool:
+    order = layer.second_order
+    return not isinstance(order, Skipped) and order.bound_slack != NOT_REQUESTED
 
 
 def _has_finite_difference(layer: LayerReport) -> bool:
@@ -227,7 +237,6 @@ _COLUMNS = (
         _CURVATURE,
         "own share of the curvature",
         readers.from_curvature(lambda order: readers.show(order.correction_share, percent)),
-        from_width=140,
         needs="second_order",
     ),
     Column(
