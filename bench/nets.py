@@ -33,8 +33,17 @@ class Bottleneck(nn.Module):
         return z
 
 
+DEPTHS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Blocks a stage of residual networks with bottlenecks, by depth."""
+
+
 def resnet50(seed: int = 0) -> nn.Module:
     """ResNet-50 (He et al., 2015), 53 BatchNorm layers."""
+    return resnet(50, seed)
+
+
+def resnet(depth: int, seed: int = 0) -> nn.Module:
+    """A residual network with bottlenecks (He et al., 2015)."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = [
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
@@ -43,7 +52,8 @@ def resnet50(seed: int = 0) -> nn.Module:
         nn.MaxPool2d(3, 2, 1),
     ]
     channels = 64
-    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+    for stage, blocks in enumerate(DEPTHS[depth]):
+        width, stride = 64 * 2**stage, 1 if stage == 0 else 2
         for i in range(blocks):
             layers.append(Bottleneck(channels, width, stride if i == 0 else 1))
             channels = 4 * width

@@ -26,12 +26,12 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "second_order": MetricInfo(
         "curvature along the gradient, theory against the exact Hessian, first batch only",
-        "about 1.5 F a layer",
+        "about 0.3 F a layer",
         True,
     ),
     "second_order_bound": MetricInfo(
         "the paper's bound on that curvature, first batch only; implies second_order",
-        "twice second_order besides",
+        "about 1 F a layer, second_order included",
         False,
     ),
     "statistics": MetricInfo(
