@@ -47,9 +47,8 @@ def project_and_bend(
         return found
     x, big_g = plane.partner(norm.xhat), plane.partner(norm.grad)
     mask = None if slope is None else plane.partner(slope.to(t.dtype))
-    block = _BLOCK * max(2, torch.get_num_threads())
-    step = max(1, block // max(1, norm.xhat.numel()) // pairs.width) * pairs.width
-    reducer = Reducer(plane, step, cached=norm.xhat.numel() <= block)
+    step = _rows_at_a_time(t, pairs)
+    reducer = Reducer(plane, step, cached=norm.xhat.numel() <= _BLOCK * _cores())
     scale = plane.vector(norm.scale)
     sums = []
     for i in range(0, t.shape[0], step):
@@ -69,6 +68,17 @@ def project_and_bend(
     if not sums:
         return torch.zeros(t.shape[0] // pairs.width, len(pairs.pairs), dtype=torch.float64)
     return _form([torch.cat(column) for column in zip(*sums, strict=True)], norm, pairs)
+
+
+def _cores() -> int:
+    return max(2, torch.get_num_threads())  # one core reaches into the third-level cache
+
+
+def _rows_at_a_time(t: Tensor, pairs: Pairs) -> int:
+    """All of them where there is no cache to keep them in, but every call costs a launch."""
+    if t.device.type != "cpu":
+        return t.shape[0]
+    return max(1, _BLOCK * _cores() // max(1, t[0].numel()) // pairs.width) * pairs.width
 
 
 def _form(sums: list[Tensor], norm: Norm, pairs: Pairs) -> Tensor:

@@ -53,7 +53,10 @@ def carry_forwards(
         pairs: the directions and which of their products are wanted.
     """
     births = {site.index: pairs.width * i for i, site in enumerate(sites)}
-    forms = torch.zeros(len(sites), len(pairs.pairs), dtype=torch.float64)
+    device = sites[0].norm.xhat.device
+    # mps has no float64; elsewhere the sums stay on the device, which then is not waited for.
+    keeper = torch.device("cpu") if device.type == "mps" else device
+    forms = torch.zeros(len(sites), len(pairs.pairs), dtype=torch.float64, device=keeper)
     stacks: dict[int, Tensor] = {}
     for index in range(sites[0].index, len(tape.steps)):
         step = tape.steps[index]
@@ -68,7 +71,7 @@ def carry_forwards(
     along = torch.zeros(len(sites) * pairs.width, dtype=torch.float64)
     if slopes is not None:
         along[: slopes.shape[0]] = slopes.flatten().cpu().double()
-    return Carried(along.unflatten(0, (-1, pairs.width)), forms)
+    return Carried(along.unflatten(0, (-1, pairs.width)), forms.cpu())
 
 
 def _moved(step: Step, tangents: Stacks, birth: int | None, pairs: Pairs, forms: Tensor) -> Stacks:
@@ -82,7 +85,7 @@ def _moved(step: Step, tangents: Stacks, birth: int | None, pairs: Pairs, forms:
 
 
 def _add(forms: Tensor, found: Tensor) -> None:
-    forms[: found.shape[0]] += found.cpu()
+    forms[: found.shape[0]] += found.to(forms.device)
 
 
 def _through(

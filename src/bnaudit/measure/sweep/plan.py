@@ -49,13 +49,14 @@ def chunks(prepared: Prepared, memory: int | None, detail: Detail) -> list[Seque
     """
     width, back = WIDTH[detail], detail is Detail.CHANNELS
     limit = prepared.allowance if memory is None else memory
+    on_cpu = any(site.norm.xhat.device.type == "cpu" for site in prepared.sites)
     held, largest = _behind(prepared.tape, prepared.dead, back=back)
     groups: list[Sequence[Site]] = []
     group: list[Site] = []
     taken = widest = 0
     for site in prepared.sites:
         cost, wide = width * held[site.index], width * largest[site.index]
-        if group and (taken + cost > limit or widest + wide > CACHED):
+        if group and (taken + cost > limit or (on_cpu and widest + wide > CACHED)):
             groups.append(group)
             group, taken, widest = [], 0, 0
         group.append(site)
