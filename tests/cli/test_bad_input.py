@@ -251,3 +251,21 @@ def test_an_ir_version_of_the_future(cli: Callable[..., Outcome], tmp_path: Path
     model.ir_version = 99
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert cli("check", tmp_path / "m.onnx", "--metrics", "first_order").code == 0
+
+
+def test_a_free_dimension_that_was_assumed_is_said(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    model = graph()
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.Clear()
+        dimension.dim_param = "side"
+    model.graph.node.append(helper.make_node("Reshape", ["y", "shape"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 12]), "shape"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 12]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    outcome = cli("check", tmp_path / "m.onnx")
+    assert outcome.code == 4
+    assert "dimension 2 is free, 224 assumed" in outcome.lines[1]
+    assert "--input-shape" in outcome.lines[1]
+    assert cli("check", tmp_path / "m.onnx", "--input-shape", "8x3x2x2").code in {0, 1}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BATCH_SIZE = 8
 BATCHES = 4
 _IMAGE_SIDE = 224
+
+ASSUMED = " assumed"
+"""How a note ends that says which dimension was chosen for want of a better one."""
 DISTRIBUTION = "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)"
 
 
@@ -140,7 +143,7 @@ def _shape(
         elif isinstance(declared, int):
             dims.append(declared)
         elif len(spec.shape) == 4 and axis >= 2:
-            notes.append(f"input {spec.name!r}: dimension {axis} is free, {_IMAGE_SIDE} assumed")
+            notes.append(f"input {spec.name!r}: dimension {axis} is free, {_IMAGE_SIDE}{ASSUMED}")
             dims.append(_IMAGE_SIDE)
         else:
             raise UsageError(

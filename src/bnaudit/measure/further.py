@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.data.synthetic import ASSUMED
+from bnaudit.errors import RunError
 from bnaudit.measure.collect import collect
 from bnaudit.measure.detail import Detail
 from bnaudit.measure.second_order import Curvatures, measure_second_order
@@ -53,16 +55,28 @@ class Measured:
 
 
 def collect_first_order(session: Session, options: AuditOptions, progress: Progress) -> Collected:
-    """The first-order pass over all batches, for the selected layers."""
-    return collect(
-        session.execution,
-        session.placed.namer,
-        session.batches.items,
-        options.mode,
-        Selection(options.layers),
-        progress,
-        record="second_order" in options.metrics and options.mode == "batch",
-    )
+    """The first-order pass over all batches, for the selected layers.
+
+    Raises:
+        RunError: the model cannot be run or differentiated.
+        UsageError: no executed layer is selected.
+    """
+    try:
+        return collect(
+            session.execution,
+            session.placed.namer,
+            session.batches.items,
+            options.mode,
+            Selection(options.layers),
+            progress,
+            record="second_order" in options.metrics and options.mode == "batch",
+        )
+    except RunError as error:
+        assumed = [note for note in session.notes if note.endswith(ASSUMED)]
+        if not assumed:
+            raise
+        hint = f"{'; '.join(assumed)}: pass --input-shape, or --data"
+        raise RunError(error.message, hint=hint) from error
 
 
 def _second_order(
