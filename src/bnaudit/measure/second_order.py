@@ -11,9 +11,9 @@ w = v - mean v, p = <xhat,v>/m, D = gamma/sigma, s = <xhat,G>:
 
 It holds for each channel's row by itself. The theorem as it is usually stated has G'HzG in place of
 (Jg)'Hz(Jg)/D^2; that is an assumption on Hz, evaluated here and reported as holding or not. Needed are
-Hz(Jg) and Hz G at every layer: `sweep` has them for all layers from one pass forward and back,
-`second_order_double` layer by layer. Where a layer cannot be swept, or few operations make double
-backward cheaper, the second way is taken; the record says which.
+Hz(Jg) and Hz G at every layer, or their products alone: `sweep` has them for all layers from one pass,
+`second_order_double` layer by layer. Where a layer cannot be swept, or many operators without a rule make
+double backward cheaper, the second way is taken; the record says which.
 """
 
 from __future__ import annotations
