@@ -189,6 +189,17 @@ def test_float32_is_near_float64() -> None:
         assert value(a.transported) == pytest.approx(value(b.transported), rel=1e-3)
 
 
+@pytest.mark.parametrize("cls", [*sweep_nets.IMAGES, *sweep_nets.SEQUENCES])
+def test_the_first_batch_runs_once(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first order recorded serves the second: a second recording would be a waste."""
+    monkeypatch.setattr("bnaudit.measure.sweep.run._record", None)
+    net, x = nets.make(cls), sweep_nets.inputs_for(cls)
+    calls: list[int] = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    assert {order.method for order in orders(audited(net, x, channels=False))} == {"sweep"}
+    assert len(calls) == 1
+
+
 class Doubling(torch.autograd.Function):
     """Says that its derivative is twice what it is."""
 
