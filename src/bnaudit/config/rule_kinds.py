@@ -118,7 +118,7 @@ class Thresholds:
                 if name not in known:
                     inside.unknown(value.key_line, f"threshold of {entry}", name, known)
             found[entry] = {
-                name: number_of(value, inside.inside(name)) for name, value in values.items()
+                name: _threshold(value, inside.inside(name)) for name, value in values.items()
             }
         return found
 
@@ -128,7 +128,7 @@ class Thresholds:
             name: {
                 "type": "object",
                 "properties": {
-                    t.name: {"type": "number", "default": t.value, "description": t.meaning}
+                    t.name: {**_NUMBER, "default": t.value, "description": t.meaning}
                     for t in rule.thresholds
                 },
                 "additionalProperties": False,
@@ -141,10 +141,21 @@ class Thresholds:
             "type": "object",
             "properties": properties,
             "patternProperties": {
-                "^BN[0-9]{0,2}$": {"type": "object", "additionalProperties": {"type": "number"}}
+                "^BN[0-9]{0,2}$": {"type": "object", "additionalProperties": _NUMBER}
             },
             "additionalProperties": False,
         }
+
+
+_NUMBER: Schema = {"type": "number", "minimum": 0}
+
+
+def _threshold(node: Node, context: Context) -> float:
+    """Sizes, shares, ratios and distances: none of them is below zero."""
+    value = number_of(node, context)
+    if value < 0:
+        context.wrong(node, "a number from 0 on")
+    return value
 
 
 def _threshold_names(entry: str, rules: Sequence[Rule]) -> list[str]:

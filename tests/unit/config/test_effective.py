@@ -30,7 +30,7 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40) | st.sampl
         "é\u2028",
     ]
 )
-NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
+LIMIT = st.floats(0, allow_nan=False, allow_infinity=False) | st.integers(0, 2**60)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "data": st.lists(TEXT, max_size=3).map(tuple),
     "labels": TEXT,
@@ -40,7 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "layers": TEXT,
     "channels": st.booleans(),
     "ignore": st.lists(st.sampled_from(["BN101", "few-values"]), unique=True).map(tuple),
-    "thresholds": st.fixed_dictionaries({"BN299": st.dictionaries(st.just("mean-drift"), NUMBER)}),
+    "thresholds": st.fixed_dictionaries({"BN299": st.dictionaries(st.just("mean-drift"), LIMIT)}),
     "per-layer": st.dictionaries(TEXT, st.just({"ignore": ("BN101",)}), max_size=2),
     "input-shapes": st.dictionaries(TEXT, st.just("8x3"), min_size=1, max_size=2),
 }

@@ -34,6 +34,7 @@ BAD = [
     "severity: {BN101: fatal}",
     "severity: {nothing: info}",
     "thresholds: {BN299: {other: 1}}",
+    "thresholds: {BN299: {mean-drift: -1}}",
     "per-layer: {a: {select: []}}",
     "ignore: [nothing]",
 ]

@@ -130,6 +130,10 @@ def test_values(text: str, expected: Any) -> None:
             "thresholds:\n  BN299:\n    mean_drift: 1",
             "3: unknown threshold of BN299 'mean_drift', did you mean 'mean-drift'?",
         ),
+        (
+            "thresholds: {BN299: {mean-drift: -1}}",
+            "mean-drift has to be a number from 0 on, not -1",
+        ),
         ("thresholds: {BN299: {mean-drift: .inf}}", "has to be a number, not inf"),
         ("thresholds: {BN299: {mean-drift: '1'}}", "has to be a number, not '1'"),
         ("thresholds: {BN299: {mean-drift: true}}", "has to be a number, not the boolean true"),
