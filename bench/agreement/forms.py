@@ -19,14 +19,15 @@ from bench.vision.real import with_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LIVE, PROGRAM, LIGHT = "live", "exported program", "ONNX file"
+LIVE, LAST = "live", "live, channels last"
+PROGRAM, LIGHT = "exported program", "ONNX file"
 _WAYS = {
     "scripted": Way("scripted"),
     "traced": Way("traced"),
     "ONNX, TorchScript exporter": Way("torchscript", 17),
     "ONNX, dynamo exporter": Way("dynamo", 18),
 }
-EVERY = (LIVE, *_WAYS, PROGRAM)
+EVERY = (LIVE, LAST, *_WAYS, PROGRAM)
 
 NETWORKS: dict[str, Sequence[str]] = {
     "resnet18": EVERY,
@@ -85,12 +86,20 @@ def measured(case: Case, folder: Path) -> Agreement:
     net, x = network(case.network)
     if case.form == LIVE:
         return compared(net, x)
+    if case.form == LAST:
+        return compared(*channels_last(net, x))
     path = folder / "model"
     if case.form == PROGRAM:
         _program(net, x, path)
     else:
         write(_WAYS[case.form], net, x, path)
     return compared(path, x, trust=True)
+
+
+def channels_last(net: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """The same in the other memory layout."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net, x.contiguous(memory_format=torch.channels_last)
 
 
 def _seeded() -> torch.Generator:

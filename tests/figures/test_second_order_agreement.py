@@ -14,11 +14,12 @@ pytest.importorskip("onnxscript")
 
 from bench.agreement.__main__ import DOCUMENT, TOLERANCE
 from bench.agreement.compare import DETAILS, Agreement, compared
-from bench.agreement.forms import light
+from bench.agreement.forms import channels_last, light
 from bench.agreement.nets import Attention
 from bench.theory_numbers import blocks
 from bench.vision.cells import Way, write
-from bnaudit.measure.sweep import pointwise
+
+from bnaudit.measure.sweep.slopes import bend
 from tests import nets
 from tests.load.files import export
 from tests.theory import sweep_nets
@@ -74,6 +75,30 @@ def test_onnx(name: str, way: Way, tmp_path: Path) -> None:
     assert_agrees(compared(tmp_path / "net.onnx", x), NETS[name][1])
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_channels_last(name: str) -> None:
+    assert_agrees(compared(*channels_last(*made(name))), NETS[name][1])
+
+
+class Overlapping(torch.nn.Module):
+    """Reads overlapping windows by their strides, where a tangent's elements would lie elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = torch.nn.BatchNorm1d(6), torch.nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.bn1(x))
+        windows = x.as_strided((len(x), 3, 4), (6, 1, 1)).prod(1)
+        return torch.tanh(self.bn2(windows))
+
+
+def test_strides_that_move_elements_go_to_double_backward() -> None:
+    found = compared(nets.make(Overlapping), torch.randn(6, 6))
+    assert (found.layers, found.compared, found.swept) == (2, 2, 1)
+    assert found.notes[0] == "curvature, bn1: not swept: as_strided has no rule"
+
+
 @pytest.mark.parametrize("way", [Way("scripted"), Way("traced")], ids=str)
 def test_torchscript_attention(way: Way, tmp_path: Path) -> None:
     net, x = made("attention")
@@ -97,9 +122,9 @@ def test_onnx_files_with_random_weights(
 
 def test_a_wrong_second_derivative_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """No slope is off where only a second derivative is: nothing but this comparison finds it."""
-    right = pointwise.bend
     monkeypatch.setattr(
-        pointwise, "bend", lambda step, slope, curvature: right(step, slope, 1.01 * curvature)
+        "bnaudit.measure.sweep.pointwise.bend",
+        lambda step, slope, curvature: bend(step, slope, 1.01 * curvature),
     )
     found = compared(*made("squeeze_excite"))
     assert found.swept == NETS["squeeze_excite"][1]
