@@ -1,6 +1,6 @@
 """The second order by the forward sweep against double backward, in float64, network by network.
 
-    python -m bench.agreement                              # all of them: ten minutes of one core
+    python -m bench.agreement                              # all of them: under half an hour of one core
     python -m bench.agreement --models resnet18 unet       # some
     python -m bench.agreement --write                      # and puts the table into docs/performance.md
 
