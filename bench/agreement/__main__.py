@@ -25,6 +25,7 @@ import torch
 
 from bench.agreement.compare import DETAILS, Agreement
 from bench.agreement.forms import NETWORKS, Case, cases, measured
+from bench.agreement.nets import is_available
 from bench.theory.text import order, table
 from bench.theory_numbers import rewritten
 
@@ -95,7 +96,7 @@ def main() -> int:
         return 0
     args.results.mkdir(parents=True, exist_ok=True)
     found = {}
-    for case in cases(args.models):
+    for case in cases([name for name in args.models if is_available(name)]):
         found[case] = _stored(case, args.results)
         print(" | ".join(_row(case, found[case])), *found[case].notes[:3], sep="\n  ", flush=True)
     header = ["network", "form", "BN layers", "swept", *DETAILS, "slope residual"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 import torch
@@ -101,6 +102,12 @@ class Attention(nn.Module):
 
 
 _OWN: dict[str, Callable[[], nn.Module]] = {"unet": UNet, "attention": Attention}
+
+
+def is_available(name: str) -> bool:
+    """Whether a network can be built here: those of torchvision need it."""
+    own = name in _OWN or name.startswith("light_")
+    return own or importlib.util.find_spec("torchvision") is not None
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:

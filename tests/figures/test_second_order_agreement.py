@@ -53,7 +53,7 @@ def assert_agrees(found: Agreement, layers: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "decompose"),
-    [("squeeze_excite", False), ("squeeze_excite", True), ("attention", False), ("unet", False)],
+    [("squeeze_excite", False), ("squeeze_excite", True), ("attention", False)],
 )
 def test_exported_programs(name: str, decompose: bool, tmp_path: Path) -> None:
     net, x = made(name)
