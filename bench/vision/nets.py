@@ -58,12 +58,13 @@ def _without_values(name: str) -> nn.Module:
     """The network on the meta device, as far as its constructor allows."""
     try:
         with torch.device("meta"):
-            return _build(name)
+            return build(name)
     except NotImplementedError:  # RegNets compute their widths with tensors
-        return _build(name)
+        return build(name)
 
 
-def _build(name: str) -> nn.Module:
+def build(name: str) -> nn.Module:
+    """The network as its constructor leaves it, in training mode."""
     options: dict[str, Any] = {"weights": None}
     models = torchvision().models
     if name in models.list_models(models.segmentation):
@@ -86,7 +87,7 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
     at their initial values, mixing layers up would change nothing.
     """
     torch.manual_seed(0)
-    net = _build(name).train()
+    net = build(name).train()
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             nn.init.normal_(module.weight, 1, 0.1)

@@ -49,10 +49,10 @@ def files(folder: Path) -> list[Path]:
 def measured(folder: Path) -> dict[str, Cell]:
     """A cell for each file; `executed` are the BatchNorm nodes of its graph."""
     with tempfile.TemporaryDirectory(prefix="bnaudit-") as scratch:
-        return {path.stem: _cell(_with_weights(path, Path(scratch))) for path in files(folder)}
+        return {path.stem: _cell(with_weights(path, Path(scratch))) for path in files(folder)}
 
 
-def _with_weights(path: Path, folder: Path) -> Path:
+def with_weights(path: Path, folder: Path) -> Path:
     """The light models come with constants for weights: every channel equal would hide mistakes."""
     if not path.stem.startswith("light_"):
         return path

@@ -28,7 +28,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
             continue
         yield rule.finding(
             f"the sweep and double backward differ by {difference:.1e} of the curvature in float64; "
-            f"rounding and kinks explain at most {tolerance:.0e}",
+            f"rounding explains at most {tolerance:.0e}",
             layer=layer.label,
             observed=difference,
             threshold=tolerance,

@@ -16,6 +16,8 @@ from bnaudit.measure.sweep.local import LOCAL
 from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step
@@ -90,6 +92,29 @@ class _Folded:
         step.apply = apply
         if step.shapes[0].size and len(step.shapes[0].size) < 3:
             LINEAR.prepare(step)
+
+
+class _Restrided:
+    """as_strided to the same elements: pooling of images with channels last writes strides of axes of one."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(inputs=True)
+
+    def prepare(self, step: Step) -> None:
+        value = step.values[0]
+        if value is None or not _same_elements(value.tensor, *step.args[1:]):
+            step.obstacle = f"{step.name} has no rule"
+            return
+        step.apply = lambda tangents: [only(tangents)]
+
+
+def _same_elements(
+    t: Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> bool:
+    """Whether as_strided with these arguments is the tensor as it was."""
+    lengths = [(n, a, b) for n, a, b in zip(size, stride, t.stride(), strict=False) if n > 1]
+    moved = offset is not None and offset != t.storage_offset()
+    return tuple(size) == tuple(t.shape) and not moved and all(a == b for _, a, b in lengths)
 
 
 class _FirstOnly:
@@ -181,6 +206,7 @@ class _IndexPool:
 LINEAR = _Linear()
 IDENTITY = _Identity()
 FOLDED = _Folded()
+RESTRIDED = _Restrided()
 FIRST_ONLY = _FirstOnly()
 SELECTION = _Selection()
 MASKED_FILL = _MaskedFill()

@@ -13,6 +13,7 @@ from bnaudit.measure.sweep.linear import (
     INDEX_POOL,
     LINEAR,
     MASKED_FILL,
+    RESTRIDED,
     SELECTION,
 )
 from bnaudit.measure.sweep.local import LOCAL, REFUSED
@@ -64,7 +65,8 @@ _NAMES: tuple[tuple[Family, str], ...] = (
     (QUOTIENT, "div"),
     (MATRIX, "mm bmm addmm baddbmm mv"),
     (BATCH_NORM, "native_batch_norm"),
-    (REFUSED, "as_strided set_ resize_ bernoulli _fused_dropout rrelu_with_noise"),
+    (RESTRIDED, "as_strided"),
+    (REFUSED, "set_ resize_ bernoulli _fused_dropout rrelu_with_noise"),
 )
 
 _FAMILIES = {name: family for family, names in _NAMES for name in names.split()}
