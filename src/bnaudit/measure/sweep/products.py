@@ -132,8 +132,10 @@ class _Quotient:
         elif step.values[0] is not None:
             LOCAL.prepare(step)
         else:
-            denominator = filled(step.args[1], [])
-            step.apply = _times(1 / denominator, step.out_shapes[0])
+            shape = step.out_shapes[0]
+            # A tensor of integers has its reciprocal in float32 otherwise.
+            denominator = torch.as_tensor(filled(step.args[1], []), dtype=shape.dtype)
+            step.apply = _times(denominator.reciprocal(), shape)
 
 
 class _MatMul(torch.autograd.Function):

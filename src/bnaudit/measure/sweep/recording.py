@@ -113,4 +113,7 @@ def _is_custom(node: Any) -> bool:
     if isinstance(node, torch.autograd.function.BackwardCFunction):
         return True
     # PyTorch's own nodes have plain names, but for these; CppNode<...> is a custom one in C++.
-    return "::" in node.name() and not node.name().endswith(("::CopySlices", "::AccumulateGrad"))
+    return "::" in node.name() and not node.name().endswith(_PLAIN)
+
+
+_PLAIN = ("::CopySlices", "::CopyBackwards", "::AccumulateGrad")
