@@ -23,6 +23,11 @@ class BnauditError(Exception):
         self.hint = hint or self.usual_hint
 
 
+def first_line(error: BaseException) -> str:
+    """Of an exception's text, or its kind where it has none; short enough for a reason in a report."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:160]
+
+
 class UsageError(BnauditError):
     """The options contradict each other, or one has no meaning for this model."""
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils.checkpoint import checkpoint
 
+from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.layer import FirstOrder
+from bnaudit.records.values import Skipped
 from tests import nets
 from tests.theory.test_second_order_sweep import (
     DETAILS,
@@ -14,6 +21,9 @@ from tests.theory.test_second_order_sweep import (
     by_double_backward,
     in_every_detail,
 )
+
+if TYPE_CHECKING:
+    from bnaudit.records.layer import LayerReport
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +93,102 @@ def test_agrees(cls: type[nn.Module], detail: str, monkeypatch: pytest.MonkeyPat
 
 def inputs() -> Tensor:
     return torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+
+class Spectrum(Rows):
+    """Complex numbers between two layers."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).abs()
+
+
+class Rotation(Rows):
+    """Multiplies with complex numbers."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return (x * 1j + x).real
+
+
+class NoModes(Rows):
+    """Refuses to run under a dispatch mode."""
+
+    def between(self, x: Tensor) -> Tensor:
+        if _get_current_dispatch_mode() is not None:
+            raise ValueError("no modes here")
+        return x
+
+
+class Reentrant(Rows):
+    """The first layer runs inside the older kind of activation checkpointing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = checkpoint(lambda t: torch.tanh(self.bn1(t)), x.requires_grad_(), use_reentrant=True)
+        return self.fc(torch.tanh(self.bn2(self.a(x))))
+
+
+def forward_mode(layer: LayerReport) -> object:
+    assert isinstance(layer.first_order, FirstOrder)
+    return layer.first_order.forward_mode
+
+
+@in_every_detail
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [
+        (Spectrum, "complex"),
+        (Rotation, "complex"),
+        (NoModes, "no modes here"),
+        (Reentrant, "checkpointing"),
+    ],
+)
+def test_says_why_a_layer_is_not_swept(cls: type[nn.Module], reason: str, detail: str) -> None:
+    report = audited(nets.make(cls).double(), inputs(), **DETAILS[detail])
+    first = forward_mode(report.layers[0])
+    assert isinstance(first, Skipped)
+    assert reason in first.reason
+    order = report.layers[0].second_order
+    if cls is Reentrant:
+        assert isinstance(order, Skipped)
+        assert "checkpointing" in order.reason
+    else:
+        assert isinstance(order, SecondOrder)
+        assert order.method == "double_backward"
+
+
+@in_every_detail
+def test_a_rule_that_fails_costs_the_sweep_and_not_the_audit(
+    detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> object:
+        raise IndexError("what nobody foresaw")
+
+    net, x = nets.make(nets.InPlace).double(), nets.inputs_for(nets.InPlace)
+    for at_work in ("convolution.only", "convolution.filled"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"bnaudit.measure.sweep.{at_work}", failing)
+            layer = audited(net, x, **DETAILS[detail]).layers[0]
+        assert isinstance(layer.second_order, SecondOrder)
+        assert layer.second_order.method == "double_backward"
+        assert isinstance(mode := forward_mode(layer), Skipped)
+        assert "failed: what nobody foresaw" in mode.reason
+
+
+class Mixed(Rows):
+    """One layer in half precision, by autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.bn1(x))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = self.bn2(self.a(x))
+        return self.fc(torch.tanh(x.float()))
+
+
+@in_every_detail
+def test_one_layer_in_half_precision(detail: str) -> None:
+    net = nets.make(Mixed)
+    report = audited(net, inputs(), dtype="float32", **DETAILS[detail])
+    second = report.layers[1].second_order
+    assert isinstance(second, Skipped)
+    assert isinstance(mode := forward_mode(report.layers[1]), Skipped)
+    assert "bfloat16" in second.reason
+    assert "bfloat16" in mode.reason

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 
+OUT_OF_GRAPH = "the forward pass runs it without autograd (reentrant activation checkpointing)"
+
 _ONCE = "torch::autograd::Error"  # the node that `once_differentiable` leaves
 
 
@@ -96,8 +98,13 @@ def double_backward_rows(
             first = next(iter(str(error).splitlines()), "unknown error")
             reason = f"the model cannot be differentiated twice: {first[:160]}"
         return dict.fromkeys(keys, Skipped(reason))
-    missing = Skipped("no gradient reaches this layer")
-    return {key: results.get(key, missing) for key in keys}
+    return {key: results.get(key) or _missing(records.get(key)) for key in keys}
+
+
+def _missing(record: LayerRecord | None) -> Skipped:
+    if record is None or record.moments is None:
+        return Skipped("no gradient reaches this layer")
+    return Skipped(OUT_OF_GRAPH)
 
 
 def _double_backward(
@@ -109,6 +116,8 @@ def _double_backward(
     bound: bool,
 ) -> dict[Key, Rows | Skipped]:
     keys = list(sites)
+    if not keys:
+        return {}
     inputs = [sites[k].at_input for k in keys]
     outputs = [sites[k].at_output for k in keys]
     gradients = torch.autograd.grad(loss, [*inputs, *outputs], create_graph=True, allow_unused=True)

@@ -151,7 +151,9 @@ class Recorder(TorchDispatchMode):
                 )
             number = self._lookup(leaf)
             if number is None:
-                if not leaf.is_leaf:
+                if leaf.is_complex():
+                    step.obstacle = f"{step.name} of complex numbers"
+                elif not leaf.is_leaf:
                     step.obstacle = "a tensor that was changed through another view of it"
                 number = self._register(leaf)
             step.inputs.append(number)
@@ -174,6 +176,8 @@ class Recorder(TorchDispatchMode):
                 continue
             if wanted.outputs is not None:
                 step.extra += [self._keep(o) for o in wanted.outputs(i, t.detach())]
+            if t.is_complex():
+                step.obstacle = f"{step.name} makes complex numbers"
             if t.is_floating_point():
                 step.positions.append(i)
                 step.out_shapes.append(Shape(tuple(t.shape), t.dtype))
