@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.checkpoint import checkpoint
 
@@ -20,6 +21,7 @@ from tests.theory.test_second_order_sweep import (
     audited,
     by_double_backward,
     in_every_detail,
+    value,
 )
 
 if TYPE_CHECKING:
@@ -192,3 +194,38 @@ def test_one_layer_in_half_precision(detail: str) -> None:
     assert isinstance(mode := forward_mode(report.layers[1]), Skipped)
     assert "bfloat16" in second.reason
     assert "bfloat16" in mode.reason
+
+
+class Force(nn.Module):
+    """The output is a derivative that the model takes itself, through its BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        self.energy, self.fc = nn.Linear(6, 4), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        energy = torch.tanh(self.energy(self.bn(self.a(x)))).square().sum()
+        (force,) = torch.autograd.grad(energy, x, create_graph=True)
+        return self.fc(torch.tanh(force))
+
+
+@pytest.mark.parametrize("metrics", [(), ("second_order",)])
+def test_a_backward_inside_the_model_is_not_the_loss_s(metrics: tuple[str, ...]) -> None:
+    net = nets.make(Force).double()
+    assert isinstance(net, Force)
+
+    def loss(output: Tensor, _: object = None) -> Tensor:
+        return output.square().sum()
+
+    report = audited(net, inputs(), loss=loss, metrics=metrics, channels=False)
+    order = report.layers[0].first_order
+    assert isinstance(order, FirstOrder)
+
+    x = inputs().requires_grad_()
+    z = F.batch_norm(net.a(x), None, None, net.bn.weight, net.bn.bias, training=True)
+    energy = torch.tanh(net.energy(z)).square().sum()
+    (force,) = torch.autograd.grad(energy, x, create_graph=True)
+    (big_g,) = torch.autograd.grad(loss(net.fc(torch.tanh(force))), z)
+    assert value(order.grad_out_norm) == pytest.approx(float(big_g.norm()), rel=1e-9)

@@ -116,8 +116,8 @@ class _Runner:
         if record:
             try:
                 return self._run(batch, index, Recording())
-            except (RunError, RuntimeError, NotImplementedError):
-                pass  # the recorder, or else the plain pass meets the same and says it
+            except Exception:  # noqa: S110  # whatever it is, the plain pass meets it too
+                pass  # or else it was the recorder's, and there is another way
         return self._run(batch, index, None)
 
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
@@ -131,6 +131,7 @@ class _Runner:
             if tap.log.calls:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)
+                probe.begin()
                 _backward(loss, tap.log)
                 probe.finish()
             log = tap.log
