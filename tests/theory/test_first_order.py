@@ -216,6 +216,8 @@ def test_a_channel_that_is_constant_at_no_round_number(dtype: str, seed: int) ->
     net = nets.randomise(nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)), seed)
     report = bnaudit.audit(net.double(), data=x, dtype=dtype, batch_size=7, batches=1)
     order = measured(report.layers[0])
+    assert isinstance(order.residual, float)
+    assert isinstance(order.tolerance, float)
     assert order.residual < order.tolerance / 10
     rel = 1e-6 if dtype == "float32" else 1e-12
     assert value(order.predicted) == pytest.approx(value(order.measured), rel=rel)

@@ -86,8 +86,23 @@ class Zeroed(Rows):
         return x
 
 
+class Turned(Rows):
+    """Turns a tensor in place: the operator that does not has another overload's name."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return torch.sigmoid((x * 2).transpose_(0, 1))
+
+
+class Vectors(Rows):
+    """Products of matrices and vectors, the tangent in either."""
+
+    def between(self, x: Tensor) -> Tensor:
+        matrix = torch.arange(36.0, dtype=x.dtype).view(6, 6) / 36
+        return x * (matrix @ x[0]) + (torch.tanh(x) @ matrix[1])
+
+
 @in_every_detail
-@pytest.mark.parametrize("cls", [Halves, Copies, Lengths, Zeroed])
+@pytest.mark.parametrize("cls", [Halves, Copies, Lengths, Zeroed, Turned, Vectors])
 def test_agrees(cls: type[nn.Module], detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = nets.make(cls).double(), inputs()
     agree(audited(net, x, **DETAILS[detail]), by_double_backward(monkeypatch, net, x))
@@ -109,6 +124,13 @@ class Rotation(Rows):
 
     def between(self, x: Tensor) -> Tensor:
         return (x * 1j + x).real
+
+
+class Cut(Rows):
+    """A leaf of its own at the same place in memory: no gradient goes past it, a tangent would."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x * x.detach().requires_grad_()
 
 
 class NoModes(Rows):
@@ -139,6 +161,7 @@ def forward_mode(layer: LayerReport) -> object:
     [
         (Spectrum, "complex"),
         (Rotation, "complex"),
+        (Cut, "slope in forward mode is off by"),
         (NoModes, "no modes here"),
         (Reentrant, "checkpointing"),
     ],

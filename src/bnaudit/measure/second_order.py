@@ -119,11 +119,10 @@ def _half_precision(records: Mapping[Key, LayerRecord], keys: Sequence[Key]) -> 
 
 
 def _forward_modes(swept: Swept, keys: Sequence[Key]) -> dict[Key, ForwardMode | Skipped]:
-    return {
-        key: swept.forward_modes.get(key)
-        or Skipped(f"not swept: {swept.obstacles.get(key, 'no gradient reaches this layer')}")
-        for key in keys
-    }
+    # What was refused is no measurement, though a slope came out of it.
+    refused = {key: Skipped(f"not swept: {reason}") for key, reason in swept.obstacles.items()}
+    found = {**swept.forward_modes, **refused}
+    return {key: found.get(key, Skipped("no gradient reaches this layer")) for key in keys}
 
 
 def _record(

@@ -111,5 +111,6 @@ def functional(func: Any) -> Any:
     if func not in _FUNCTIONAL:
         name = str(func._schema.name).split("::")[-1].removesuffix("_")
         packet = getattr(torch.ops.aten, name)
-        _FUNCTIONAL[func] = getattr(packet, func._overloadname)
+        overload = "int" if name == "transpose" else func._overloadname
+        _FUNCTIONAL[func] = getattr(packet, overload)
     return _FUNCTIONAL[func]
