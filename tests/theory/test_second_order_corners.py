@@ -252,3 +252,17 @@ def test_a_backward_inside_the_model_is_not_the_loss_s(metrics: tuple[str, ...])
     (force,) = torch.autograd.grad(energy, x, create_graph=True)
     (big_g,) = torch.autograd.grad(loss(net.fc(torch.tanh(force))), z)
     assert value(order.grad_out_norm) == pytest.approx(float(big_g.norm()), rel=1e-9)
+
+
+class Wider(Rows):
+    """A gate in another precision than what it multiplies."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return (torch.sigmoid(3 * x.double()) * x).to(x.dtype)
+
+
+@in_every_detail
+def test_a_product_of_two_precisions(detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = nets.make(Wider), inputs()
+    ours = audited(net, x, dtype="float32", **DETAILS[detail])
+    agree(ours, by_double_backward(monkeypatch, net.double(), x), 1e-4)
