@@ -90,7 +90,7 @@ class Turned(Rows):
     """Turns a tensor in place: the operator that does not has another overload's name."""
 
     def between(self, x: Tensor) -> Tensor:
-        return torch.sigmoid((x * 2).transpose_(0, 1))
+        return torch.sigmoid((x * 2).pow_(2).transpose_(0, 1))
 
 
 class Vectors(Rows):
