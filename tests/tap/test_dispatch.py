@@ -614,3 +614,24 @@ def test_nothing_of_a_pass_outlives_it() -> None:
         net(torch.randn(4, 6))
     del held, tap
     assert seen() is None
+
+
+def test_compiled_parts_of_a_model_run_as_they_were_written() -> None:
+    """The compiler would take what it meets into its graphs, and with it the code that records."""
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    net = nets.make(nets.InPlace)
+    wanted = audit(net, nets.InPlace)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.compile(backend=backend)
+    report = audit(net, nets.InPlace, metrics="second_order")
+    assert not compiled
+    for ours, theirs in zip(report.layers, wanted.layers, strict=True):
+        assert isinstance(ours.first_order, FirstOrder)
+        assert isinstance(theirs.first_order, FirstOrder)
+        assert ours.first_order.measured == theirs.first_order.measured

@@ -7,9 +7,10 @@ inference mode or need one registration per device. Taking it back restores the 
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from bnaudit.tap.call import BatchNormCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -188,8 +190,16 @@ def tapped(
         replay: carries out the calls that activation checkpointing repeats during backward;
             `handler` where it is None.
     """
-    with one_at_a_time:
+    with one_at_a_time, _eager():
         yield from _installed(Tap(namer, handler, replay or handler))
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled parts of a model run as they were written; else the compiler would take in the handlers."""
+    if "torch._dynamo" not in sys.modules:  # two seconds to import, and then nothing is compiled
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _installed(tap: Tap) -> Iterator[Tap]:
