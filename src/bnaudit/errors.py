@@ -24,8 +24,8 @@ class BnauditError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Of an exception's text, or its kind where it has none; short enough for a reason in a report."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]
+    """Of an exception's text, or its kind where it has none; short enough for one line of a report."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:240]
 
 
 class UsageError(BnauditError):

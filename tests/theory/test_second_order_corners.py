@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.checkpoint import checkpoint
 
+from bnaudit.errors import RunError
 from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Skipped
@@ -266,3 +267,40 @@ def test_a_product_of_two_precisions(detail: str, monkeypatch: pytest.MonkeyPatc
     net, x = nets.make(Wider), inputs()
     ours = audited(net, x, dtype="float32", **DETAILS[detail])
     agree(ours, by_double_backward(monkeypatch, net.double(), x), 1e-4)
+
+
+class Fragile(torch.autograd.Function):
+    """Its backward fails, at the first or at the second time, with no RuntimeError."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, times: int) -> Tensor:
+        ctx.times = times
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        if ctx.times == 1 or torch.is_grad_enabled():
+            raise KeyError("a backward that fails")
+        return grad, None
+
+
+class Failing(Rows):
+    """Holds one of these."""
+
+    times = 1
+
+    def between(self, x: Tensor) -> Tensor:
+        found: Any = Fragile.apply(x, self.times)  # type: ignore[no-untyped-call]
+        assert isinstance(found, Tensor)
+        return found
+
+
+def test_a_backward_that_fails_is_no_traceback() -> None:
+    net = nets.make(Failing).double()
+    with pytest.raises(RunError, match=r"cannot be differentiated: .*a backward that fails"):
+        audited(net, inputs())
+    net.times = 2  # type: ignore[assignment]
+    first, second = audited(net, inputs()).layers
+    assert isinstance(first.second_order, Skipped)
+    assert "a backward that fails" in first.second_order.reason
+    assert isinstance(second.second_order, SecondOrder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.errors import RunError
+from bnaudit.errors import BnauditError, RunError, first_line
 from bnaudit.measure.probe import FirstOrderProbe, LayerRecord
 from bnaudit.measure.sweep.recording import Recorded, Recording
 from bnaudit.tap.call import BatchNormCall, normalise
@@ -152,13 +152,14 @@ def _backward(loss: Tensor, log: TapLog) -> None:
         )
     try:
         loss.backward()
-    except RuntimeError as error:
+    except BnauditError:
+        raise
+    except Exception as error:  # whatever a backward of the model's own raises
         if isinstance(error, torch.OutOfMemoryError):
             raise RunError(
                 "the device ran out of memory", hint="pass a smaller --batch-size"
             ) from error
-        first = next(iter(str(error).splitlines()), "unknown error")
-        raise RunError(f"the model cannot be differentiated: {first[:240]}") from error
+        raise RunError(f"the model cannot be differentiated: {first_line(error)}") from error
 
 
 def _require_finite(

@@ -14,6 +14,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bnaudit.errors import first_line
 from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
@@ -91,12 +92,10 @@ def double_backward_rows(
             with torch.enable_grad():
                 loss = session.execution.value(session.batches.items[0], 0)
                 results = _double_backward(loss, edges.sites, records, progress, bound=bound)
-    except RuntimeError as error:
+    except Exception as error:  # whatever a backward of the model's own raises
+        reason = f"the model cannot be differentiated twice: {first_line(error)}"
         if isinstance(error, torch.OutOfMemoryError):
             reason = "the device ran out of memory in double backward (smaller --batch-size)"
-        else:
-            first = next(iter(str(error).splitlines()), "unknown error")
-            reason = f"the model cannot be differentiated twice: {first[:160]}"
         return dict.fromkeys(keys, Skipped(reason))
     return {key: results.get(key) or _missing(records.get(key)) for key in keys}
 
