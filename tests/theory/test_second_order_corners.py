@@ -26,6 +26,8 @@ from tests.theory.test_second_order_sweep import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnaudit.records.layer import LayerReport
 
 
@@ -304,3 +306,40 @@ def test_a_backward_that_fails_is_no_traceback() -> None:
     assert isinstance(first.second_order, Skipped)
     assert "a backward that fails" in first.second_order.reason
     assert isinstance(second.second_order, SecondOrder)
+
+
+class Curved(Rows):
+    """A branch with many curved calls, whose gradients the sweep needs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.bn1(x))
+        for _ in range(6):
+            x = torch.sigmoid(self.a(torch.tanh(x))) * x
+        return x
+
+
+class Forked(nn.Module):
+    """Runs its branches on threads of their own, as a script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = Curved(), Curved(), Curved()
+        self.bn, self.fc = nn.BatchNorm1d(6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.bn(x))
+        first, second = torch.jit.fork(self.a, x), torch.jit.fork(self.b, x)
+        third = self.c(x)
+        return self.fc(torch.tanh(torch.jit.wait(first) * third + torch.jit.wait(second)))
+
+
+@in_every_detail
+def test_threads_of_the_model_are_not_recorded(detail: str, tmp_path: Path) -> None:
+    """A thread would read the gradient edges of another one's calls: curvature would miss, and no slope."""
+    path = tmp_path / "forked.pt"
+    torch.jit.save(torch.jit.script(nets.make(Forked).double()), path)
+    for layer in audited(path, inputs(), **DETAILS[detail]).layers:
+        assert isinstance(layer.second_order, SecondOrder)
+        assert layer.second_order.method == "double_backward"
+        assert isinstance(mode := forward_mode(layer), Skipped)
+        assert "several threads" in mode.reason

@@ -51,6 +51,8 @@ class Recording:
         """A handler that carries calls out as `inner` does, and writes them down."""
 
         def handle(call: BatchNormCall) -> Tensor:
+            if self.recorder.on_another_thread():
+                return inner(call)
             # A private alias: what became of a tensor that the model changed behind the recorder's back
             # is this call's obstacle on the way in, not the layer's.
             alias = call.x.view_as(call.x) if call.x.requires_grad else call.x
