@@ -271,6 +271,35 @@ def test_a_product_of_two_precisions(detail: str, monkeypatch: pytest.MonkeyPatc
     agree(ours, by_double_backward(monkeypatch, net.double(), x), 1e-4)
 
 
+class Image(nn.Module):
+    """BatchNorms of images, one behind a sum over positions that has the channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.bn2, self.fc = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.bn2(F.silu(self.bn1(x))))
+        return self.fc(x.flatten(2).mean(-1))
+
+
+@in_every_detail
+def test_one_image_with_the_channels_last(detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is measured for both orders, and by double backward, as where the first is alone."""
+    net = nets.make(Image).double()
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    last = x.contiguous(memory_format=torch.channels_last)
+    wanted = audited(net, x, batch_size=1, metrics=(), channels=False)
+    ours = audited(net, last, batch_size=1, **DETAILS[detail])
+    for a, b in zip(ours.layers, wanted.layers, strict=True):
+        assert isinstance(a.first_order, FirstOrder)
+        assert isinstance(b.first_order, FirstOrder)
+        assert value(a.first_order.measured) == pytest.approx(value(b.first_order.measured))
+    with monkeypatch.context() as patch:
+        patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda *_: False)
+        agree(ours, audited(net, last, batch_size=1))
+
+
 class Fragile(torch.autograd.Function):
     """Its backward fails, at the first or at the second time, with no RuntimeError."""
 

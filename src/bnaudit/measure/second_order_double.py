@@ -18,7 +18,7 @@ from bnaudit.errors import first_line
 from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
+from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _Edges:
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         x = differentiable(call.x)
-        alias = x.view_as(x)
+        alias = aliased(x)
         z = normalise(call, alias, "batch")
         if call.key in self.keys and z.grad_fn is not None:
             edges = (get_gradient_edge(alias), get_gradient_edge(z))

@@ -58,6 +58,16 @@ def differentiable(x: Tensor) -> Tensor:
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
+def aliased(x: Tensor) -> Tensor:
+    """Another tensor at the same place, differentiable, with the same strides.
+
+    `x.view_as(x)` changes the stride of a single image with the channels last, and PyTorch's backward of
+    BatchNorm takes the gradient in the wrong order then.
+    """
+    found: Tensor = torch.ops.aten.alias.default(x)
+    return found
+
+
 def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     """BatchNorm of `x` with the call's parameters; nothing of the model is written.
 

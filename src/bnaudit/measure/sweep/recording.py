@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.measure.sweep.record import Recorder
-from bnaudit.tap.call import walk
+from bnaudit.tap.call import aliased, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,7 @@ class Recording:
                 return inner(call)
             # A private alias: what became of a tensor that the model changed behind the recorder's back
             # is this call's obstacle on the way in, not the layer's.
-            alias = call.x.view_as(call.x) if call.x.requires_grad else call.x
+            alias = aliased(call.x) if call.x.requires_grad else call.x
             with self.recorder.at(call):
                 z = inner(replace(call, x=alias))
             self.nodes[call.key] = z.grad_fn
