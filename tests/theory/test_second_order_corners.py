@@ -22,6 +22,7 @@ from tests.theory.test_second_order_sweep import (
     audited,
     by_double_backward,
     in_every_detail,
+    orders,
     value,
 )
 
@@ -372,3 +373,27 @@ def test_threads_of_the_model_are_not_recorded(detail: str, tmp_path: Path) -> N
         assert layer.second_order.method == "double_backward"
         assert isinstance(mode := forward_mode(layer), Skipped)
         assert "several threads" in mode.reason
+
+
+class Restrided(Image):
+    """What a view makes of the strides of one image: PyTorch's backward of BatchNorm is wrong behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(last.view_as(last))
+
+
+@in_every_detail
+def test_one_image_whose_strides_a_view_has_changed(
+    detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nets.make(Restrided).double()
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    wanted = audited(nets.make(Image).double(), x, batch_size=1)
+    ours = audited(net, x, batch_size=1, **DETAILS[detail])
+    with monkeypatch.context() as patch:
+        patch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda *_: False)
+        agree(ours, audited(net, x, batch_size=1))
+    for a, b in zip(orders(ours), orders(wanted), strict=True):
+        assert value(a.measured) == pytest.approx(value(b.measured))
+    assert not [f for f in ours.findings if f.rule == "BN101"]
