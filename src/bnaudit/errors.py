@@ -23,6 +23,11 @@ class BnauditError(Exception):
         self.hint = hint or self.usual_hint
 
 
+def first_line(error: BaseException) -> str:
+    """Of an exception's text, or its kind where it has none; short enough for one line of a report."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:240]
+
+
 class UsageError(BnauditError):
     """The options contradict each other, or one has no meaning for this model."""
 

@@ -24,6 +24,7 @@ from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
 from bnaudit.records.report import Failure, Report
+from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ def audit_loaded(
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run or measured.
     """
+    # Two threads would take each other's BatchNorm calls, seeds, and flags of a model that they share.
+    with one_at_a_time:
+        return _audited(loaded, label, options, progress)
+
+
+def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: Progress) -> Report:
     stored, loaded = read_stored(loaded, label)
     if not loaded.batchnorms and loaded.format != "module":
         return _judged(_empty_report(loaded, label, options), stored, options)

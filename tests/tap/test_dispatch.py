@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -572,3 +574,64 @@ def test_the_other_names_are_left_alone_where_no_graph_calls_them() -> None:
         with tapped(Namer(net, {}), plain("batch")):
             assert (torch._C._dispatch_dump(name) != before) is overridden
         assert torch._C._dispatch_dump(name) == before
+
+
+def test_two_threads_do_not_take_each_other_s_calls() -> None:
+    """The override is the process's: without a lock a layer of one model lands in the other's report."""
+    built = {"a": nets.make(nets.InPlace), "b": nets.make(nets.PreActivation)}
+    wanted = {name: labels(audit(net, type(net))) for name, net in built.items()}
+    found: list[tuple[str, object]] = []
+
+    def work(name: str) -> None:
+        for _ in range(6):
+            try:
+                found.append((name, labels(audit(built[name], type(built[name])))))
+            except BnauditError as error:
+                found.append((name, error))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in built]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12
+    assert all(seen == wanted[name] for name, seen in found), found
+
+
+class _Held:
+    """What a handler may hold: the activations of a batch."""
+
+    def __call__(self, call: BatchNormCall) -> Tensor:
+        return normalise(call, call.x, "batch")
+
+
+def test_nothing_of_a_pass_outlives_it() -> None:
+    """The dispatcher holds the last override until the next one is registered."""
+    net, held = nn.Sequential(nn.BatchNorm1d(6)), _Held()
+    seen = weakref.ref(held)
+    with tapped(Namer(net, {}), held) as tap:
+        tap.start()
+        net(torch.randn(4, 6))
+    del held, tap
+    assert seen() is None
+
+
+def test_compiled_parts_of_a_model_run_as_they_were_written() -> None:
+    """The compiler would take what it meets into its graphs, and with it the code that records."""
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    net = nets.make(nets.InPlace)
+    wanted = audit(net, nets.InPlace)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.compile(backend=backend)
+    report = audit(net, nets.InPlace, metrics="second_order")
+    assert not compiled
+    for ours, theirs in zip(report.layers, wanted.layers, strict=True):
+        assert isinstance(ours.first_order, FirstOrder)
+        assert isinstance(theirs.first_order, FirstOrder)
+        assert ours.first_order.measured == theirs.first_order.measured

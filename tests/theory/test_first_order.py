@@ -204,3 +204,21 @@ def test_gradients_that_are_not_finite_are_not_taken_for_zero() -> None:
     assert isinstance(order, bnaudit.records.values.Skipped)
     assert "not finite" in order.reason
     assert report.exit_code == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_channel_that_is_constant_at_no_round_number(dtype: str, seed: int) -> None:
+    """Its mean is an ulp off: what is left of x is no direction that the gradient loses."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(4, dtype=torch.float64, generator=generator).mul(10).expand(7, 4).clone()
+    x[:, 0] = torch.randn(7, dtype=torch.float64, generator=generator)
+    net = nets.randomise(nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)), seed)
+    report = bnaudit.audit(net.double(), data=x, dtype=dtype, batch_size=7, batches=1)
+    order = measured(report.layers[0])
+    assert isinstance(order.residual, float)
+    assert isinstance(order.tolerance, float)
+    assert order.residual < order.tolerance / 10
+    rel = 1e-6 if dtype == "float32" else 1e-12
+    assert value(order.predicted) == pytest.approx(value(order.measured), rel=rel)
+    assert not [f for f in report.findings if f.rule == "BN101"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.errors import RunError
+from bnaudit.errors import BnauditError, RunError, first_line
 from bnaudit.measure.probe import FirstOrderProbe, LayerRecord
 from bnaudit.measure.sweep.recording import Recorded, Recording
 from bnaudit.tap.call import BatchNormCall, normalise
@@ -75,7 +75,7 @@ def collect(
     progress.stage("measuring", len(batches))
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
-    for index in reversed(range(len(batches))):
+    for index in (*range(1, len(batches)), 0):
         found = passes[index] = run(batches[index], index, record=record and index == 0)
         if not found.log.calls:
             # The whole forward ran without one; other batches take the same way.
@@ -130,6 +130,7 @@ class _Runner:
             if tap.log.calls:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)
+                probe.begin()
                 _backward(loss, tap.log)
                 probe.finish()
             log = tap.log
@@ -150,13 +151,14 @@ def _backward(loss: Tensor, log: TapLog) -> None:
         )
     try:
         loss.backward()
-    except RuntimeError as error:
+    except BnauditError:
+        raise
+    except Exception as error:  # whatever a backward of the model's own raises
         if isinstance(error, torch.OutOfMemoryError):
             raise RunError(
                 "the device ran out of memory", hint="pass a smaller --batch-size"
             ) from error
-        first = next(iter(str(error).splitlines()), "unknown error")
-        raise RunError(f"the model cannot be differentiated: {first[:240]}") from error
+        raise RunError(f"the model cannot be differentiated: {first_line(error)}") from error
 
 
 def _require_finite(

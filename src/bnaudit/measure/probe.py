@@ -90,6 +90,11 @@ class FirstOrderProbe:
     selection: Selection = field(default_factory=Selection)
     executed: list[str] = field(default_factory=list)
     records: list[LayerRecord] = field(default_factory=list)
+    begun: bool = False
+
+    def begin(self) -> None:
+        """The backward pass of the loss begins: one that the model ran in its forward is not measured."""
+        self.begun = True
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         """Carries a call of the forward pass out."""
@@ -129,19 +134,18 @@ class FirstOrderProbe:
         if z.grad_fn is None:
             record.obstacle = _NO_GRAD
         else:
-            _attach(z, record)
+            self._attach(z, record)
         return z
 
+    def _attach(self, z: Tensor, record: LayerRecord) -> None:
+        """Fills `record.moments` when backward passes the node that made `z`."""
 
-def _attach(z: Tensor, record: LayerRecord) -> None:
-    """Fills `record.moments` when backward passes the node that made `z`."""
+        def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
+            g, big_g, x = grad_in[0], grad_out[0], record.waiting
+            if self.begun and g is not None and big_g is not None and x is not None:
+                record.waiting = None
+                with torch.no_grad():
+                    record.moments = channel_moments(x, big_g, g)
 
-    def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
-        g, big_g, x = grad_in[0], grad_out[0], record.waiting
-        if g is not None and big_g is not None and x is not None:
-            record.waiting = None
-            with torch.no_grad():
-                record.moments = channel_moments(x, big_g, g)
-
-    node: Any = z.grad_fn
-    node.register_hook(hook)
+        node: Any = z.grad_fn
+        node.register_hook(hook)

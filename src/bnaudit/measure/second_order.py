@@ -21,8 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from bnaudit.measure.curvature_rows import Rows, Totals, totals
 from bnaudit.measure.curvature_summary import second_order_record
 from bnaudit.measure.detail import Detail
@@ -93,15 +91,15 @@ def measure_second_order(
     recorded, collected.recorded = collected.recorded, None
     records = {r.key: r for r in collected.batches[0]}
     half = _half_precision(records, keys)
-    if half is not None:
-        skipped = dict.fromkeys(keys, half)
-        return Curvatures(dict(skipped), dict(skipped))
+    keys = [key for key in keys if key not in half]
+    if not keys:
+        return Curvatures(dict(half), dict(half))
     swept = sweep_layers(session, records, keys, detail, memory, progress, recorded=recorded)
     del recorded
     rest = [key for key in keys if key not in swept.rows]
     bound = detail >= Detail.BOUND
     doubled = double_backward_rows(session, records, rest, progress, bound=bound) if rest else {}
-    found = Curvatures(forward_modes=_forward_modes(swept, keys))
+    found = Curvatures(dict(half), {**half, **_forward_modes(swept, keys)})
     for key in keys:
         by_sweep = key in swept.rows
         values = swept.rows[key] if by_sweep else doubled[key]
@@ -111,20 +109,20 @@ def measure_second_order(
     return found
 
 
-def _half_precision(records: Mapping[Key, LayerRecord], keys: Sequence[Key]) -> Skipped | None:
-    dtypes = {records[key].dtype for key in keys}
-    if dtypes and dtypes <= {torch.float16, torch.bfloat16}:
-        name = str(next(iter(dtypes))).removeprefix("torch.")
-        return Skipped(f"{name} cannot carry second derivatives")
-    return None
+def _half_precision(records: Mapping[Key, LayerRecord], keys: Sequence[Key]) -> dict[Key, Skipped]:
+    names = {key: str(records[key].dtype).removeprefix("torch.") for key in keys}
+    return {
+        key: Skipped(f"{name} cannot carry second derivatives")
+        for key, name in names.items()
+        if name in {"float16", "bfloat16"}
+    }
 
 
 def _forward_modes(swept: Swept, keys: Sequence[Key]) -> dict[Key, ForwardMode | Skipped]:
-    return {
-        key: swept.forward_modes.get(key)
-        or Skipped(f"not swept: {swept.obstacles.get(key, 'no gradient reaches this layer')}")
-        for key in keys
-    }
+    # What was refused is no measurement, though a slope came out of it.
+    refused = {key: Skipped(f"not swept: {reason}") for key, reason in swept.obstacles.items()}
+    found = {**swept.forward_modes, **refused}
+    return {key: found.get(key, Skipped("no gradient reaches this layer")) for key in keys}
 
 
 def _record(

@@ -14,10 +14,11 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bnaudit.errors import first_line
 from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
+from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from bnaudit.progress import Progress
 
 Key = tuple[str, int]
+
+OUT_OF_GRAPH = "the forward pass runs it without autograd (reentrant activation checkpointing)"
 
 _ONCE = "torch::autograd::Error"  # the node that `once_differentiable` leaves
 
@@ -56,7 +59,7 @@ class _Edges:
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         x = differentiable(call.x)
-        alias = x.view_as(x)
+        alias = aliased(x)
         z = normalise(call, alias, "batch")
         if call.key in self.keys and z.grad_fn is not None:
             edges = (get_gradient_edge(alias), get_gradient_edge(z))
@@ -89,15 +92,18 @@ def double_backward_rows(
             with torch.enable_grad():
                 loss = session.execution.value(session.batches.items[0], 0)
                 results = _double_backward(loss, edges.sites, records, progress, bound=bound)
-    except RuntimeError as error:
+    except Exception as error:  # whatever a backward of the model's own raises
+        reason = f"the model cannot be differentiated twice: {first_line(error)}"
         if isinstance(error, torch.OutOfMemoryError):
             reason = "the device ran out of memory in double backward (smaller --batch-size)"
-        else:
-            first = next(iter(str(error).splitlines()), "unknown error")
-            reason = f"the model cannot be differentiated twice: {first[:160]}"
         return dict.fromkeys(keys, Skipped(reason))
-    missing = Skipped("no gradient reaches this layer")
-    return {key: results.get(key, missing) for key in keys}
+    return {key: results.get(key) or _missing(records.get(key)) for key in keys}
+
+
+def _missing(record: LayerRecord | None) -> Skipped:
+    if record is None or record.moments is None:
+        return Skipped("no gradient reaches this layer")
+    return Skipped(OUT_OF_GRAPH)
 
 
 def _double_backward(
@@ -109,6 +115,8 @@ def _double_backward(
     bound: bool,
 ) -> dict[Key, Rows | Skipped]:
     keys = list(sites)
+    if not keys:
+        return {}
     inputs = [sites[k].at_input for k in keys]
     outputs = [sites[k].at_output for k in keys]
     gradients = torch.autograd.grad(loss, [*inputs, *outputs], create_graph=True, allow_unused=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.errors import first_line
 from bnaudit.measure.detail import Detail
+from bnaudit.measure.second_order_double import OUT_OF_GRAPH
 from bnaudit.measure.second_order_forward import sweep_totals
 from bnaudit.measure.second_order_hessian import sweep_rows
 from bnaudit.measure.sweep.plan import chunks, give_back, sweep_pays
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.session import Session
+    from bnaudit.measure.sweep.play import Site
     from bnaudit.measure.sweep.recording import Recorded
     from bnaudit.measure.sweep.run import Prepared
     from bnaudit.progress import Progress
@@ -68,7 +71,7 @@ def sweep_layers(
         if sites:
             if len(groups) > 1:
                 give_back(session.placed.device)
-            _WAYS[detail](prepared, sites, records, swept, detail)
+            _sweep(prepared, sites, records, swept, detail)
         if not known_rounding and any(site.key in swept.obstacles for site in sites):
             known_rounding = True
             for key, reason in lost_in_rounding(session, records, alive).items():
@@ -78,17 +81,34 @@ def sweep_layers(
     return swept
 
 
+def _sweep(
+    prepared: Prepared,
+    sites: Sequence[Site],
+    records: Mapping[Key, LayerRecord],
+    swept: Swept,
+    detail: Detail,
+) -> None:
+    try:
+        _WAYS[detail](prepared, sites, records, swept, detail)
+    except Exception as error:  # a rule that fails, or memory: double backward remains
+        for site in sites:
+            swept.forward_modes.pop(site.key, None)
+            swept.refuse(site.key, f"the sweep failed: {first_line(error)}")
+
+
 def _prepared(
     session: Session, keys: Sequence[Key], swept: Swept, recorded: Recorded | None
 ) -> Prepared | None:
     """The tape, or None where the model cannot be recorded."""
     try:
         prepared = prepare_tape(session, keys, recorded)
-    except RuntimeError as error:
-        first = next(iter(str(error).splitlines()), "unknown error")
-        swept.obstacles = dict.fromkeys(keys, f"the model cannot be recorded: {first[:160]}")
+    except Exception as error:  # the model under the recorder, or the recorder: see the reason
+        reason = f"the model cannot be recorded: {first_line(error)}"
+        swept.obstacles = dict.fromkeys(keys, reason)
         return None
-    swept.obstacles = dict(prepared.obstacles)
+    swept.obstacles = dict.fromkeys(keys, OUT_OF_GRAPH) | prepared.obstacles
+    for site in prepared.sites:
+        del swept.obstacles[site.key]
     return prepared
 
 

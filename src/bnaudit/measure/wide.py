@@ -58,6 +58,7 @@ def first_order_records(session: Session) -> dict[Key, LayerRecord]:
         loss = session.execution.value(session.batches.items[0], 0)
         if not loss.requires_grad:
             raise RunError("the model cannot be differentiated in float64")
+        probe.begin()
         loss.backward()
         probe.finish()
     return {r.key: r for r in probe.records if r.obstacle is None}

@@ -58,6 +58,16 @@ def differentiable(x: Tensor) -> Tensor:
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
+def aliased(x: Tensor) -> Tensor:
+    """Another tensor at the same place, differentiable, with the same strides.
+
+    `x.view_as(x)` changes the stride of a single image with the channels last, and PyTorch's backward of
+    BatchNorm takes the gradient in the wrong order then.
+    """
+    found: Tensor = torch.ops.aten.alias.default(x)
+    return found
+
+
 def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     """BatchNorm of `x` with the call's parameters; nothing of the model is written.
 
@@ -76,11 +86,19 @@ def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     if mode != "batch" and call.running_mean is not None and call.running_var is not None:
         # Autograd keeps them for backward; a model may update its own statistics before that.
         stats = (call.running_mean.clone(), call.running_var.clone())
+    single = x.dim() > 3 and x.shape[0] == 1
     z, _, _ = torch.ops.aten.native_batch_norm.default(
-        x, gamma, beta, *stats, stats[0] is None, 0.0, call.eps
+        _ordered(x) if single else x, gamma, beta, *stats, stats[0] is None, 0.0, call.eps
     )
     output: Tensor = z
+    if single and output.requires_grad:
+        output.register_hook(_ordered)
     return output
+
+
+def _ordered(t: Tensor) -> Tensor:
+    """One image in the usual order: of other strides of its batch axis PyTorch's backward makes nonsense."""
+    return t.clone(memory_format=torch.contiguous_format)
 
 
 def walk(*tensors: Tensor) -> Iterator[Any]:

@@ -7,8 +7,10 @@ inference mode or need one registration per device. Taking it back restores the 
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,16 @@ from bnaudit.tap.call import BatchNormCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
     from bnaudit.tap.naming import Namer
 
 _KEY = "CompositeImplicitAutograd"
+
+one_at_a_time = threading.RLock()
+"""The override is the whole process's: a pass in another thread would find this one's handler."""
 
 
 @dataclass(slots=True)
@@ -65,6 +71,10 @@ class Tap:
         self.namer.start()
         self._index = 0
         self.log = TapLog()
+
+    def close(self) -> None:
+        """Lets go of what the handlers hold: the dispatcher keeps the tap until another one comes."""
+        self.handler = self.replay = _closed
 
     def batch_norm(  # noqa: PLR0913, PLR0917  # the signature is the dispatcher's
         self,
@@ -147,6 +157,10 @@ class Tap:
         )
 
 
+def _closed(call: BatchNormCall) -> Tensor:
+    raise AssertionError(f"{call.name} is called through a tap that is closed")
+
+
 def _require_channels(name: str, x: Tensor, parameters: tuple[Tensor | None, ...]) -> None:
     """The check of `batch_norm` itself: the kernel behind it would read past the parameters' end."""
     channels = x.shape[1] if x.dim() > 1 else 0
@@ -176,7 +190,19 @@ def tapped(
         replay: carries out the calls that activation checkpointing repeats during backward;
             `handler` where it is None.
     """
-    tap = Tap(namer, handler, replay or handler)
+    with one_at_a_time, _eager():
+        yield from _installed(Tap(namer, handler, replay or handler))
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled parts of a model run as they were written; else the compiler would take in the handlers."""
+    if "torch._dynamo" not in sys.modules:  # two seconds to import, and then nothing is compiled
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def _installed(tap: Tap) -> Iterator[Tap]:
     library = torch.library.Library("aten", "IMPL")
     # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
     # tensors from the second differentiated run of a scripted module on.
@@ -187,10 +213,11 @@ def tapped(
             library.impl("batch_norm", tap.batch_norm, _KEY)
             library.impl("instance_norm", tap.instance_norm, _KEY)
             library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
-            if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
+            if tap.namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
                 for name, override in decomposed.overrides(tap).items():
                     library.impl(name, override, decomposed.KEY)
         yield tap
     finally:
         library._destroy()
+        tap.close()
         torch._C._jit_set_profiling_mode(profiling)

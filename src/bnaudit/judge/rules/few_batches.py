@@ -25,7 +25,9 @@ _MARGIN = 0.999
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    layers = [bn for bn in activations(inspection) if bn.batches_tracked and bn.running_var]
+    layers = [
+        bn for bn in activations(inspection) if (bn.batches_tracked or 0) > 0 and bn.running_var
+    ]
     refuted = {bn.batches_tracked for bn in layers if _refuted(bn)}
     hits = [
         hit

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.sweep.plane import plane_of
+from bnaudit.measure.sweep.plane import Plane, plane_of
 from bnaudit.measure.sweep.reduce import Reducer
 
 if TYPE_CHECKING:
@@ -32,19 +32,15 @@ def project_and_bend(
     Args:
         t: (K, N, C, ...).
         norm: the call.
-        out: same shape; another layout costs a copy.
+        out: same shape, made by `stack_like`; a stack in another layout costs a copy.
         slope: (N, C, ...) or None.
         pairs: of the stack's directions.
 
     Returns:
         (K / width, pairs), float64.
     """
-    plane, target = plane_of(t), plane_of(out)
-    if target.last != plane.last:
-        copy = torch.empty_like(t)
-        found = project_and_bend(t, norm, copy, slope, pairs)
-        out.copy_(copy)
-        return found
+    target = plane_of(out)
+    plane = Plane(target.like(t), target.last)
     x, big_g = plane.partner(norm.xhat), plane.partner(norm.grad)
     mask = None if slope is None else plane.partner(slope.to(t.dtype))
     step = _rows_at_a_time(t, pairs)

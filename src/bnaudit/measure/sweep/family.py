@@ -111,5 +111,12 @@ def functional(func: Any) -> Any:
     if func not in _FUNCTIONAL:
         name = str(func._schema.name).split("::")[-1].removesuffix("_")
         packet = getattr(torch.ops.aten, name)
-        _FUNCTIONAL[func] = getattr(packet, func._overloadname)
+        overloads = [getattr(packet, overload) for overload in packet.overloads()]
+        # By types and not by the overload's name: pow_.Scalar is pow.Tensor_Scalar.
+        found = next((o for o in overloads if _types(o) == _types(func)), None)
+        _FUNCTIONAL[func] = found or getattr(packet, func._overloadname)
     return _FUNCTIONAL[func]
+
+
+def _types(func: Any) -> list[str]:
+    return [str(argument.type) for argument in func._schema.arguments]

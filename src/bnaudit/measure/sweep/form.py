@@ -68,7 +68,7 @@ def dots(a: Tensor, b: Tensor) -> Tensor:
     if a.dim() < 3:
         return (a * b).flatten(1).sum(1) if a.dim() > 1 else a * b
     plane = plane_of(a)
-    left, right = plane.t.flatten(1), plane.like(b).flatten(1)
+    left, right = plane.t.flatten(1), plane.like(b).flatten(1).to(a.dtype)
     found: Tensor = torch.linalg.vecdot(left, right)
     return found
 

@@ -70,6 +70,8 @@ class _Addition:
                 for s in slots
                 if (t := tangents[s.index]) is not None and weights[s.index] != 0
             ]
+            if not terms:  # a tensor without a tangent was copied over one that has it
+                return [None]
             terms.sort(key=lambda term: -term[0].shape[0])
             total, factor = terms[0]
             total = total if factor == 1 else total * factor

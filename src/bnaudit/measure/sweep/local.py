@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from bnaudit.measure.sweep.arguments import leaves_of
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
 from bnaudit.measure.sweep.form import dots
+from bnaudit.tap.call import aliased
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ class _Graph:
         self.x = [v.tensor.detach().requires_grad_() for v in step.values if v is not None]
         func = functional(step.func)
         with torch.enable_grad():
-            inside = [x.view_as(x) for x in self.x]
+            inside = [aliased(x) for x in self.x]
             out = leaves_of(func(*filled(step.args, inside), **filled(step.kwargs, inside)))
             picked = [(out[p], i) for i, p in enumerate(step.positions)]
             self.alive = [i for y, i in picked if y.requires_grad]

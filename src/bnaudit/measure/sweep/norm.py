@@ -73,28 +73,24 @@ class Birth:
 
 def project(t: Tensor, norm: Norm) -> Tensor:
     """J t for a stack (K, N, C, ...)."""
-    out = torch.empty_like(t)
+    out = stack_like(t, norm, t.shape[0])
     write_projected(t, norm, out)
     return out
 
 
 def write_projected(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes J t into `out`; returns mean t and p, (K, C)."""
-    plane, target = plane_of(t), plane_of(out)
-    x = plane.partner(norm.xhat)
-    mean = plane.t.sum(plane.dims) / norm.m
-    p = (plane.t * x).sum(plane.dims) / norm.m
-    if plane.last != target.last:
-        target = plane_of(torch.empty_like(t))
-    torch.addcmul(plane.t, x, plane.vector(p), value=-1, out=target.t)
-    target.t.sub_(plane.vector(mean)).mul_(plane.vector(norm.scale))
-    if plane_of(out).last != plane.last:
-        out.copy_(target.back(t.shape))
+    """Writes J t into `out`, which `stack_like` made; returns mean t and p, (K, C)."""
+    target = plane_of(out)
+    rows, x = target.like(t), target.partner(norm.xhat)
+    mean = rows.sum(target.dims) / norm.m
+    p = (rows * x).sum(target.dims) / norm.m
+    torch.addcmul(rows, x, target.vector(p), value=-1, out=target.t)
+    target.t.sub_(target.vector(mean)).mul_(target.vector(norm.scale))
     return mean, p
 
 
 def stack_like(t: Tensor | None, norm: Norm, count: int) -> Tensor:
-    """An empty stack in the layout of another one, or of images."""
+    """An empty stack in the layout of another one, or of images: `plane_of` is a view of it."""
     if t is not None and not plane_of(t).last:
         return t.new_empty(count, *norm.xhat.shape)
     return empty_stack(count, norm.xhat.shape, norm.xhat)

@@ -13,6 +13,7 @@ import torch
 from bnaudit.measure.sweep.family import Needs, filled, functional
 from bnaudit.measure.sweep.local import LOCAL
 from bnaudit.measure.sweep.slopes import bend, scale
+from bnaudit.tap.call import aliased
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def _first(step: Step, *, create: bool) -> tuple[Tensor, Tensor]:
         raise AssertionError("the recorder keeps what `needs` asks for")
     x = value.tensor.detach().requires_grad_()
     with torch.enable_grad():
-        y = functional(step.func)(*filled(step.args, [x.view_as(x)]), **filled(step.kwargs, [x]))
+        y = functional(step.func)(*filled(step.args, [aliased(x)]), **filled(step.kwargs, [x]))
         y = y if isinstance(y, torch.Tensor) else y[0]
         (slope,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=create)
     return x, slope

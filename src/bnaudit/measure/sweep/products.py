@@ -132,8 +132,10 @@ class _Quotient:
         elif step.values[0] is not None:
             LOCAL.prepare(step)
         else:
-            denominator = filled(step.args[1], [])
-            step.apply = _times(1 / denominator, step.out_shapes[0])
+            shape = step.out_shapes[0]
+            # A tensor of integers has its reciprocal in float32 otherwise.
+            denominator = torch.as_tensor(filled(step.args[1], []), dtype=shape.dtype)
+            step.apply = _times(denominator.reciprocal(), shape)
 
 
 class _MatMul(torch.autograd.Function):
@@ -171,9 +173,12 @@ class _Matrix:
         left, right = step.args[1:3] if name in ("addmm", "baddbmm") else step.args[:2]
         added = name in ("addmm", "baddbmm") and isinstance(step.args[0], Slot)
         scaled = any(step.kwargs.get(k, 1) != 1 for k in ("alpha", "beta"))
+        if name == "mv" and step.values[0] is None:
+            self._vector(step, left, right)
+            return
         if name == "mv" or added or scaled:
             if step.values[0] is None:
-                step.obstacle = f"{name} with a tangent in what is added"
+                step.obstacle = f"{name} with one tangent, and factors or in what is added"
             else:
                 LOCAL.prepare(step)
             return
@@ -185,6 +190,14 @@ class _Matrix:
         else:
             x = filled(left, [])
             step.apply = lambda tangents: [torch.matmul(x, t) for t in tangents if t is not None]
+
+    def _vector(self, step: Step, left: Any, right: Any) -> None:
+        if isinstance(left, Slot):
+            y = filled(right, [])
+            step.apply = lambda tangents: [torch.matmul(only(tangents), y)]
+        else:
+            x = filled(left, [])
+            step.apply = lambda tangents: [torch.matmul(only(tangents), x.mT)]
 
     def _both(self, step: Step) -> None:
         x, y = (v.tensor for v in step.values if v is not None)

@@ -7,6 +7,7 @@ writes in place: what the storage was known by is forgotten, and the new value s
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,15 @@ class Recorder(TorchDispatchMode):
         self.kept: dict[int, list[Kept]] = {}
         self.pending: tuple[Step, list[Tensor]] | None = None
         self.call: BatchNormCall | None = None
+        self.thread, self.elsewhere = threading.get_ident(), False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Runs a call, and writes it down where a tensor behind a BatchNorm goes in."""
         kwargs = kwargs or {}
+        if self.on_another_thread():
+            return func(*args, **kwargs)
         self.flush()
         written = _written(func, args, kwargs)
         noted = self._step(func, args, kwargs) if _has_active((args, kwargs)) else None
@@ -84,6 +88,15 @@ class Recorder(TorchDispatchMode):
         if noted is not None:
             self._outputs(*noted, out)
         return out
+
+    def on_another_thread(self) -> bool:
+        """Whether the model runs this on a thread of its own (fork of TorchScript): then there is no tape.
+
+        Threads take the mode along. Between a call's return and its gradient edge another thread's calls
+        would come, and the edge that is read then is none, or another call's.
+        """
+        self.elsewhere |= threading.get_ident() != self.thread
+        return self.elsewhere
 
     def flush(self) -> None:
         """Reads the gradient edges of the last call's outputs, which autograd has set meanwhile."""
@@ -101,7 +114,13 @@ class Recorder(TorchDispatchMode):
                 step.edges.append(get_gradient_edge(t))
 
     def finish(self, loss: Tensor) -> Tape:
-        """The tape, with the loss's number."""
+        """The tape, with the loss's number.
+
+        Raises:
+            RuntimeError: the model ran on several threads.
+        """
+        if self.elsewhere:
+            raise RuntimeError("it runs on several threads")
         self.flush()
         self.tape.loss = self._lookup(loss)
         self.kept.clear()  # the steps hold what they need, and let go of it one by one
@@ -151,7 +170,9 @@ class Recorder(TorchDispatchMode):
                 )
             number = self._lookup(leaf)
             if number is None:
-                if not leaf.is_leaf:
+                if leaf.is_complex():
+                    step.obstacle = f"{step.name} of complex numbers"
+                elif not leaf.is_leaf:
                     step.obstacle = "a tensor that was changed through another view of it"
                 number = self._register(leaf)
             step.inputs.append(number)
@@ -174,6 +195,8 @@ class Recorder(TorchDispatchMode):
                 continue
             if wanted.outputs is not None:
                 step.extra += [self._keep(o) for o in wanted.outputs(i, t.detach())]
+            if t.is_complex():
+                step.obstacle = f"{step.name} makes complex numbers"
             if t.is_floating_point():
                 step.positions.append(i)
                 step.out_shapes.append(Shape(tuple(t.shape), t.dtype))

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.measure.sweep.record import Recorder
-from bnaudit.tap.call import walk
+from bnaudit.tap.call import aliased, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,9 +51,11 @@ class Recording:
         """A handler that carries calls out as `inner` does, and writes them down."""
 
         def handle(call: BatchNormCall) -> Tensor:
+            if self.recorder.on_another_thread():
+                return inner(call)
             # A private alias: what became of a tensor that the model changed behind the recorder's back
             # is this call's obstacle on the way in, not the layer's.
-            alias = call.x.view_as(call.x) if call.x.requires_grad else call.x
+            alias = aliased(call.x) if call.x.requires_grad else call.x
             with self.recorder.at(call):
                 z = inner(replace(call, x=alias))
             self.nodes[call.key] = z.grad_fn
@@ -113,4 +115,7 @@ def _is_custom(node: Any) -> bool:
     if isinstance(node, torch.autograd.function.BackwardCFunction):
         return True
     # PyTorch's own nodes have plain names, but for these; CppNode<...> is a custom one in C++.
-    return "::" in node.name() and not node.name().endswith(("::CopySlices", "::AccumulateGrad"))
+    return "::" in node.name() and not node.name().endswith(_PLAIN)
+
+
+_PLAIN = ("::CopySlices", "::CopyBackwards", "::AccumulateGrad")

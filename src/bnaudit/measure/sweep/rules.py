@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.errors import first_line
 from bnaudit.measure.sweep.convolution import CONVOLUTION
 from bnaudit.measure.sweep.joins import ADDITION, CONCATENATION
 from bnaudit.measure.sweep.linear import (
@@ -89,6 +90,9 @@ def needs(name: str, active: tuple[int, ...]) -> Needs:
 
 def prepare(step: Step) -> None:
     """Gives a step its `apply`, or an obstacle; forgets what only this needed."""
-    if step.obstacle is None:
-        _family(step.name).prepare(step)
+    if step.obstacle is None and step.out_shapes:
+        try:
+            _family(step.name).prepare(step)
+        except Exception as error:  # a form of the call that its rule does not foresee
+            step.obstacle = f"the rule of {step.name} failed: {first_line(error)}"
     step.forget()

@@ -98,7 +98,9 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
         if step.obstacle is not None:
             # What a lost tensor depends on is not known: nothing in front of it is trusted.
             lost = (1 << len(found)) - 1 if "another view" in step.obstacle else mask
-            blocked.update({i: step.obstacle for i in range(len(found)) if lost >> i & 1})
+            for i in range(len(found)):
+                if lost >> i & 1:
+                    blocked.setdefault(i, step.obstacle)
         norm = step.norm
         if norm is not None and norm.reached and step.key is not None and step.key in keys:
             mask |= 1 << len(found)

@@ -49,6 +49,13 @@ def test_trained_networks_are_clean(net: str) -> None:
     assert judged(trained(net)) == []
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_a_counter_below_zero_is_no_number_of_batches(net: str) -> None:
+    """Files are what they are: (1 - momentum)^-1 at momentum 1 has no value."""
+    found = judged(everywhere(net, set_values(batches_tracked=-1, momentum=1.0)))
+    assert {finding.rule for finding in found} == {"BN012"}
+
+
 @pytest.mark.parametrize("batches", [4, 8, 15, 29])
 @pytest.mark.parametrize("net", NETS)
 def test_recomputed_statistics_are_clean(net: str, batches: int) -> None:
