@@ -132,14 +132,14 @@ def _block(x: Tensor, big_g: Tensor, g: Tensor) -> Tensor:
         return t.to(x.dtype).view(shape)
 
     mean = total(x) / m
-    # The mean is rounded, in float64 too: what that left in c is its own mean. Without it a channel that
-    # is constant would have a variance of an ulp squared, and u the direction of a constant.
+    # c is formed with the rounded mean; `shift` is what the rounding left in it, and is taken out
+    # of the sums again: |c|^2 = |c'|^2 - m shift^2, <c,G> = <c',G> - shift <1,G>.
     c = x - wide(mean)
-    shift = total(c) / m
-    c -= wide(shift)
-    # What the rounding of this left is taken out of the sums: |c|^2 = |c'|^2 - m shift^2,
-    # <c,G> = <c',G> - shift <1,G>.
-    shift -= shift.to(x.dtype)
+    shift = mean - mean.to(x.dtype)
+    if x.dtype == torch.float64:
+        # The mean itself is rounded, which is c's own mean. Without it a channel that is constant
+        # would have a variance of an ulp squared, and u the direction of a constant.
+        c -= wide(total(c) / m)
     var = (total(c * c) / m - shift * shift).clamp_(min=0)
     sum_g = total(big_g)
     dot = total(c * big_g) - shift * sum_g
