@@ -68,10 +68,10 @@ def _by_curvlinops(net: nn.Module, layer: Any, shift: nn.Parameter, x: Tensor) -
 
 @contextmanager
 def _training(net: nn.Module, layers: list[Any]) -> Iterator[None]:
-    """Batch statistics, and none written: torch.func forbids it."""
+    """Batch statistics, none written: torch.func forbids it, as it does dropout, which stays off."""
     kept = [{name: getattr(m, name) for name in _STATISTICS} for m in layers]
-    net.train()
     for layer in layers:
+        layer.train()
         for name in _STATISTICS:
             setattr(layer, name, None)
     try:

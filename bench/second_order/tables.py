@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import isnan
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,9 +45,13 @@ def times(args: argparse.Namespace) -> Iterator[str]:
         ours, bound = in_f["sweep"], in_f["with bound"]
         yield (
             f"| {name} | {_layers(net)} | {f * 1e3:.1f} ms | {ours:.1f} F | {in_f['double backward']:.0f} F "
-            f"| {in_f['double backward'] / ours:.1f} | {in_f['script']:.0f} F | {in_f['script'] / ours:.0f} "
+            f"| {in_f['double backward'] / ours:.1f} | {_script(in_f['script'], ours)} "
             f"| {bound:.1f} F | {in_f['double backward with bound'] / bound:.1f} |"
         )
+
+
+def _script(theirs: float, ours: float) -> str:
+    return "fails | " if isnan(theirs) else f"{theirs:.0f} F | {theirs / ours:.0f}"
 
 
 def agreement(args: argparse.Namespace) -> Iterator[str]:
