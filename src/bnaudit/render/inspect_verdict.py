@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.render.inspect_summary import InspectSummary, summarize_inspection
+from bnaudit.render.passing import BAD, counted, passing_word
 from bnaudit.render.table.numbers import significant
 from bnaudit.render.table.text import plural
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import InspectionReport
-
-_GOOD, _CAREFUL, _BAD = "bold green", "bold yellow", "bold red"
 
 
 def inspection_verdict(report: InspectionReport) -> tuple[str, str, str]:
@@ -25,7 +24,7 @@ def inspection_verdict(report: InspectionReport) -> tuple[str, str, str]:
         parts = ["the file has no BatchNorm layer"]
     if report.suppressed:
         parts.append(f"{plural(len(report.suppressed), 'finding')} suppressed")
-    parts.append(_counts(summary))
+    parts.append(counted(summary.errors, summary.warnings, summary.infos))
     if report.baseline is not None:
         known = report.baseline
         parts.append(f"{known.new} new, {known.worse} worse, {known.known} known")
@@ -34,23 +33,7 @@ def inspection_verdict(report: InspectionReport) -> tuple[str, str, str]:
 
 def _word(report: InspectionReport, summary: InspectSummary) -> tuple[str, str]:
     if summary.exit_code == 3:
-        return "NOTHING TO AUDIT (exit 3)", _BAD
+        return "NOTHING TO AUDIT (exit 3)", BAD
     if summary.exit_code:
-        return "FAIL", _BAD
-    if not summary.layers:
-        return "PASS (--allow-no-bn)", _CAREFUL
-    if summary.errors and report.fail_on is None:
-        return "PASS (--fail-on never)", _CAREFUL
-    limit = report.fail_on
-    if limit is not None and any(finding.severity >= limit for finding in report.findings):
-        return "PASS (--baseline)", _CAREFUL
-    return "PASS", _GOOD
-
-
-def _counts(summary: InspectSummary) -> str:
-    if not summary.errors + summary.warnings + summary.infos:
-        return "no findings"
-    counts = [plural(summary.errors, "error"), plural(summary.warnings, "warning")]
-    if summary.infos:
-        counts.append(f"{summary.infos} info")
-    return ", ".join(counts)
+        return "FAIL", BAD
+    return passing_word(report.findings, report.fail_on, empty=not summary.layers)

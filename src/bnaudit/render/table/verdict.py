@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
+from bnaudit.render.passing import BAD, counted, passing_word
 from bnaudit.render.summary import summarize
 from bnaudit.render.table.numbers import error_size, significant
 from bnaudit.render.table.text import plural
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from bnaudit.render.residuals import Residual
     from bnaudit.render.summary import SecondOrderSummary, Summary, WeightSpaceSummary
 
-_GOOD, _CAREFUL, _BAD = "bold green", "bold yellow", "bold red"
-
 
 def verdict_line(report: Report) -> tuple[str, str, str]:
     """(word, style of the word, sentence). The word leads: eyes and `grep ^FAIL` look there."""
@@ -24,7 +23,7 @@ def verdict_line(report: Report) -> tuple[str, str, str]:
     if summary.verdict == "failed":
         parts = ["the audit did not finish", _before_it_stopped(summary)]
     elif summary.verdict == "nothing-to-audit":
-        parts = [_why_nothing(report), _counts(summary)]
+        parts = [_why_nothing(report), counted(summary.errors, summary.warnings, summary.infos)]
     else:
         parts = [
             _layers(summary),
@@ -32,7 +31,7 @@ def verdict_line(report: Report) -> tuple[str, str, str]:
             _differences(summary),
             _second_order(summary.second_order),
             _weight_space(summary.weight_space),
-            _counts(summary),
+            counted(summary.errors, summary.warnings, summary.infos),
             _known(report),
         ]
     return word, style, "; ".join(part for part in parts if part)
@@ -63,26 +62,14 @@ def _why_nothing(report: Report) -> str:
 
 def _word(report: Report, summary: Summary) -> tuple[str, str]:
     if summary.verdict == "failed":
-        return f"FAILED (exit {summary.exit_code})", _BAD
+        return f"FAILED (exit {summary.exit_code})", BAD
     if summary.exit_code == 3:
-        return "NOTHING TO AUDIT (exit 3)", _BAD
+        return "NOTHING TO AUDIT (exit 3)", BAD
     if summary.exit_code == 4:
-        return "NOTHING MEASURED (exit 4)", _BAD
+        return "NOTHING MEASURED (exit 4)", BAD
     if summary.exit_code != 0:
-        return "FAIL", _BAD
-    return _passing_word(report, summary)
-
-
-def _passing_word(report: Report, summary: Summary) -> tuple[str, str]:
-    """A pass that rests on an option says so: it is not a clean bill."""
-    if summary.layers == 0:
-        return "PASS (--allow-no-bn)", _CAREFUL
-    if summary.errors and report.fail_on is None:
-        return "PASS (--fail-on never)", _CAREFUL
-    limit = report.fail_on
-    if limit is not None and any(finding.severity >= limit for finding in report.findings):
-        return "PASS (--baseline)", _CAREFUL
-    return "PASS", _GOOD
+        return "FAIL", BAD
+    return passing_word(report.findings, report.fail_on, empty=not summary.layers)
 
 
 def _before_it_stopped(summary: Summary) -> str:
@@ -149,12 +136,3 @@ def _known(report: Report) -> str:
         return ""
     baseline = report.baseline
     return f"{baseline.new} new, {baseline.worse} worse, {baseline.known} known"
-
-
-def _counts(summary: Summary) -> str:
-    if not summary.errors + summary.warnings + summary.infos:
-        return "no findings"
-    counts = [plural(summary.errors, "error"), plural(summary.warnings, "warning")]
-    if summary.infos:
-        counts.append(f"{summary.infos} info")
-    return ", ".join(counts)
