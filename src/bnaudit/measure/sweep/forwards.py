@@ -13,6 +13,7 @@ import torch
 
 from bnaudit.measure.sweep.bent_norm import project_and_bend
 from bnaudit.measure.sweep.norm import project, stack_like, write_projected
+from bnaudit.measure.sweep.walk import walk_tape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,17 +58,11 @@ def carry_forwards(
     # mps has no float64; elsewhere the sums stay on the device, which then is not waited for.
     keeper = torch.device("cpu") if device.type == "mps" else device
     forms = torch.zeros(len(sites), len(pairs.pairs), dtype=torch.float64, device=keeper)
-    stacks: dict[int, Tensor] = {}
-    for index in range(sites[0].index, len(tape.steps)):
-        step = tape.steps[index]
-        tangents = [stacks.get(number) for number in step.inputs]
-        outputs = _moved(step, tangents, births.get(index), pairs, forms)
-        found = zip(step.outputs, outputs, strict=False)
-        stacks.update({number: t for number, t in found if t is not None})
-        del tangents, outputs
-        for number in dead[index]:
-            stacks.pop(number, None)
-    slopes = None if tape.loss is None else stacks.pop(tape.loss, None)
+
+    def moved(index: int, step: Step, tangents: Stacks) -> Stacks:
+        return _moved(step, tangents, births.get(index), pairs, forms)
+
+    slopes = walk_tape(tape, dead, sites[0].index, moved)
     along = torch.zeros(len(sites) * pairs.width, dtype=torch.float64)
     if slopes is not None:
         along[: slopes.shape[0]] = slopes.flatten().cpu().double()

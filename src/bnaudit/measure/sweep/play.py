@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.measure.sweep.norm import Birth, Norm, carry
+from bnaudit.measure.sweep.walk import walk_tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step, Tape
+
+    Stacks = list[Tensor | None]
 
 PER_LAYER = 2
 """Directions that a layer gives birth to."""
@@ -63,19 +66,12 @@ def play(
         site.index: Birth(PER_LAYER * i, partial(returned, site)) for i, site in enumerate(sites)
     }
     anchor = torch.zeros((), requires_grad=True)
-    stacks: dict[int, Tensor] = {}
+
+    def moved(index: int, step: Step, tangents: Stacks) -> Stacks:
+        return _moved(step, tangents, anchor, births.get(index))
+
     with torch.enable_grad():
-        for index in range(sites[0].index, len(tape.steps)):
-            step = tape.steps[index]
-            tangents = [stacks.get(number) for number in step.inputs]
-            outputs = _moved(step, tangents, anchor, births.get(index))
-            found = zip(step.outputs, outputs, strict=False)
-            stacks.update({number: t for number, t in found if t is not None})
-            del tangents, outputs
-            for number in dead[index]:
-                stacks.pop(number, None)
-    slopes = None if tape.loss is None else stacks.pop(tape.loss, None)
-    stacks.clear()
+        slopes = walk_tape(tape, dead, sites[0].index, moved)
     if slopes is None:
         return torch.zeros(PER_LAYER * len(sites))
     slopes.backward(torch.zeros_like(slopes))
@@ -83,9 +79,7 @@ def play(
     return torch.nn.functional.pad(along, (0, PER_LAYER * len(sites) - along.shape[0]))
 
 
-def _moved(
-    step: Step, tangents: list[Tensor | None], anchor: Tensor, birth: Birth | None
-) -> list[Tensor | None]:
+def _moved(step: Step, tangents: Stacks, anchor: Tensor, birth: Birth | None) -> Stacks:
     if step.norm is not None:
         return [carry(anchor, tangents[0], step, step.norm, birth)]
     if step.apply is None or all(t is None for t in tangents):
