@@ -2,7 +2,7 @@
 
 One double backward gives both sides: the gradient of <g, v> (v = g held fixed) with respect to x is
 Hx g, and with respect to z, where g depends on z only through G and J is symmetric, it is Hz(Jg).
-Three forward passes' time a layer for each of two double backwards, the graph of one batch in memory.
+One more double backward gives Hz G. The graph of one batch stays in memory.
 """
 
 from __future__ import annotations

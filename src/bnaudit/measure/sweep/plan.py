@@ -26,6 +26,7 @@ arithmetic; below, a stack also stays in the last-level cache between two calls.
 
 
 _LEAST = 128 * 10**6
+"""Bytes for the stacks of even the smallest model."""
 
 WIDTH = {Detail.CURVATURE: 1, Detail.BOUND: 3, Detail.CHANNELS: PER_LAYER}
 """Directions that a layer gives birth to."""
@@ -124,7 +125,7 @@ def sweep_pays(prepared: Prepared, detail: Detail) -> bool:
 
 # Fitted to the processor time of 78 audits on one core, from a perceptron with two layers to DenseNet-121,
 # with and without the bound: four of five estimates of the sweep were within 25 %, every choice was right.
-# By channel, which was not fitted, 28 of 33 choices were right, the others by at most a quarter wrong.
+# By channel, which was not fitted, 26 of 33 choices were right, the others cost at most a quarter more.
 _FLOPS, _BYTES = 2e11, 7e9  # a second
 _CALL, _SINGLE = 1.1e-4, 6e-5  # seconds: a call of whatever stack, a direction that goes alone
 _DOUBLE_FLOPS, _DOUBLE_BYTES = 3e10, 1.8e9  # a second
