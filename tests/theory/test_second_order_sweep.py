@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import bnaudit
 from bnaudit.errors import UsageError
 from bnaudit.judge import judge
-from bnaudit.measure.sweep import plan, slopes
+from bnaudit.measure.sweep import bent_norm, forwards, plan, slopes
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.layer import FirstOrder, ForwardMode
 from bnaudit.records.values import Skipped, Spread
@@ -20,8 +20,10 @@ from tests import nets
 from tests.theory import sweep_nets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from bnaudit.measure.sweep.play import Site
     from bnaudit.records.report import Report
 
 FIELDS = ("measured", "predicted", "transported", "correction", "rayleigh")
@@ -321,6 +323,74 @@ def test_few_calls_go_to_double_backward(monkeypatch: pytest.MonkeyPatch) -> Non
     net = nets.make(nets.Branching)
     (order,) = orders(audited(net, nets.inputs_for(nets.Branching)))
     assert order.method == "double_backward"
+
+
+@pytest.mark.parametrize("detail", ["curvature", "bound"])
+def test_a_deep_net_is_swept_by_the_estimate(detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    layers = [module for _ in range(8) for module in nets_of(8)]
+    net = nets.randomise(nn.Sequential(*layers, nn.Flatten()))
+    x = torch.randn(6, 8, 8, 8)
+    methods = {
+        order.method for order in orders(audited(net, x, dtype="float32", **DETAILS[detail]))
+    }
+    assert methods == {"sweep"}
+
+
+def nets_of(width: int) -> list[nn.Module]:
+    """A convolution, its BatchNorm and what follows it."""
+    return [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+def test_stacks_keep_the_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One operator that hands a contiguous stack on makes everything behind it several times slower."""
+    seen: list[bool] = []
+    real = bent_norm.project_and_bend
+
+    def watched(t: Tensor, *rest: object) -> Tensor:
+        seen.append(bool(t.movedim(2, -1).is_contiguous()))
+        return real(t, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forwards, "project_and_bend", watched)
+    net = nets.randomise(Pooled()).eval()
+    orders(audited(net, torch.randn(6, 8, 16, 16), channels=False))
+    assert len(seen) == 3
+    assert all(seen)
+
+
+class Pooled(nn.Module):
+    """Max pooling, concatenation and a convolution over a small image between the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in (8, 8, 16, 16))
+        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(torch.relu(self.bns[0](x)), 4)
+        y = nn.functional.max_pool2d(self.a(torch.relu(self.bns[1](x))), 2)
+        z = torch.cat([y, y.flip(0)], 1)
+        return self.bns[3](self.b(torch.relu(self.bns[2](z)))).square().flatten(1)
+
+
+def test_rounding_is_found_before_the_long_ways_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[str] = []
+    real = forwards.carry_forwards
+
+    def watched(tape: object, dead: object, sites: Sequence[Site], pairs: object) -> object:
+        walked.extend(site.key[0] for site in sites)
+        return real(tape, dead, sites, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("bnaudit.measure.second_order_forward.carry_forwards", watched)
+    last = nn.Linear(8 * 4 * 4, 5)
+    nn.init.constant_(last.weight, 0.02)
+    nn.init.constant_(last.bias, 0.0)
+    body = nn.Sequential(*nets_of(8), *nets_of(8), *nets_of(8), nn.Flatten())
+    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1))
+    x = torch.randn(6, 8, 4, 4)
+    report = audited(net, x, dtype="float32", channels=False, memory=1)
+    assert {type(layer.second_order) for layer in report.layers} == {Skipped}
+    assert walked == [report.layers[-1].name]
 
 
 def test_a_gradient_that_rounding_left_has_no_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
