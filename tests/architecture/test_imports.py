@@ -17,8 +17,9 @@ MODULES = sorted(SRC.rglob("*.py"))
 # Each layer, and the layers that it may use besides itself and the modules at the top.
 LAYERS: dict[str, set[str]] = {
     "records": {"render"},
-    "judge": {"records"},
-    "render": {"records", "judge"},
+    "summary": {"records"},
+    "judge": {"records", "summary"},
+    "render": {"records", "summary", "judge"},
     "load": {"tap"},
     "inspection": {"load", "records", "tap"},
     "tap": {"records"},
@@ -129,7 +130,7 @@ def test_layers_use_what_is_below_them(path: Path) -> None:
     assert used <= LAYERS[layer] | {layer}
 
 
-@pytest.mark.parametrize("layer", ["records", "judge", "render"])
+@pytest.mark.parametrize("layer", ["records", "summary", "judge", "render"])
 def test_tensors_stop_before_records(layer: str) -> None:
     for path in (SRC / layer).rglob("*.py"):
         tops = {name.split(".")[0] for name in imports(path, runtime=False)}

@@ -12,7 +12,7 @@ from bnaudit import __version__
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-MAX_FILE = 300
+MAX_FILE = 600
 MAX_FUNCTION = 50
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bnaudit._version import __version__
 from bnaudit.records.values import Skipped
-from bnaudit.render.init_summary import summarize
 from bnaudit.render.json_v1.values import Json, Skips, finite, number
+from bnaudit.summary.initialisation import summarize
 
 if TYPE_CHECKING:
     from bnaudit.records.initialisation import (

@@ -12,7 +12,6 @@ from bnaudit._version import __version__
 from bnaudit.records.initialisation import Alignment, ScaleTest
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.init_grid import display_names, weight_grid
-from bnaudit.render.init_summary import InitSummary, summarize
 from bnaudit.render.table import MIN_WIDTH
 from bnaudit.render.table.numbers import (
     error_size,
@@ -20,6 +19,7 @@ from bnaudit.render.table.numbers import (
     significant,
 )
 from bnaudit.render.table.text import Charset, listing, plural
+from bnaudit.summary.initialisation import InitSummary, summarize
 
 if TYPE_CHECKING:
     from bnaudit.records.initialisation import InitReport, InitRun, WeightReport

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import Gain
 from bnaudit.records.values import Skipped, Spread
-from bnaudit.render.inspect_summary import StoredGain, gain_of, is_foldable
 from bnaudit.render.table.bars import LogAxis, axis_for, box
 from bnaudit.render.table.grid import SEVERITY_STYLE
 from bnaudit.render.table.layout import Elastic, Placed, Plan
@@ -15,6 +14,7 @@ from bnaudit.render.table.lines import Line
 from bnaudit.render.table.notes import Notes
 from bnaudit.render.table.numbers import significant, whole_percent
 from bnaudit.render.table.small_table import Field, SmallTable
+from bnaudit.summary.inspection import StoredGain, gain_of, is_foldable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING
 
 from bnaudit._version import __version__
 from bnaudit.records.values import Skipped
-from bnaudit.render.inspect_summary import (
-    gain_channels,
-    gain_of,
-    is_foldable,
-    summarize_inspection,
-)
 from bnaudit.render.json_v1.document import (
     baseline_entry,
     finding_entry,
@@ -20,6 +14,12 @@ from bnaudit.render.json_v1.document import (
     suppressed_entry,
 )
 from bnaudit.render.json_v1.values import Json, Skips, array, finite, nulls, number
+from bnaudit.summary.inspection import (
+    gain_channels,
+    gain_of,
+    is_foldable,
+    summarize_inspection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.render.inspect_grid import LayerTable, decomposed_lines
-from bnaudit.render.inspect_summary import InspectSummary, summarize_inspection
 from bnaudit.render.inspect_verdict import inspection_verdict
 from bnaudit.render.table.numbers import count, significant
 from bnaudit.render.table.sheet import Sheet
 from bnaudit.render.table.text import Charset, plural
+from bnaudit.summary.inspection import InspectSummary, summarize_inspection
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import Inspection, InspectionReport

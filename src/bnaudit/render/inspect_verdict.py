@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.render.inspect_summary import InspectSummary, summarize_inspection
 from bnaudit.render.passing import BAD, counted, passing_word
 from bnaudit.render.table.numbers import significant
 from bnaudit.render.table.text import plural
+from bnaudit.summary.inspection import InspectSummary, summarize_inspection
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import InspectionReport

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
 from bnaudit.render.outcome import outcome_of
-from bnaudit.render.summary import gain_of, gain_statistics
 from bnaudit.render.table.numbers import error_size, significant
 from bnaudit.render.table.text import plural
+from bnaudit.summary.audit import gain_of, gain_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -26,14 +26,14 @@ from bnaudit.records.inspection import (
 from bnaudit.records.report import TensorInfo
 from bnaudit.records.values import Skipped
 from bnaudit.render.inspect_json_v1 import inspection_to_json
-from bnaudit.render.inspect_summary import (
+from bnaudit.render.inspect_table import inspection_to_text
+from bnaudit.render.schema import schema_text
+from bnaudit.summary.inspection import (
     gain_channels,
     gain_of,
     is_foldable,
     summarize_inspection,
 )
-from bnaudit.render.inspect_table import inspection_to_text
-from bnaudit.render.schema import schema_text
 
 from . import inspect_samples as samples
 from .test_schema import walk

@@ -10,7 +10,7 @@ import pytest
 from bnaudit.records.twins import ParameterEffect, Twin
 from bnaudit.records.values import Skipped
 from bnaudit.render.json_v1 import report_to_json
-from bnaudit.render.twins import most_affected, only_in_twin
+from bnaudit.summary.twins import most_affected, only_in_twin
 
 from . import samples
 from .builders import layer, second_order, weight_space

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.render.json_v1.values import Json, Skips, finite, metric
-from bnaudit.render.summary import summarize
+from bnaudit.summary.audit import summarize
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Report
-    from bnaudit.render.residuals import Residual
-    from bnaudit.render.summary import (
+    from bnaudit.summary.audit import (
         Difference,
         SecondOrderSummary,
         Summary,
         WeightSpaceSummary,
     )
+    from bnaudit.summary.residuals import Residual
 
 
 def summary_entry(report: Report) -> Json:

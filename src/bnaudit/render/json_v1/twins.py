@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
 from bnaudit.render.json_v1.values import Json, Skips, number
-from bnaudit.render.twins import effect
+from bnaudit.summary.twins import effect
 
 if TYPE_CHECKING:
     from bnaudit.records.twins import ParameterEffect, Twin

@@ -10,10 +10,10 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.summary import is_synthetic
 from bnaudit.render.table.notes import Notes
 from bnaudit.render.table.numbers import factor, percent, significant
 from bnaudit.render.table.text import listing
+from bnaudit.summary.audit import is_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

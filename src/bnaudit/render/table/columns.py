@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.summary import is_synthetic
 from bnaudit.render.table import readers
 from bnaudit.render.table.layout import Elastic, Plan
 from bnaudit.render.table.numbers import percent, scientific, significant, whole_percent
+from bnaudit.summary.audit import is_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
-    from bnaudit.render.summary import Statistics
     from bnaudit.render.table.readers import Cell
+    from bnaudit.summary.audit import Statistics
 
 
 @dataclass(frozen=True, slots=True)

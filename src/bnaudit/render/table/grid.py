@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.residuals import first_order_residual, trusted_first_order
-from bnaudit.render.summary import gain_of, gain_statistics
 from bnaudit.render.table.bars import axis_for, box
 from bnaudit.render.table.columns import PLAN, columns_for
 from bnaudit.render.table.layout import Placed, Titles, place
@@ -17,6 +15,8 @@ from bnaudit.render.table.notes import Notes
 from bnaudit.render.table.numbers import align_decimal
 from bnaudit.render.table.readers import Withheld, integrity_reason
 from bnaudit.render.table.text import pad_left, pad_right
+from bnaudit.summary.audit import gain_of, gain_statistics
+from bnaudit.summary.residuals import first_order_residual, trusted_first_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from bnaudit.records.twins import Twin
-    from bnaudit.render.summary import Statistics
+    from bnaudit.summary.audit import Statistics
 
 
 def legend_lines(columns: Collection[str], statistics: Statistics) -> list[str]:

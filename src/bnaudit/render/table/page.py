@@ -8,7 +8,6 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.summary import gain_statistics
 from bnaudit.render.table.channels import channel_facts, channel_notes
 from bnaudit.render.table.grid import layer_grid
 from bnaudit.render.table.header import header_entries
@@ -18,6 +17,7 @@ from bnaudit.render.table.text import Charset, pad_right, plural
 from bnaudit.render.table.twins import affected_parameters, twin_lines
 from bnaudit.render.table.verdict import depth_sentence, nothing_to_audit, verdict_line
 from bnaudit.render.table.weights import weight_block
+from bnaudit.summary.audit import gain_statistics
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Failure, Report

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.residuals import bound_holds, second_order_residual
-from bnaudit.render.summary import gain_of
 from bnaudit.render.table.numbers import error_size, percent, significant, whole_percent
+from bnaudit.summary.audit import gain_of
+from bnaudit.summary.residuals import bound_holds, second_order_residual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bnaudit.records.drift import Channels, Drift
     from bnaudit.records.layer import FirstOrder, Gain, LayerReport
     from bnaudit.records.values import Metric
-    from bnaudit.render.residuals import Residual
-    from bnaudit.render.summary import Statistics
+    from bnaudit.summary.audit import Statistics
+    from bnaudit.summary.residuals import Residual
 
 
 @dataclass(frozen=True, slots=True)

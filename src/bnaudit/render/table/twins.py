@@ -9,7 +9,7 @@ from bnaudit.render.table.layout import Elastic, Plan
 from bnaudit.render.table.numbers import error_size, factor, significant
 from bnaudit.render.table.small_table import Field, SmallTable
 from bnaudit.render.table.text import plural
-from bnaudit.render.twins import effect, most_affected, only_in_twin
+from bnaudit.summary.twins import effect, most_affected, only_in_twin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

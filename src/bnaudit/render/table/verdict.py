@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.passing import BAD, counted, passing_word
-from bnaudit.render.summary import summarize
 from bnaudit.render.table.numbers import error_size, significant
 from bnaudit.render.table.text import plural
+from bnaudit.summary.audit import summarize
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Report
-    from bnaudit.render.residuals import Residual
-    from bnaudit.render.summary import SecondOrderSummary, Summary, WeightSpaceSummary
+    from bnaudit.summary.audit import SecondOrderSummary, Summary, WeightSpaceSummary
+    from bnaudit.summary.residuals import Residual
 
 
 def verdict_line(report: Report) -> tuple[str, str, str]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.residuals import trusted_first_order, weight_residual
 from bnaudit.render.table.layout import Elastic, Plan
 from bnaudit.render.table.notes import Notes
 from bnaudit.render.table.numbers import significant
 from bnaudit.render.table.readers import integrity_reason, show
 from bnaudit.render.table.small_table import Field, SmallTable
 from bnaudit.render.table.text import plural
+from bnaudit.summary.residuals import trusted_first_order, weight_residual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
-from bnaudit.render.residuals import (
+from bnaudit.summary.residuals import (
     bound_holds,
     first_order_residual,
     second_order_residual,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bnaudit.records.layer import Gain, LayerReport
     from bnaudit.records.report import Report
-    from bnaudit.render.residuals import Residual
+    from bnaudit.summary.residuals import Residual
 
 Verdict = Literal["clean", "findings", "nothing-to-audit", "failed"]
 Statistics = Literal["batch", "running"]
