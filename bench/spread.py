@@ -6,7 +6,6 @@ float64, and the largest ratio between two of up to eight batches of one model.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import bnaudit
-from bnaudit.compare.read import snapshot_of
+from bnaudit.compare.snapshot import snapshot_of
 
 if TYPE_CHECKING:
     from bnaudit.records.snapshot import Quantity
@@ -27,7 +26,7 @@ Numbers = dict[tuple[str, str], float]
 
 def numbers(report: bnaudit.Report) -> Numbers:
     """(layer, metric) -> value, as a comparison reads it."""
-    snapshot = snapshot_of(json.loads(report.to_json()), "")
+    snapshot = snapshot_of(report)
     quantities: dict[tuple[str, str], Quantity] = {
         (layer.label, name): number
         for layer in snapshot.layers

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bnaudit._version import __version__
 
 if TYPE_CHECKING:
+    from bnaudit.documents import InspectionReport, Report
     from bnaudit.errors import BnauditError
     from bnaudit.inspecting import inspect
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
-    from bnaudit.records.inspection import InspectionReport
-    from bnaudit.records.report import Report
 
 __all__ = [
     "AuditOptions",
@@ -32,8 +31,8 @@ __all__ = [
 _HOMES = {
     "AuditOptions": "bnaudit.options",
     "BnauditError": "bnaudit.errors",
-    "InspectionReport": "bnaudit.records.inspection",
-    "Report": "bnaudit.records.report",
+    "InspectionReport": "bnaudit.documents",
+    "Report": "bnaudit.documents",
     "audit": "bnaudit.pipeline",
     "inspect": "bnaudit.inspecting",
 }

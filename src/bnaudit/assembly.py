@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.data.guess import guess
+from bnaudit.documents import Report
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
 from bnaudit.metrics import METRICS
 from bnaudit.records.layer import FirstOrder
-from bnaudit.records.report import LossInfo, ModelInfo, Report, RunInfo, TensorInfo
+from bnaudit.records.model import ModelInfo, TensorInfo
+from bnaudit.records.run import LossInfo, RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnaudit.documents import InspectionReport
 from bnaudit.errors import UsageError
 from bnaudit.inspection import inspect_file
 from bnaudit.judge import judge_inspection
 from bnaudit.judge.policy import DEFAULT_POLICY
 from bnaudit.records.finding import Severity
-from bnaudit.records.inspection import InspectionReport
 
 if TYPE_CHECKING:
     from bnaudit.judge.policy import Policy

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.assembly import full_report, model_info
-from bnaudit.compare.baseline import audit_against
+from bnaudit.compare.baseline import held_against
+from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.judge import judge
@@ -23,7 +24,8 @@ from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
-from bnaudit.records.report import Failure, Report
+from bnaudit.records.run import Failure
+from bnaudit.records.snapshot import Snapshot
 from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
@@ -199,7 +201,11 @@ def _empty_report(
 def _judged(report: Report, stored: Inspection | None, options: AuditOptions) -> Report:
     judged = _with_verdicts(replace(report, inspection=stored), options)
     judged = _with_unmatched(judged, options)
-    return judged if options.baseline is None else audit_against(judged, options.baseline)
+    baseline = options.baseline
+    if baseline is None:
+        return judged
+    earlier = baseline if isinstance(baseline, Snapshot) else read_snapshot(Path(baseline))
+    return held_against(judged, earlier)
 
 
 def _with_verdicts(report: Report, options: AuditOptions) -> Report:

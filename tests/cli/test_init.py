@@ -10,7 +10,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 from bnaudit.cli import run
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import schema_text
 from tests.unit.initialisation import files
 
 if TYPE_CHECKING:

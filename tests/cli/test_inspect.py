@@ -10,7 +10,7 @@ import onnx
 import pytest
 from jsonschema import Draft202012Validator
 
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import schema_text
 from tests.cli.conftest import MLP, RESNET, Outcome, shell
 from tests.unit.load.onnx import models
 from tests.unit.load.onnx.test_errors import external

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bnaudit.cli import streams
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import schema_text
 from tests.cli.conftest import MLP, RESNET
 
 if TYPE_CHECKING:

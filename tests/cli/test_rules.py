@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from bnaudit.cli import run
 from bnaudit.judge.rules import RULES
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import schema_text
 
 SCHEMA = json.loads(schema_text("rules"))
 
@@ -46,16 +46,6 @@ def test_json_is_strict_and_as_documented(
     Draft202012Validator(SCHEMA).validate(document)
     assert [rule["id"] for rule in document["rules"]] == sorted(rule.id for rule in RULES)
     assert all(rule["example"]["rule"] == rule["id"] for rule in document["rules"])
-
-
-def test_the_schema_is_closed_and_described() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
-    for node in (SCHEMA, *SCHEMA["$defs"].values()):
-        assert node["required"] == list(node["properties"])
-        assert node["additionalProperties"] is False
-        assert all(
-            child.get("description") or "$ref" in child for child in node["properties"].values()
-        )
 
 
 def test_a_page_has_all_headings(

@@ -19,6 +19,7 @@ from bench.theory_numbers import TABLES, blocks, rewritten
 import bnaudit
 from bnaudit.judge.rules import RULES
 from bnaudit.metrics import METRICS
+from bnaudit.render.json_v1 import schema_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## An inspection")[0]
-SCHEMA = json.loads(
-    (ROOT / "src" / "bnaudit" / "render" / "schema" / "report_v1.json").read_text(encoding="utf-8")
-)
+SCHEMA = json.loads(schema_text("report"))
 
 
 def cells(name: str) -> list[list[str]]:
@@ -144,6 +143,7 @@ def known_fields(schema: Any) -> set[str]:
 
 
 def resolved(node: Any) -> Any:
+    node = next((part for part in node.get("anyOf", ()) if "$ref" in part), node)
     return SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
 
 
@@ -162,7 +162,7 @@ def jq_examples() -> list[str]:
 
 
 def test_every_field_that_is_named_exists() -> None:
-    layer = SCHEMA["$defs"]["layer"]
+    layer = SCHEMA["$defs"]["layer_report"]
     roots = dict.fromkeys(("run", "summary", "twins", "failure", "findings"), SCHEMA)
     dotted = re.findall(r"`([a-z_]\w*(?:\.\w+)+)`", GUIDE)
     paths = [p for p in dotted if not p.endswith((".json", ".md"))]

@@ -199,6 +199,6 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
 def _baseline(path: Path | None) -> Snapshot | None:
     if path is None:
         return None
-    from bnaudit.compare.baseline import read_baseline
+    from bnaudit.documents import read_snapshot
 
-    return read_baseline(path)
+    return read_snapshot(path)

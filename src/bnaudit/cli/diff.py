@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ command.params += [
 
 def _compared(old: Path, new: Path, given: dict[str, Any]) -> Diff:
     from bnaudit.compare.diff import compare
-    from bnaudit.compare.read import is_document, read_snapshot
+    from bnaudit.documents import is_document, read_snapshot
 
     documents = {path: read_snapshot(path) for path in (old, new) if is_document(path)}
     kinds = {document.kind for document in documents.values()}
@@ -124,7 +123,7 @@ def _audited(path: Path, given: dict[str, Any]) -> Snapshot:
     """The model's audit; what stops it stops the comparison."""
     from bnaudit.cli.execute import load_and_audit, quiet_libraries
     from bnaudit.cli.progress import shown
-    from bnaudit.compare.read import snapshot_of
+    from bnaudit.compare.snapshot import snapshot_of
 
     with stdout_reserved(), quiet_libraries(given["verbose"]):
         options = audit_options(
@@ -135,18 +134,18 @@ def _audited(path: Path, given: dict[str, Any]) -> Snapshot:
             report, error = load_and_audit(str(path), options, progress)
     if error is not None:
         raise error
-    return snapshot_of(json.loads(report.to_json()), str(path))
+    return snapshot_of(report, str(path))
 
 
 def _inspected(path: Path, given: dict[str, Any]) -> Snapshot:
-    from bnaudit.compare.read import snapshot_of
+    from bnaudit.compare.snapshot import snapshot_of
     from bnaudit.config.policy import policy_of
     from bnaudit.inspecting import inspect
 
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     policy = policy_of(configuration(), select, ignore)
     report = inspect(path, layers=given["layers"], policy=policy)
-    return snapshot_of(json.loads(report.to_json()), str(path))
+    return snapshot_of(report, str(path))
 
 
 def _stored(old: Path, new: Path, *, needed: bool) -> tuple[Inspection, Inspection] | None:
@@ -184,9 +183,9 @@ def _present(diff: Diff, given: dict[str, Any]) -> None:
 
 def _text(diff: Diff, name: str, **style: Any) -> str:
     if name == "json":
-        from bnaudit.render.diff_json_v1 import diff_to_json
+        from bnaudit.render.json_v1 import document_text
 
-        return diff_to_json(diff)
+        return document_text(diff)
     from bnaudit.render.diff_table import diff_to_text
 
     return diff_to_text(diff, **style)

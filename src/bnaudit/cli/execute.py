@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.cli.present import Presentation
+    from bnaudit.documents import Report
     from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
-    from bnaudit.records.report import Report
 
 
 def execute(model: str, options: AuditOptions, presentation: Presentation) -> int:

@@ -26,9 +26,10 @@ def command(rules: tuple[str, ...], *, as_json: bool) -> None:
 
     entries = list({entry.rule.id: entry for query in rules for entry in named(query)}.values())
     if as_json:
-        from bnaudit.render.rules_json import rules_to_json
+        from bnaudit.judge.rule import RuleList
+        from bnaudit.render.json_v1 import document_text
 
-        write_stdout(rules_to_json(entries))
+        write_stdout(document_text(RuleList(tuple(entries))))
         return
     from bnaudit.render.rules_text import explanation
 

@@ -115,9 +115,9 @@ def _present(report: InitReport, stdout_format: str, outputs: tuple[Output, ...]
 
 def _render(report: InitReport, name: str, width: int, *, unicode: bool) -> str:
     if name == "json":
-        from bnaudit.render.init_json_v1 import init_to_json
+        from bnaudit.render.json_v1 import document_text
 
-        return init_to_json(report)
+        return document_text(report)
     from bnaudit.render.init_table import init_to_text
 
     return init_to_text(report, width=width, unicode=unicode)

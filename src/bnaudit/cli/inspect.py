@@ -13,7 +13,7 @@ from bnaudit.cli.present import Presentation, annotated, present, say_why_nothin
 from bnaudit.cli.several import each
 
 if TYPE_CHECKING:
-    from bnaudit.records.inspection import InspectionReport
+    from bnaudit.documents import InspectionReport
 
 _OF_AUDITS = ("format", "output", "baseline")
 """Keys of the configuration that say what becomes of an audit's report."""
@@ -75,9 +75,9 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
 
     earlier = None
     if given["baseline"] is not None:
-        from bnaudit.compare.baseline import read_baseline
+        from bnaudit.documents import read_snapshot
 
-        earlier = read_baseline(given["baseline"])
+        earlier = read_snapshot(given["baseline"])
     select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
     report = inspect(
         model,
@@ -88,6 +88,6 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
     )
     if earlier is None:
         return report
-    from bnaudit.compare.baseline import inspection_against
+    from bnaudit.compare.baseline import held_against
 
-    return inspection_against(report, earlier)
+    return held_against(report, earlier)

@@ -26,9 +26,10 @@ def command(output_format: str, *, as_json: bool) -> None:
 
     entries = catalogue()
     if as_json or output_format == "json":
-        from bnaudit.render.rules_json import rules_to_json
+        from bnaudit.judge.rule import RuleList
+        from bnaudit.render.json_v1 import document_text
 
-        text = rules_to_json(entries)
+        text = document_text(RuleList(tuple(entries)))
     elif output_format == "markdown":
         from bnaudit.render.rules_markdown import rules_to_markdown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bnaudit.cli.streams import write_stdout
-from bnaudit.render.schema import DOCUMENTS
+from bnaudit.render.json_v1 import DOCUMENTS
 
 
 @click.command("schema")
@@ -20,6 +20,6 @@ def command(document: str) -> None:
 
         write_stdout(config_schema())
         return
-    from bnaudit.render.schema import schema_text
+    from bnaudit.render.json_v1 import schema_text
 
     write_stdout(schema_text(document))

@@ -2,90 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from bnaudit.compare.findings import WORSE, graded, match_findings
-from bnaudit.compare.layers import match_layers
-from bnaudit.compare.read import read_snapshot, snapshot_of
-from bnaudit.compare.settings import limits
+from bnaudit.compare.match import WORSE, graded, limits, match_findings, match_layers
+from bnaudit.compare.snapshot import snapshot_of
 from bnaudit.errors import UsageError
 from bnaudit.records.baseline import Baseline
-from bnaudit.records.snapshot import LayerSnapshot, Snapshot
+from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.compare.layers import LayerMatch
+    from bnaudit.compare.match import LayerMatch
     from bnaudit.records.finding import Finding, Status
-    from bnaudit.records.inspection import InspectionReport
-    from bnaudit.records.report import Report
+    from bnaudit.records.snapshot import Snapshot
+
+Judged = TypeVar("Judged", bound=Report | InspectionReport)
 
 
-def read_baseline(path: Path | str) -> Snapshot:
-    """An earlier report; see `bnaudit.compare.read.read_snapshot` for what is refused."""
-    return read_snapshot(Path(path))
-
-
-def audit_against(report: Report, earlier: Snapshot | Path | str) -> Report:
-    """The audit with every finding's status, and the counts.
+def held_against(report: Judged, baseline: Snapshot) -> Judged:
+    """The report with every finding's status, and the counts.
 
     Args:
         report: judged, and not failed.
-        earlier: an audit, or the path of its report.
+        baseline: an earlier report of the same kind.
 
     Raises:
-        InputError: the report cannot be read.
-        UsageError: the baseline is of an inspection.
+        UsageError: the baseline is of another kind.
     """
-    baseline = earlier if isinstance(earlier, Snapshot) else read_baseline(earlier)
-    _same_kind(baseline, "audit")
-    current = snapshot_of(json.loads(report.to_json()), report.model.path)
-    findings, counts = _compare(report.findings, current, baseline)
-    return replace(report, findings=findings, baseline=counts)
-
-
-def inspection_against(report: InspectionReport, baseline: Snapshot) -> InspectionReport:
-    """The inspection with every finding's status, and the counts.
-
-    Raises:
-        UsageError: the baseline is of an audit.
-    """
-    _same_kind(baseline, "inspection")
-    findings, counts = _compare(report.findings, snapshot_of_inspection(report), baseline)
-    return replace(report, findings=findings, baseline=counts)
-
-
-def snapshot_of_inspection(report: InspectionReport) -> Snapshot:
-    """What a comparison needs of an inspection."""
-    inspection = report.inspection
-    return Snapshot(
-        path=inspection.path,
-        kind="inspection",
-        model=inspection.path,
-        tool=_version(),
-        settings={},
-        layers=tuple(LayerSnapshot(b.name, "", b.channels) for b in inspection.batchnorms),
-        findings=report.findings,
-        suppressed=tuple(entry.finding for entry in report.suppressed),
-        not_judged=frozenset(entry.rule for entry in report.rules_not_run),
-    )
-
-
-def _version() -> str:
-    from bnaudit._version import __version__
-
-    return __version__
-
-
-def _same_kind(baseline: Snapshot, wanted: str) -> None:
-    if baseline.kind != wanted:
+    current = snapshot_of(report)
+    if baseline.kind != current.kind:
         raise UsageError(
-            f"{baseline.path}: the report of an {baseline.kind}, not of an {wanted}",
+            f"{baseline.path}: the report of an {baseline.kind}, not of an {current.kind}",
             hint="`check` writes audits, `inspect` writes inspections",
         )
+    findings, counts = _compare(report.findings, current, baseline)
+    return replace(report, findings=findings, baseline=counts)
 
 
 def _compare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from bnaudit.compare.layers import match_layers
+from bnaudit.compare.match import match_layers
 from bnaudit.records.diff import NEITHER, Movement
 from bnaudit.records.snapshot import LayerSnapshot
 from bnaudit.records.values import Skipped

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import DataError, UsageError
-from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

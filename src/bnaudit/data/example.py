@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.data.batch import Batch, Batches
-from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from bnaudit.load.model import LoadedModel

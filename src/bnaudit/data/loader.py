@@ -9,7 +9,7 @@ from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches
 from bnaudit.data.files import LABELS_KEY
 from bnaudit.data.signature import match
 from bnaudit.errors import BnauditError, DataError, UsageError
-from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ from bnaudit.data.batch import Batch, Batches
 from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec
-from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

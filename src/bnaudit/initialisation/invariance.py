@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.initialisation.lemma import rows_of
-from bnaudit.records.initialisation import ScaleTest, Value
+from bnaudit.records.initialisation import ScaleChange, ScaleTest, Value
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, plain
 from bnaudit.tap.dispatch import tapped
@@ -118,16 +118,13 @@ def scale_test(
         loss: at the weights as they are.
     """
     changes = tuple(
-        (factor, _change(group, execution, namer, batch, loss, factor)) for factor in FACTORS
+        ScaleChange(factor, _change(group, execution, namer, batch, loss, factor))
+        for factor in FACTORS
     )
-    numbers = [change for _, change in changes if not isinstance(change, Skipped)]
-    largest: Value = max(numbers) if numbers else _first_reason(changes)
+    numbers = [c.change for c in changes if not isinstance(c.change, Skipped)]
+    largest: Value = max(numbers) if numbers else changes[0].change
     radial, residual = _identity(group)
     return ScaleTest(changes, largest, radial, residual, TOLERANCE)
-
-
-def _first_reason(changes: Sequence[tuple[float, Value]]) -> Skipped:
-    return next(change for _, change in changes if isinstance(change, Skipped))
 
 
 def _change(

@@ -12,7 +12,7 @@ from bnaudit.errors import BnauditError, RunError
 from bnaudit.initialisation.feeders import Feeder, Graph
 from bnaudit.initialisation.invariance import Call, Group, Recorder, scale_test
 from bnaudit.measure.session import open_session, place_model
-from bnaudit.records.initialisation import InitRun
+from bnaudit.records.initialisation import InitRun, Unfed
 from bnaudit.records.values import Skipped
 from bnaudit.tap.dispatch import tapped
 from bnaudit.tap.guard import untouched
@@ -137,22 +137,22 @@ def _differentiate(
 
 def _feeders(
     calls: list[Call], graph: Graph, names: Mapping[int, str], weight_of: Mapping[str, str]
-) -> tuple[dict[str, _Fed], list[tuple[str, str]]]:
+) -> tuple[dict[str, _Fed], list[Unfed]]:
     """Weight -> what it feeds, and the calls without a weight of their own."""
     fed: dict[str, _Fed] = {}
-    unfed: list[tuple[str, str]] = []
+    unfed: list[Unfed] = []
     nodes = {call.node for call in calls}
     for call in calls:
         found = (
             "no gradient flows through it" if call.node is None else graph.feeder(call.node, nodes)
         )
         if isinstance(found, str):
-            unfed.append((call.name, found))
+            unfed.append(Unfed(call.name, found))
             continue
         own = None if weight_of else names.get(id(found.parameter))
         name = weight_of.get(call.name, own)
         if name is None:
-            unfed.append((call.name, "its weight cannot be found in the file"))
+            unfed.append(Unfed(call.name, "its weight cannot be found in the file"))
             continue
         entry = fed.setdefault(name, _Fed())
         entry.feeders.append(found)
@@ -190,9 +190,7 @@ def _test(
         seen.tests[name] = Skipped(error.message)
 
 
-def _info(
-    session: Session, options: AuditOptions, value: float, unfed: list[tuple[str, str]]
-) -> InitRun:
+def _info(session: Session, options: AuditOptions, value: float, unfed: list[Unfed]) -> InitRun:
     loss = session.execution.loss
     return InitRun(
         device=str(session.placed.device),

@@ -15,7 +15,7 @@ from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.load.weights.exported import DTYPES, model_names, read_json, stored_weights
 from bnaudit.records.inspection import Absence, Inspection
-from bnaudit.records.report import TensorInfo
+from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

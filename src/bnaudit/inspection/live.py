@@ -10,7 +10,7 @@ import torch
 from bnaudit.inspection.absent import absent_by_classes
 from bnaudit.inspection.layers import Layer, other_norms
 from bnaudit.records.inspection import BatchNormStatics, Inspection
-from bnaudit.records.report import TensorInfo
+from bnaudit.records.model import TensorInfo
 from bnaudit.tap.scripted import is_batchnorm, module_kind
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from bnaudit.load.pickles.archive import Archive
 from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.records.inspection import BatchNormStatics, Inspection
-from bnaudit.records.report import TensorInfo
+from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

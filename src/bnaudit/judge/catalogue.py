@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import UsageError
+from bnaudit.judge.rule import Entry
 from bnaudit.judge.rules import RULES
 from bnaudit.records.inspection import Inspection
 
 if TYPE_CHECKING:
     from bnaudit.judge.rule import Rule
     from bnaudit.records.finding import Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A rule and what it says of its own sick example.
-
-    Attributes:
-        rule: the rule.
-        example: the finding, or None for a rule without an example.
-    """
-
-    rule: Rule
-    example: Finding | None
 
 
 def catalogue() -> tuple[Entry, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.inspection import Inspection
+from bnaudit.records.report import Report
+from bnaudit.records.values import Finite, Limits
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from bnaudit.records.inspection import Inspection
-    from bnaudit.records.report import Report
+Name = Annotated[str, Limits(pattern="^[a-z0-9-]+$")]
+Url = Annotated[str, Limits(pattern="^https://")]
 
 
 class Needs(Enum):
@@ -39,8 +40,8 @@ class Threshold:
             over the healthy models that it was read from.
     """
 
-    name: str
-    value: float
+    name: Name
+    value: Finite
     meaning: str
     origin: str
 
@@ -66,12 +67,12 @@ class Rule:
         id: stable ("BN001"); never given to another rule.
         name: short kebab-case name.
         severity: of its findings, unless a finding says otherwise.
-        needs: what it judges by.
+        needs: what it judges by: what the file stores, an audit, or an audit on real data.
         summary: what it does, one sentence.
         why: why what it finds is bad.
         fix: how to mend it.
         references: public issues and papers behind it, as URLs.
-        thresholds: what it compares with.
+        thresholds: what it compares with; a configuration may set other values.
         inspect: yields findings for what a file stores.
         check: yields findings for a measured report (without findings). A rule with both is judged
             by `check` in an audit and by `inspect` where nothing is run.
@@ -80,14 +81,14 @@ class Rule:
         not_applicable: says why this subject gives the rule nothing to judge by, or None.
     """
 
-    id: str
-    name: str
+    id: Annotated[str, Limits(pattern="^BN[0-9]{3}$")]
+    name: Name
     severity: Severity
     needs: Needs
     summary: str
     why: str
     fix: str
-    references: tuple[str, ...] = ()
+    references: tuple[Url, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     inspect: Callable[[Rule, Inspection], Iterable[Finding]] | None = None
     check: Callable[[Rule, Report], Iterable[Finding]] | None = None
@@ -108,3 +109,27 @@ class Rule:
         }
         settled: Details = {"layer": None, **of_the_rule, **details}
         return Finding(rule=self.id, name=self.name, message=message, **settled)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rule and what it says of its own sick example.
+
+    Attributes:
+        rule: the rule.
+        example: the finding, or None for a rule without an example.
+    """
+
+    rule: Rule
+    example: Finding | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleList:
+    """The rules as documentation.
+
+    Attributes:
+        rules: each with what it finds in its own example.
+    """
+
+    rules: tuple[Entry, ...]

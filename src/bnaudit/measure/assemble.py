@@ -9,7 +9,14 @@ import torch
 
 from bnaudit.measure.spread import metric, spread
 from bnaudit.measure.theory import TOLERANCE, FirstOrderChannels, first_order
-from bnaudit.records.layer import ChannelValues, Extent, FirstOrder, Gain, LayerReport
+from bnaudit.records.layer import (
+    NO_CHANNEL_VALUES,
+    ChannelValues,
+    Extent,
+    FirstOrder,
+    Gain,
+    LayerReport,
+)
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
@@ -81,7 +88,9 @@ def _layer(
         sigma=reason or _extent([b.sigma for b in from_batch]),
         leak=reason or _extent([b.leak for b in from_batch]),
         first_order=_first_order(records, measured, running is not None, difference),
-        channel_values=_channel_values(first, measured, from_batch) if channels else None,
+        channel_values=_channel_values(first, measured, from_batch)
+        if channels
+        else NO_CHANNEL_VALUES,
     )
 
 

@@ -79,7 +79,7 @@ def verify_conversion(
             f"could not be compared: {len(converted)} outputs here, {len(outputs)} in {reference}"
         )
     gaps = tuple(_gap(n, a, b) for n, a, b in zip(names, converted, outputs, strict=True))
-    return Verification(reference, gaps, _TOLERANCE.get(native_dtype(loaded.module), 1e-4))
+    return Verification(reference, _TOLERANCE.get(native_dtype(loaded.module), 1e-4), gaps)
 
 
 def _converted(session: Session, batch: Batch) -> list[NDArray[Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.measure.spread import metric
-from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.curvature import CurvatureRow, SecondOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
@@ -106,8 +106,11 @@ def _aggregated(
     if rows is None or rows.out_curvature is None:
         return record
     bound_rows = channels.gain**2 * rows.out_curvature + rows.correction
-    kept = _triples(rows, bound_rows) if keep_rows else ()
-    return replace(record, bound_holds=_holds(rows, bound_rows, channels), rows=kept)
+    record = replace(record, bound_holds=_holds(rows, bound_rows, channels))
+    if not keep_rows:
+        return record
+    columns = (rows.measured.tolist(), rows.predicted.tolist(), bound_rows.tolist())
+    return replace(record, rows=tuple(map(CurvatureRow, *columns)))
 
 
 def _bounded(
@@ -131,11 +134,6 @@ def _bounded(
 
 def _holds(rows: Rows, bound: Tensor, channels: FirstOrderChannels) -> Metric:
     return _one((rows.measured <= bound)[channels.grad_out_sq > 0].double().mean())
-
-
-def _triples(rows: Rows, bound: Tensor) -> tuple[tuple[float, float, float], ...]:
-    columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())
-    return tuple(zip(*columns, strict=True))
 
 
 def _withheld(residual: float, tolerance: float) -> SecondOrder:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bnaudit.records.values import Count
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -15,12 +17,12 @@ class Baseline:
         new: findings that it does not have.
         worse: findings that it has less severely.
         gone: findings of its own that are no more, of rules that judged this report too.
-        notes: what limits the comparison.
+        notes: what limits the comparison, one sentence each.
     """
 
     path: str
-    known: int
-    new: int
-    worse: int
-    gone: int
+    known: Count
+    new: Count
+    worse: Count
+    gone: Count
     notes: tuple[str, ...] = ()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Annotated
 
-from bnaudit.records.finding import Severity
-from bnaudit.records.values import NOT_REQUESTED, Skipped
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bnaudit.records.finding import Finding
-    from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
+from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
+from bnaudit.records.values import NOT_REQUESTED, Limits, Skipped
 
 REMOVED_SEVERITY = Severity.WARNING
 """Of a layer that is no more: pruning removes layers on purpose, an exporter that folds them does not."""
@@ -38,14 +33,15 @@ class NumberChange:
     """A number of a layer that changed by more than its spread.
 
     Attributes:
-        layer: its label now.
-        metric: "gain", "reduction", "curvature", "mean_drift" or "variance_drift".
+        layer: label in the new report.
+        metric: gain: median |gamma|/sigma; reduction: |g|/|G|; curvature: rho along the gradient;
+            drifts: the largest of a layer.
         old: before.
         new: now.
     """
 
     layer: str
-    metric: str
+    metric: Annotated[str, Limits(among=NUMBERS)]
     old: Quantity
     new: Quantity
 
@@ -56,7 +52,8 @@ class NumberChange:
         return abs(self.new.value - self.old.value) / larger if larger else 0.0
 
 
-Change = float | Skipped
+Change = Annotated[float | Skipped, Limits(minimum=0)]
+NUMBERS = ("gain", "reduction", "curvature", "mean_drift", "variance_drift")
 
 NEITHER = Skipped("stored in neither file")
 """No file can have moved it."""
@@ -69,12 +66,13 @@ class Movement:
     Each is max_j |new_j - old_j| / max(max_j |old_j|, max_j |new_j|): 0 for the same bits, at most 2.
 
     Attributes:
-        layer: its name now.
+        layer: name in the new file.
         gamma: or why there is none.
         beta: or why there is none.
         running_mean: or why there is none.
         running_var: or why there is none.
         tolerance: what storing in another precision may change; 0 for the same type.
+        frozen_but_moved: whether it should not have moved, and did.
     """
 
     layer: str
@@ -82,7 +80,8 @@ class Movement:
     beta: Change
     running_mean: Change
     running_var: Change
-    tolerance: float = 0.0
+    tolerance: Annotated[float, Limits(minimum=0, finite=True)] = 0.0
+    frozen_but_moved: bool = False
 
     @property
     def parameters(self) -> bool:
@@ -106,46 +105,83 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingChange:
+    """Something that the numbers depend on, and that differs.
+
+    Attributes:
+        name: of the setting.
+        old: in the old report.
+        new: in the new report.
+    """
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """A layer that is the same under another label.
+
+    Attributes:
+        old: label in the old report.
+        new: label in the new report.
+    """
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:
     """One comparison.
 
     Attributes:
         old: the report that is compared with.
         new: the report that is judged.
+        settings: under which the two were made differently: numbers under other settings are other
+            numbers.
         appeared: findings that only the new report has.
-        worse: findings of both that got worse.
-        better: findings of both that got better.
+        worse: both have them; more severe, or further beyond the threshold by more than the spread.
+        better: both have them; less severe, or less far beyond the threshold by more than the
+            spread.
         gone: findings that only the old report has.
+        not_judged: only the old report has them, but their rules had nothing to judge by in the new
+            one, or are silenced.
         unchanged: how many findings are what they were.
-        not_judged: findings of the old report whose rules had nothing to judge by in the new one.
         added: layers that only the new report has.
-        removed: layers that only the old report has.
-        renamed: old label -> new label.
-        numbers: what changed beyond its spread, largest change first.
-        movements: of stored parameters and statistics, layer by layer, or why they are not compared.
-        settings: (name, old, new) of what the numbers depend on, where it differs.
-        frozen: layers that should not have moved, and did.
+        removed: only the old report has them; they count as regressions of severity warning.
+        renamed: the same kind and channels at the same place, under another label.
+        numbers: of layers that changed by more than their spread, largest change first; they never
+            fail.
+        movements: of stored parameters and statistics, layer by layer, or why they are not
+            compared.
         fail_on: severity from which new and worse findings fail, None for never.
         notes: what limits the comparison.
     """
 
     old: Snapshot
     new: Snapshot
+    settings: tuple[SettingChange, ...] = ()
     appeared: tuple[Finding, ...] = ()
     worse: tuple[FindingChange, ...] = ()
     better: tuple[FindingChange, ...] = ()
     gone: tuple[Finding, ...] = ()
-    unchanged: int = 0
     not_judged: tuple[Finding, ...] = ()
+    unchanged: int = 0
     added: tuple[LayerSnapshot, ...] = ()
     removed: tuple[LayerSnapshot, ...] = ()
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: tuple[Renaming, ...] = ()
     numbers: tuple[NumberChange, ...] = ()
     movements: tuple[Movement, ...] | Skipped = NOT_REQUESTED
-    settings: tuple[tuple[str, str, str], ...] = ()
-    frozen: tuple[str, ...] = ()
     fail_on: Severity | None = Severity.ERROR
     notes: tuple[str, ...] = ()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Layers that should not have moved, and did."""
+        moved = () if isinstance(self.movements, Skipped) else self.movements
+        return tuple(movement.layer for movement in moved if movement.frozen_but_moved)
 
     @property
     def regressions(self) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from bnaudit.records.values import Count
+
 
 class Severity(IntEnum):
     """How bad a finding is, in rising order."""
@@ -28,19 +30,21 @@ class Finding:
     """One thing that a rule found.
 
     Attributes:
-        rule: stable id ("BN001").
+        rule: stable id ("BN001"); `bnaudit explain BN001` tells more.
         name: the rule's name ("no-batchnorm").
         severity: as the rule sets it.
-        layer: the layer's label, or None for the whole model.
+        layer: label of the layer (name, or name#call), None for the whole model.
         message: the fact, one sentence.
         fix: one concrete remedy.
-        observed: the number that was compared, or None where the rule compares none.
-        threshold: what it was compared with.
+        observed: the number that was compared; None where the rule compares none, or where it is
+            not finite (the message says so).
+        threshold: what it was compared with; None as `observed`.
         channels: the channels it is about, empty for all or none in particular.
         interval: lower and upper quartile of `observed` over the batches, or its sampling interval;
             None where it is exact.
         confidence: how sure the finding is, one clause ("read from the file", "in all 8 batches").
-        status: what an earlier report says of it, None without one.
+        status: what the report given as --baseline says of it, None without one; known findings do
+            not fail the run.
     """
 
     rule: str
@@ -51,7 +55,7 @@ class Finding:
     fix: str
     observed: float | None = None
     threshold: float | None = None
-    channels: tuple[int, ...] = ()
+    channels: tuple[Count, ...] = ()
     interval: tuple[float, float] | None = None
     confidence: str = ""
     status: Status | None = None
@@ -79,8 +83,8 @@ class RuleNotRun:
     """A rule that could not judge this report.
 
     Attributes:
-        rule: its id.
-        name: its name.
+        rule: stable id of the rule.
+        name: the rule's name.
         reason: why ("synthetic data says nothing about drift").
     """
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from bnaudit.records.values import Skipped
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
+from bnaudit.records.values import Count, Finite, Limits, Skipped
 
 Value = float | Skipped
+Share = Annotated[Value, Limits(minimum=0, maximum=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,13 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Smallest, middle and largest over the rows that have the value."""
+    """A value over the rows that have it.
+
+    Attributes:
+        minimum: the smallest.
+        median: the middle.
+        maximum: the largest.
+    """
 
     minimum: float
     median: float
@@ -56,7 +60,7 @@ class Rows:
 
     Attributes:
         axis: which axis of the weight counts output channels.
-        groups: of a transposed convolution.
+        groups: of a transposed convolution, 1 otherwise.
         axis_from: who says so: "operator", "batchnorm" (its channel count) or "assumed".
         count: how many rows.
         used: rows with a nonzero trained weight; shares are of these.
@@ -69,11 +73,11 @@ class Rows:
 
     axis: int
     groups: int
-    axis_from: str
+    axis_from: Annotated[str, Limits(among=("operator", "batchnorm", "assumed"))]
     count: int
     used: int
-    positive: Value
-    gaining: Value
+    positive: Share
+    gaining: Share
     gain_total: Value
     k: Range | Skipped
     cosine: Range | Skipped
@@ -84,20 +88,34 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleChange:
+    """What rescaling the weight does to the loss.
+
+    Attributes:
+        factor: k.
+        change: |L(kW) - L(W)| / |L(W)|.
+    """
+
+    factor: Finite
+    change: Value
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleTest:
     """Scale invariance of a weight that feeds a BatchNorm, on one batch in float64.
 
     Attributes:
-        changes: (factor k, |L(kW) - L(W)| / |L(W)|); only eps keeps it from 0.
-        largest_change: of `changes`.
+        changes: of the loss, by factor; only eps keeps them from 0.
+        largest_change: the largest of them; only eps keeps it from 0.
         radial: largest over rows of |<w_j, dL/dw_j>| / (|w_j| |dL/dw_j|): how far the gradient is
             from perpendicular to the weight.
-        residual: largest over rows of |<w_j, dL/dw_j> - leak gamma dL/dgamma_j| / (|w_j| |dL/dw_j|):
-            an exact identity, so rounding alone. Skipped where the run has no float64 gradient.
+        residual: largest over rows of |<w_j, dL/dw_j> - leak gamma dL/dgamma_j| / (|w_j|
+            |dL/dw_j|): an exact identity, so rounding alone. Skipped where the run has no float64
+            gradient.
         tolerance: what `residual` has to stay below.
     """
 
-    changes: tuple[tuple[float, Value], ...]
+    changes: tuple[ScaleChange, ...]
     largest_change: Value
     radial: Value
     residual: Value
@@ -114,21 +132,21 @@ class WeightReport:
     """One weight in both files.
 
     Attributes:
-        name: with wrappers' prefixes removed.
+        name: its name, with wrappers' prefixes removed.
         shape: its sizes.
         followed: whether its output goes to a BatchNorm and nowhere else: "yes", "no", "unknown".
-        batchnorm: that layer, or None.
+        batchnorm: that layer, None where `followed` is not yes.
         followed_from: who says so: "run", "graph" or "names" (a guess that a checkpoint allows).
         alignment: the lemma for the whole weight, or why not.
         rows: the lemma row by row, or why not.
-        scale: the scale-invariance test, or why not.
+        scale: scale invariance, in float64.
     """
 
     name: str
-    shape: tuple[int, ...]
-    followed: str
+    shape: tuple[Count, ...]
+    followed: Annotated[str, Limits(among=("yes", "no", "unknown"))]
     batchnorm: str | None
-    followed_from: str
+    followed_from: Annotated[str, Limits(among=("run", "graph", "names"))]
     alignment: Alignment | Skipped
     rows: Rows | Skipped
     scale: ScaleTest | Skipped
@@ -147,8 +165,21 @@ class FileInfo:
 
     path: str
     kind: str
-    tensors: int
+    tensors: Count
     prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfed:
+    """A BatchNorm call that no weight feeds alone.
+
+    Attributes:
+        batchnorm: its label.
+        reason: why not.
+    """
+
+    batchnorm: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +187,15 @@ class InitRun:
     """The run of the trained network, on one batch with batch statistics in float64.
 
     Attributes:
-        device: where.
+        device: where it ran.
         seed: of synthetic data and randomness inside the model.
         data: the batch.
         loss: name of the loss.
         loss_why: why this one.
         labels: where the labels came from, None without.
         value: the loss at the trained weights.
-        unfed: BatchNorm calls that no weight feeds alone, and why.
-        versions: of what computed it.
+        unfed: BatchNorm calls that no weight feeds alone.
+        versions: of the libraries that computed it.
         notes: what had to be assumed.
     """
 
@@ -175,7 +206,7 @@ class InitRun:
     loss_why: str
     labels: str | None
     value: Value
-    unfed: tuple[tuple[str, str], ...]
+    unfed: tuple[Unfed, ...]
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
@@ -188,14 +219,15 @@ class InitReport:
         start: the file with the initial weights.
         trained: the file with the trained ones.
         identical: whether every compared weight is the same in both.
-        weights: what was compared.
-        run: how the trained network was run, or why it was not.
+        run: how the trained network was run, on one batch with batch statistics; None where it was
+            not.
+        weights: what was compared, in the trained file's order.
         notes: what the user should know.
     """
 
     start: FileInfo
     trained: FileInfo
     identical: bool
-    weights: tuple[WeightReport, ...]
     run: InitRun | Skipped
+    weights: tuple[WeightReport, ...]
     notes: tuple[str, ...] = ()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from bnaudit.records.baseline import Baseline
+from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
+from bnaudit.records.model import TensorInfo
+from bnaudit.records.values import Count, Limits
 
-    from bnaudit.records.baseline import Baseline
-    from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
-    from bnaudit.records.report import TensorInfo
+KINDS = ("onnx", "torchscript", "exported", "checkpoint", "safetensors", "module")
 
 AbsenceCase = Literal[
     "folded", "partly-folded", "frozen", "quantised", "other-normalisation", "none", "unknown"
@@ -43,14 +44,14 @@ class BatchNormStatics:
         name: the name that an audit of the same file gives it.
         origin: where it stands in the file.
         channels: the number of channels, or None where the file does not tell.
-        eps: None where the file does not store it (a state_dict).
+        eps: added to the variance; None where the file does not store it (a state_dict).
         momentum: weight of the new batch in the running statistics (PyTorch's convention: 0.1 by
             default), or None where the file does not store it.
-        training: the stored training flag, or None.
-        batches_tracked: num_batches_tracked, or None.
+        training: whether the file asks for batch statistics, None where it does not tell.
+        batches_tracked: num_batches_tracked, None where it is not stored.
         dtype: numpy's name of the type in which the statistics (or gamma) are stored, or None.
-        gamma, beta, running_mean, running_var: per channel, or None where the layer has none
-            or the file does not tell.
+        gamma, beta, running_mean, running_var: per channel, or None where the layer has none or the
+            file does not tell.
         scale_absorbed: whether gamma and beta include a Scale layer behind the BatchNorm.
         feeder: the layer in front that has weights, where the file has a graph and there is one.
         preceded_by: the operator whose output the BatchNorm reads ("Conv", "Dropout",
@@ -62,7 +63,7 @@ class BatchNormStatics:
 
     name: str
     origin: str
-    channels: int | None
+    channels: Count | None
     eps: float | None = None
     momentum: float | None = None
     training: bool | None = None
@@ -83,11 +84,17 @@ class DecomposedNorm:
     """A per-channel a*x + b behind a layer with weights: what is left of a decomposed BatchNorm.
 
     gamma and sigma cannot be told apart in it: a = gamma/sigma, b = beta - mean*gamma/sigma.
+
+    Attributes:
+        name: as its author named it, as far as the file tells.
+        origin: where it stands in the file.
+        channels: their number, 0 where unknown.
+        after: the layer with weights whose output it scales.
     """
 
     name: str
     origin: str
-    channels: int
+    channels: Count
     after: str
 
 
@@ -114,33 +121,36 @@ class Inspection:
     Attributes:
         path: as the user typed it, or the class name of a live module.
         kind: "onnx", "torchscript", "exported", "checkpoint", "safetensors" or "module".
-        producer: who wrote the file, or None.
+        producer: who wrote the file, None where it does not say.
         facts: opset and the like, in a fixed order.
         size: bytes on disk (all files together), or None for a live module.
         parameters: number of scalar parameters, or None where not counted.
         inputs, outputs: the signature, empty where the file has none.
-        batchnorms: in the file's order.
-        decomposed: remains of decomposed BatchNorms.
-        other_norms: name of another normalisation -> how often it occurs.
-        weight_layers: number of convolutions and linear layers, or None where the file has no graph.
-        absence: set where BatchNorms are missing, wholly ("folded", ...) or partly ("partly-folded").
+        weight_layers: number of convolutions and linear layers, or None where the file has no
+            graph.
         notes: what the user should know of how the file was read.
+        batchnorms: the BatchNorm layers, in the file's order.
+        decomposed: per-channel a*x + b behind layers with weights: what is left of frozen or
+            decomposed BatchNorms.
+        other_norms: name of another normalisation -> how often it occurs.
+        absence: set where BatchNorms are missing, wholly ("folded", ...) or partly
+            ("partly-folded").
     """
 
     path: str
-    kind: str
+    kind: Annotated[str, Limits(among=KINDS)]
     producer: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    size: int | None = None
-    parameters: int | None = None
+    size: Count | None = None
+    parameters: Count | None = None
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[str, ...] = ()
+    weight_layers: Count | None = None
+    notes: tuple[str, ...] = ()
     batchnorms: tuple[BatchNormStatics, ...] = ()
     decomposed: tuple[DecomposedNorm, ...] = ()
     other_norms: Mapping[str, int] = field(default_factory=dict)
-    weight_layers: int | None = None
     absence: Absence | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +159,7 @@ class InspectionReport:
 
     Attributes:
         inspection: what was read.
-        findings: worst first.
+        findings: what the rules found, worst first.
         suppressed: findings that the configuration silences.
         rules_not_run: rules that this file gives nothing to judge by, and why.
         fail_on: severity at which findings make `exit_code` 1, None for never.
@@ -171,33 +181,3 @@ class InspectionReport:
         if not self.inspection.batchnorms and not self.allow_no_bn:
             return 3
         return int(any(finding.counts(self.fail_on) for finding in self.findings))
-
-    def to_json(self, *, channels: bool = False) -> str:
-        """The inspection as one strict JSON document of schema `bnaudit.inspect/1`.
-
-        Args:
-            channels: include the per-channel arrays.
-        """
-        from bnaudit.render.inspect_json_v1 import inspection_to_json
-
-        return inspection_to_json(self, channels=channels)
-
-    def to_table(
-        self,
-        *,
-        width: int = 100,
-        color: bool = False,
-        unicode: bool = True,
-        verbose: bool = False,
-    ) -> str:
-        """The inspection as the text that `bnaudit inspect` prints.
-
-        Args:
-            width: columns to fit into (at least 60).
-            color: whether to emit ANSI colour.
-            unicode: whether letters and lines beyond ASCII may be used.
-            verbose: list what is otherwise counted: suppressed findings, rules that did not run.
-        """
-        from bnaudit.render.inspect_table import inspection_to_text
-
-        return inspection_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

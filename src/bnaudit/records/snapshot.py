@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bnaudit.records.finding import Finding
+from bnaudit.records.finding import Finding
+from bnaudit.records.values import Finite
 
 SnapshotKind = Literal["audit", "inspection"]
 
@@ -23,7 +22,7 @@ class Quantity:
         spread_known: whether the interval was measured; a number of one batch has none.
     """
 
-    value: float
+    value: Finite
     low: float
     high: float
     spread_known: bool = True

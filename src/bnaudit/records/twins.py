@@ -12,7 +12,7 @@ class ParameterEffect:
     Attributes:
         name: the parameter's name.
         grad_norm: |dL/dtheta| of the model as it is (batch statistics).
-        twin_grad_norm: of the twin.
+        twin_grad_norm: the same for the twin.
     """
 
     name: str
@@ -29,12 +29,14 @@ class Twin:
     is measured, never a product of ratios over depth.
 
     Attributes:
-        kind: "frozen" or "identity".
+        kind: frozen: D G is sent back, BatchNorm's scaling without its projection. identity: G is
+            sent back.
         layer: label of the replaced layer, or None for all at once.
         loss_difference: |loss - loss of the twin|, zero but for rounding.
-        grad_norm: over all parameters upstream of a replaced layer.
+        grad_norm: |dL/dtheta| of the model as it is, over all parameters upstream of a replaced
+            layer.
         twin_grad_norm: the same for the twin.
-        parameters: one by one, in the model's order.
+        parameters: the upstream parameters one by one, in the model's order.
     """
 
     kind: str

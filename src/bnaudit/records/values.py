@@ -3,6 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a value is besides its type; said to readers of documents by the schema.
+
+    Attributes:
+        minimum: the least that it can be.
+        maximum: the most.
+        among: the only values that it takes.
+        pattern: regular expression that a text matches.
+        finite: whether a number is finite by construction, so that it is never null.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    among: tuple[int | str, ...] = ()
+    pattern: str | None = None
+    finite: bool = False
+
+
+STATISTICS = ("batch", "running")
+"""Whose mean and variance normalise: the batch's own, as in training, or the running ones."""
+
+Count = Annotated[int, Limits(minimum=0)]
+Finite = Annotated[float, Limits(finite=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +46,7 @@ class Spread:
     median: float
     q25: float
     q75: float
-    n: int
+    n: Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from bnaudit.records.values import Finite
+
 
 @dataclass(frozen=True, slots=True)
 class OutputGap:
@@ -28,13 +30,13 @@ class Verification:
 
     Attributes:
         reference: "onnxruntime 1.32.0", "onnx.reference 1.23.2".
-        outputs: of the file, in its order.
         tolerance: relative difference that rounding explains.
+        outputs: of the file, in its order.
     """
 
     reference: str
+    tolerance: Finite
     outputs: tuple[OutputGap, ...]
-    tolerance: float
 
     @property
     def worst(self) -> float:

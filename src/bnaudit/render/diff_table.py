@@ -56,7 +56,7 @@ def _header(diff: Diff) -> list[Entry]:
         ("layers", _layers(diff), ""),
     ]
     if diff.renamed:
-        pairs = [f"{old} is now {new}" for old, new in diff.renamed.items()]
+        pairs = [f"{one.old} is now {one.new}" for one in diff.renamed]
         entries.append(("", listing(pairs, _NAMES), ""))
     entries += [("note", note, "yellow") for note in diff.notes]
     return entries

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bnaudit.records.inspection import InspectionReport
-    from bnaudit.records.report import Report
+    from bnaudit.documents import InspectionReport, Report
 
     AnyReport = Report | InspectionReport
 

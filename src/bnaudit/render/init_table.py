@@ -120,8 +120,10 @@ def _notes(report: InitReport) -> list[str]:
             reasons.setdefault(reason, []).append(name)
     notes = [f"– {listing(names, _EXPLAINED)}: {reason}" for reason, names in reasons.items()]
     if not isinstance(report.run, Skipped):
-        for name, reason in report.run.unfed:
-            notes.append(f"– BatchNorm {name}: no weight feeds it: {reason}")
+        notes += [
+            f"– BatchNorm {unfed.batchnorm}: no weight feeds it: {unfed.reason}"
+            for unfed in report.run.unfed
+        ]
     return notes
 
 

@@ -13,7 +13,7 @@ from bnaudit.summary.inspection import InspectSummary, summarize_inspection
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import Inspection, InspectionReport
-    from bnaudit.records.report import TensorInfo
+    from bnaudit.records.model import TensorInfo
     from bnaudit.render.table.header import Entry
 
 _LABELS = len("batchnorm") + 2

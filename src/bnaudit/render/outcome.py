@@ -16,7 +16,8 @@ from bnaudit.render.table.verdict import verdict_line
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
-    from bnaudit.records.report import Failure, Report
+    from bnaudit.records.report import Report
+    from bnaudit.records.run import Failure
 
 MODEL = "model"
 """Where a finding is that belongs to no layer."""

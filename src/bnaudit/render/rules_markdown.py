@@ -9,7 +9,7 @@ from bnaudit.render.rules_text import NEEDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bnaudit.judge.catalogue import Entry
+    from bnaudit.judge.rule import Entry
     from bnaudit.records.finding import Finding
 
 _INTRODUCTION = """\

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bnaudit.judge.catalogue import Entry
+    from bnaudit.judge.rule import Entry
 
 _TITLES = ("id", "name", "severity", "needs")
 _GAP = "  "

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bnaudit._version import __version__
 from bnaudit.judge.rules import RULES
 from bnaudit.records.finding import Severity
-from bnaudit.render.json_v1.values import finite
 from bnaudit.render.outcome import artifact_path, outcome_of, sentence_of
 
 if TYPE_CHECKING:
@@ -154,3 +154,8 @@ def _uri(path: str) -> str:
     if len(text) > 1 and text[1] == ":":  # a Windows drive
         return f"file:///{quoted}"
     return quoted
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where JSON has no way to write it."""
+    return value if value is not None and isfinite(value) else None

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Count, Metric, Skipped
 from bnaudit.summary.residuals import (
+    Residual,
     bound_holds,
     first_order_residual,
     second_order_residual,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from bnaudit.records.layer import Gain, LayerReport
     from bnaudit.records.report import Report
-    from bnaudit.summary.residuals import Residual
 
 Verdict = Literal["clean", "findings", "nothing-to-audit", "failed"]
 Statistics = Literal["batch", "running"]
@@ -34,7 +34,12 @@ Statistics = Literal["batch", "running"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far the closed form is from finite differences at one layer, relative to itself."""
+    """How far the closed form is from finite differences at one layer.
+
+    Attributes:
+        layer: the layer's label.
+        relative_error: of the closed form; None where it is not finite.
+    """
 
     layer: str
     relative_error: float
@@ -45,25 +50,30 @@ class SecondOrderSummary:
     """What the second-order theorem amounts to over the layers.
 
     Attributes:
-        measured: layers whose curvature passed the integrity check.
+        measured: layers with second-order numbers that passed the integrity check.
         integrity_failed: those whose double backward disagrees with the closed form.
         worst: the residual that is largest relative to its tolerance.
         bound_layers: layers where the theorem's right side, as usually stated, was compared.
         bound_holding: those where it holds.
-        swept: of the measured ones, those by the sweep alone: its residual is that of the loss's slope, and
-            no second opinion on the curvature.
+        swept: of the measured ones, those by the sweep alone: its residual is that of the loss's
+            slope, and no second opinion on the curvature.
         verified: layers at which it was compared with double backward.
         worst_verification: the largest relative difference there, None without.
     """
 
-    measured: int
-    integrity_failed: int
+    measured: Count
+    integrity_failed: Count
     worst: Residual | None
-    bound_layers: int
+    bound_layers: Count
     bound_holding: int
     swept: int = 0
     verified: int = 0
     worst_verification: float | None = None
+
+    @property
+    def bound_holds(self) -> float | None:
+        """Share of the layers in which the bound holds, None where it was not compared."""
+        return self.bound_holding / self.bound_layers if self.bound_layers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +81,18 @@ class WeightSpaceSummary:
     """What the minimax bound amounts to over the layers.
 
     Attributes:
-        measured: layers whose feeding weights passed the integrity check.
-        integrity_failed: those where autograd disagrees with the adjoint.
+        measured: layers whose feeding weights were measured and passed the integrity check.
+        integrity_failed: those whose residual exceeds its tolerance: their numbers are withheld.
         worst: the residual that is largest relative to its tolerance.
-        violations: output channels and batches beyond the bound; the theorem says 0.
-        weight_ratio: median over the measured layers.
+        violations: output channels and batches beyond the bound, over the measured layers; the
+            theorem says 0.
+        weight_ratio: median over the measured layers of |U'g| / |U'G|.
     """
 
-    measured: int
-    integrity_failed: int
+    measured: Count
+    integrity_failed: Count
     worst: Residual | None
-    violations: int
+    violations: Count
     weight_ratio: float | None
 
 
@@ -92,35 +103,50 @@ class Summary:
     Attributes:
         layers: BatchNorm calls in the report.
         measured: those with a gradient-norm reduction that passed the integrity check.
-        integrity_failed: those whose autograd gradient disagrees with the closed form.
+        integrity_failed: those whose residual exceeds its tolerance: autograd and the closed form
+            disagree, and their numbers are withheld.
         defined, not_executed: BatchNorm layers of the model, and those no batch went through.
-        errors, warnings, infos: findings by severity.
+        errors: findings of severity error.
+        warnings: findings of severity warning.
+        infos: findings of severity info.
         statistics: which sigma `gain` uses.
         gain: median over layers of the layer's median |gamma|/sigma.
         reduction: median over measured layers of measured |g|/|G|.
-        worst: the residual that is largest relative to its tolerance.
-        worst_difference: the largest error against finite differences, where any were taken.
+        gradient_scale: |dL/dz| at the first measured layer over that at the last; rescaling weights
+            in front of a BatchNorm does not change it.
+        worst: the first-order integrity residual that is largest relative to its tolerance.
+        worst_difference: the largest relative error of the closed form against finite differences
+            of the loss, where any were taken.
         second_order: the same counts for the curvature.
         weight_space: the same counts for the weights that feed the layers.
-        verdict: "clean" means nothing above severity info, whatever the run was told to fail on.
-        exit_code: what the command line exits with.
+        fail_on: severity at which findings make `exit_code` 1, None for never.
+        allow_no_bn: whether a model without BatchNorm passes.
+        verdict: clean: nothing above severity info. findings: at least one warning or error,
+            whether or not it fails the run. nothing-to-audit: no BatchNorm was executed. failed:
+            the audit stopped.
+        exit_code: what the command line exits with: 0 pass, 1 findings at or above `fail_on`, 2
+            usage or unreadable input, 3 nothing to audit, 4 cannot be run or measured, 70 a bug in
+            bnaudit.
     """
 
-    layers: int
-    measured: int
-    integrity_failed: int
-    defined: int
-    not_executed: int
-    errors: int
-    warnings: int
-    infos: int
+    layers: Count
+    measured: Count
+    integrity_failed: Count
+    defined: Count
+    not_executed: Count
+    errors: Count
+    warnings: Count
+    infos: Count
     statistics: Statistics
     gain: float | None
     reduction: float | None
+    gradient_scale: Metric
     worst: Residual | None
     worst_difference: Difference | None
     second_order: SecondOrderSummary
     weight_space: WeightSpaceSummary
+    fail_on: Severity | None
+    allow_no_bn: bool
     verdict: Verdict
     exit_code: int
 
@@ -147,10 +173,13 @@ def summarize(report: Report) -> Summary:
         reduction=_median(
             order.measured.median for order in trusted if not isinstance(order.measured, Skipped)
         ),
+        gradient_scale=report.gradient_scale,
         worst=worst(first_order_residual(layer) for layer in report.layers),
         worst_difference=worst_difference(report),
         second_order=_second_order(report.layers),
         weight_space=_weight_space(report.layers),
+        fail_on=report.fail_on,
+        allow_no_bn=report.allow_no_bn,
         verdict=_verdict(report),
         exit_code=report.exit_code,
     )
@@ -220,7 +249,7 @@ def _weight_space(layers: Sequence[LayerReport]) -> WeightSpaceSummary:
         measured=sum(not isinstance(space.grad_norm, Skipped) for space in trusted),
         integrity_failed=_count_failed(residuals),
         worst=worst(residuals),
-        violations=sum(space.violations for space in trusted),
+        violations=sum(n for s in trusted if not isinstance(n := s.violations, Skipped)),
         weight_ratio=_median(ratio.median for ratio in ratios if not isinstance(ratio, Skipped)),
     )
 

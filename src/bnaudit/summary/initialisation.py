@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bnaudit.records.initialisation import Alignment, ScaleTest
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Count, Skipped
 
 if TYPE_CHECKING:
     from bnaudit.records.initialisation import InitReport, Value
@@ -22,28 +22,30 @@ class InitSummary:
         before: those that feed a BatchNorm; medians and counts below are over these.
         unknown: those of which it is not known.
         with_k: those before a BatchNorm that have a k.
-        positive: those with k > 0.
-        median_k, median_cosine, median_gain_share: None where no weight has one.
+        positive: those before a BatchNorm with k > 0.
+        median_k: over those before a BatchNorm that have one.
+        median_cosine: over those before a BatchNorm that have one.
+        median_gain_share: median share of |W0 - W|^2 gained, over those with k > 0.
         tested: weights with a scale test.
         largest_change: the largest |dL|/|L| under W -> kW.
-        largest_residual: of the identity.
+        largest_residual: largest residual of the identity.
         tolerance: what it has to stay below, None without a test.
         broken: weights whose residual is above it.
     """
 
-    weights: int
-    before: int
-    unknown: int
+    weights: Count
+    before: Count
+    unknown: Count
     with_k: int
-    positive: int
+    positive: Count
     median_k: float | None
     median_cosine: float | None
     median_gain_share: float | None
-    tested: int
+    tested: Count
     largest_change: float | None
     largest_residual: float | None
     tolerance: float | None
-    broken: int
+    broken: Count
 
 
 def summarize(report: InitReport) -> InitSummary:

@@ -5,15 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, isfinite, nan, sqrt
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from bnaudit.records.finding import Severity
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Count, Limits, Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.records.inspection import BatchNormStatics, InspectionReport
 
 Verdict = Literal["clean", "findings", "nothing-to-audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExtent:
+    """A stored vector over its finite entries.
+
+    Attributes:
+        minimum: smallest finite one.
+        maximum: largest finite one.
+    """
+
+    minimum: float
+    maximum: float
+
+
+def extent_of(values: Sequence[float] | None) -> StoredExtent | Skipped:
+    """Smallest and largest finite value of a stored vector."""
+    found = [value for value in values or () if isfinite(value)]
+    if not found:
+        return Skipped("no value is finite" if values else "none is stored")
+    return StoredExtent(min(found), max(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,7 @@ class StoredGain:
     median: float
     maximum: float
     fraction_le_1: float
-    not_finite: int
+    not_finite: Count
 
 
 def gain_channels(layer: BatchNormStatics) -> tuple[float, ...] | Skipped:
@@ -70,6 +93,35 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StoredChannels:
+    """What a layer stores by channel.
+
+    Attributes:
+        gain: |gamma|/sqrt(running_var + eps).
+        gamma: as stored, a Scale layer included.
+        beta: as stored, a Scale layer included.
+        running_mean: as stored.
+        running_var: as stored.
+    """
+
+    gain: tuple[float, ...] | Skipped
+    gamma: tuple[float, ...] | Skipped
+    beta: tuple[float, ...] | Skipped
+    running_mean: tuple[float, ...] | Skipped
+    running_var: tuple[float, ...] | Skipped
+
+
+def stored_channels(layer: BatchNormStatics) -> StoredChannels:
+    """The layer's vectors, as far as there are any."""
+    gain, missing = gain_channels(layer), Skipped("none is stored")
+    vectors = (layer.gamma, layer.beta, layer.running_mean, layer.running_var)
+    return StoredChannels(
+        missing if isinstance(gain, Skipped) else gain,
+        *(missing if vector is None else vector for vector in vectors),
+    )
+
+
 def is_foldable(layer: BatchNormStatics) -> bool | None:
     """Whether an exporter could fold the layer: it alone reads a layer with weights, right in front.
 
@@ -95,23 +147,30 @@ class InspectSummary:
         fold_candidates: layers that an exporter could fold, None where the file has no graph.
         decomposed: what is left of decomposed BatchNorms.
         gain: median over the layers of the layer's median |gamma|/sigma, None without any.
-        errors, warnings, infos: findings by severity.
-        verdict: "clean" means nothing above severity info, whatever the command was told to fail on.
+        errors: findings of severity error.
+        warnings: findings of severity warning.
+        infos: findings of severity info.
+        fail_on: severity at which findings make `exit_code` 1, None for never.
+        allow_no_bn: whether a file without BatchNorm passes.
+        verdict: "clean" means nothing above severity info, whatever the command was told to fail
+            on.
         exit_code: what the command line exits with.
     """
 
-    layers: int
-    channels: int
-    training: int
-    scale_absorbed: int
-    fold_candidates: int | None
-    decomposed: int
+    layers: Count
+    channels: Count
+    training: Count
+    scale_absorbed: Count
+    fold_candidates: Count | None
+    decomposed: Count
     gain: float | None
-    errors: int
-    warnings: int
-    infos: int
+    errors: Count
+    warnings: Count
+    infos: Count
+    fail_on: Severity | None
+    allow_no_bn: bool
     verdict: Verdict
-    exit_code: int
+    exit_code: Annotated[int, Limits(among=(0, 1, 3))]
 
 
 def summarize_inspection(report: InspectionReport) -> InspectSummary:
@@ -132,6 +191,8 @@ def summarize_inspection(report: InspectionReport) -> InspectSummary:
         errors=severities.count(Severity.ERROR),
         warnings=severities.count(Severity.WARNING),
         infos=severities.count(Severity.INFO),
+        fail_on=report.fail_on,
+        allow_no_bn=report.allow_no_bn,
         verdict=_verdict(report, severities),
         exit_code=report.exit_code,
     )

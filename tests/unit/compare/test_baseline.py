@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator
 
-from bnaudit.compare.baseline import audit_against, inspection_against
-from bnaudit.compare.read import snapshot_of
+from bnaudit.compare.baseline import held_against
+from bnaudit.compare.snapshot import snapshot_of
+from bnaudit.documents import read_snapshot
 from bnaudit.errors import UsageError
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.inspection import BatchNormStatics, Inspection, InspectionReport
 from bnaudit.render.formats import FORMATS, Style
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import schema_text
 from tests.unit.render import samples
 
 from .makers import finding, layers, snapshot
@@ -23,7 +24,7 @@ from .makers import finding, layers, snapshot
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bnaudit.records.report import Report
+    from bnaudit.documents import Report
     from bnaudit.records.snapshot import Snapshot
 
 FIRST = samples.healthy().layers[0].label
@@ -34,13 +35,13 @@ def report(*findings: Finding) -> Report:
 
 
 def written(done: Report) -> Snapshot:
-    return snapshot_of(json.loads(done.to_json()), "old.json")
+    return snapshot_of(done, "old.json")
 
 
 def test_the_same_report_has_nothing_new() -> None:
     one = report(finding(layer=FIRST), finding("BN301", None, severity=Severity.ERROR))
     assert one.exit_code == 1
-    against = audit_against(one, written(one))
+    against = held_against(one, written(one))
     assert against.exit_code == 0
     assert {f.status for f in against.findings} == {"known"}
     assert against.baseline is not None
@@ -51,7 +52,7 @@ def test_the_same_report_has_nothing_new() -> None:
 def test_a_path_is_read(tmp_path: Path) -> None:
     one = report(finding(layer=FIRST))
     (tmp_path / "old.json").write_text(one.to_json())
-    against = audit_against(one, str(tmp_path / "old.json"))
+    against = held_against(one, read_snapshot(tmp_path / "old.json"))
     assert against.baseline is not None
     assert (against.exit_code, against.baseline.known) == (0, 1)
 
@@ -60,11 +61,11 @@ def test_new_and_worse_findings_fail() -> None:
     mild = finding(layer=FIRST, observed=0.6, threshold=0.5)
     old = written(report(mild))
     grave = report(replace(mild, observed=0.9))
-    assert audit_against(grave, old).exit_code == 1
-    assert [f.status for f in audit_against(grave, old).findings] == ["worse"]
-    new = audit_against(report(mild, finding("BN202", FIRST)), old)
+    assert held_against(grave, old).exit_code == 1
+    assert [f.status for f in held_against(grave, old).findings] == ["worse"]
+    new = held_against(report(mild, finding("BN202", FIRST)), old)
     assert ([f.status for f in new.findings], new.exit_code) == (["known", "new"], 1)
-    assert audit_against(replace(grave, fail_on=Severity.ERROR), old).exit_code == 0
+    assert held_against(replace(grave, fail_on=Severity.ERROR), old).exit_code == 0
 
 
 def test_gone_is_what_was_mended_not_what_nobody_looked_at() -> None:
@@ -74,7 +75,7 @@ def test_gone_is_what_was_mended_not_what_nobody_looked_at() -> None:
         rules_not_run=(RuleNotRun("BN202", "x", "no data"),),
         suppressed=(Suppressed(finding("BN203", FIRST), "ignore: BN203"),),
     )
-    baseline = audit_against(now, old).baseline
+    baseline = held_against(now, old).baseline
     assert baseline is not None
     assert baseline.gone == 1
 
@@ -86,46 +87,46 @@ def test_renamed_layers_are_known() -> None:
         layers=tuple(replace(e, label=f"old.{e.label}") for e in written(one).layers),
         findings=(finding(layer=f"old.{FIRST}"),),
     )
-    assert audit_against(one, old).exit_code == 0
+    assert held_against(one, old).exit_code == 0
 
 
 def test_other_settings_are_told() -> None:
     one = report()
     assert one.run is not None
     other = replace(one, run=replace(one.run, dtype="float64"))
-    baseline = audit_against(one, written(other)).baseline
+    baseline = held_against(one, written(other)).baseline
     assert baseline is not None
     assert baseline.notes == (
         "made with other settings (dtype float64, now float32): the comparison is limited",
     )
-    text = audit_against(one, written(other)).to_table()
+    text = held_against(one, written(other)).to_table()
     assert "note: made with other settings (dtype float64, now float32)" in " ".join(text.split())
 
 
 def test_no_batchnorm_stays_3() -> None:
     one = samples.no_batchnorm()
-    assert audit_against(one, written(one)).exit_code == 3
+    assert held_against(one, written(one)).exit_code == 3
 
 
 def test_an_inspection_has_a_baseline_too() -> None:
     inspection = Inspection("m.onnx", "onnx", batchnorms=(BatchNormStatics("a", "node 1", 8),))
     now = InspectionReport(inspection, (finding(),), fail_on=Severity.WARNING)
     old = snapshot(finding(), kind="inspection", layers=layers("a"))
-    assert (now.exit_code, inspection_against(now, old).exit_code) == (1, 0)
+    assert (now.exit_code, held_against(now, old).exit_code) == (1, 0)
     with pytest.raises(
         UsageError, match=r"old\.json: the report of an inspection, not of an audit"
     ):
-        audit_against(report(), old)
+        held_against(report(), old)
     with pytest.raises(
         UsageError, match=r"old\.json: the report of an audit, not of an inspection"
     ):
-        inspection_against(now, snapshot())
+        held_against(now, snapshot())
 
 
 def test_every_format_marks_them() -> None:
     mild = finding(layer=FIRST, observed=0.6, threshold=0.5)
     old = written(report(mild, finding("BN202", FIRST)))
-    now = audit_against(
+    now = held_against(
         report(replace(mild, observed=0.9), finding("BN202", FIRST), finding("BN203", FIRST)), old
     )
     texts = {name: fmt.render(now, Style()) for name, fmt in FORMATS.items()}
@@ -138,5 +139,5 @@ def test_every_format_marks_them() -> None:
     assert texts["junit"].count("<failure") == 2
     table = texts["table"]
     assert table.index("worse]") < table.index("new]") < table.index("known]")
-    known = audit_against(report(finding("BN202", FIRST)), old)
+    known = held_against(report(finding("BN202", FIRST)), old)
     assert "\nPASS (--baseline): " in known.to_table()

@@ -19,9 +19,8 @@ from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import BatchNormStatics, Inspection
 from bnaudit.records.snapshot import LayerSnapshot, Quantity
 from bnaudit.records.values import Skipped
-from bnaudit.render.diff_json_v1 import diff_to_json
 from bnaudit.render.diff_table import diff_to_text
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import document_text, schema_text
 
 from .makers import finding, layers, snapshot
 
@@ -47,8 +46,8 @@ def warned(old: Any, new: Any, **changes: Any) -> Diff:
 def everything() -> Diff:
     """One of each."""
     a, b = layers("bn1", channels=2), layers("bn2", channels=4)
-    number = {"reduction": Quantity(1.0, 0.9, 1.1), "curvature": Quantity(1, 1, 1, False)}
-    changed = {"reduction": Quantity(2.0, 1.9, 2.1), "curvature": Quantity(-1, -1, -1, False)}
+    number = {"reduction": Quantity(1.0, 0.9, 1.1), "curvature": Quantity(1.0, 1.0, 1.0, False)}
+    changed = {"reduction": Quantity(2.0, 1.9, 2.1), "curvature": Quantity(-1.0, -1.0, -1.0, False)}
     worse = finding("BN301", "bn1", observed=0.6, threshold=0.5)
     better = finding("BN302", "bn1", severity=Severity.ERROR)
     return compare(
@@ -199,8 +198,8 @@ def test_the_table_fits_and_tells_everything(width: int, unicode: bool) -> None:
 
 
 def test_the_json_keeps_its_shape() -> None:
-    full = json.loads(diff_to_json(everything()))
-    empty = json.loads(diff_to_json(warned(snapshot(), snapshot())))
+    full = json.loads(document_text(everything()))
+    empty = json.loads(document_text(warned(snapshot(), snapshot())))
     for document in (full, empty):
         Draft202012Validator(SCHEMA).validate(document)
         assert list(document) == SCHEMA["required"]

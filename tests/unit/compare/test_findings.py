@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from bnaudit.compare.findings import BETTER, SAME, WORSE, graded, match_findings
-from bnaudit.compare.spread import ONE_BATCH, ROUNDING, beyond
+from bnaudit.compare.match import (
+    BETTER,
+    ONE_BATCH,
+    ROUNDING,
+    SAME,
+    WORSE,
+    beyond,
+    graded,
+    match_findings,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.snapshot import Quantity
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnaudit.compare.layers import match_layers
+from bnaudit.compare.match import match_layers
 from bnaudit.records.snapshot import LayerSnapshot
 
 from .makers import layers

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnaudit.compare.read import is_document, read_snapshot, snapshot_of
+from bnaudit.documents import is_document, read_snapshot, snapshot_from
 from bnaudit.errors import InputError
-from bnaudit.render.json_v1 import report_to_json
+from bnaudit.render.json_v1 import document_text
 from tests.unit.render import samples
 from tests.unit.render.strategies import REPORT
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def document(name: str = "everything") -> Any:
-    return json.loads(report_to_json(samples.ALL[name]()))
+    return json.loads(document_text(samples.ALL[name]()))
 
 
 @pytest.mark.parametrize("name", samples.ALL)
@@ -28,15 +28,15 @@ def test_every_report_is_read_but_failed_ones(name: str) -> None:
     report = samples.ALL[name]()
     if report.failure is not None:
         with pytest.raises(InputError, match="did not finish"):
-            snapshot_of(document(name), "r.json")
+            snapshot_from(json.dumps(document(name)).encode(), "r.json")
         return
-    snapshot = snapshot_of(document(name), "r.json")
+    snapshot = snapshot_from(json.dumps(document(name)).encode(), "r.json")
     assert [layer.label for layer in snapshot.layers] == [layer.label for layer in report.layers]
     assert [f.message for f in snapshot.findings] == [f.message for f in report.findings]
 
 
 def test_numbers_and_settings() -> None:
-    snapshot = snapshot_of(document(), "r.json")
+    snapshot = snapshot_from(json.dumps(document()).encode(), "r.json")
     numbers = snapshot.layers[0].numbers
     assert set(numbers) == {"gain", "reduction", "curvature", "mean_drift", "variance_drift"}
     assert (numbers["gain"].value, numbers["gain"].spread_known) == (1.62, True)
@@ -53,9 +53,9 @@ def test_numbers_and_settings() -> None:
 )
 @given(REPORT)
 def test_whatever_is_written_is_read(report: Any) -> None:
-    written = json.loads(report_to_json(report))
+    written = json.loads(document_text(report))
     if written["failure"] is None:
-        snapshot = snapshot_of(written, "r.json")
+        snapshot = snapshot_from(json.dumps(written).encode(), "r.json")
         assert len(snapshot.findings) == len(report.findings)
 
 
@@ -89,7 +89,7 @@ def test_a_broken_document_is_refused_or_read_and_nothing_else(data: st.DataObje
     else:
         node[last] = data.draw(st.sampled_from(BROKEN))
     try:
-        snapshot_of(broken, "r.json")
+        snapshot_from(json.dumps(broken).encode(), "r.json")
     except InputError as error:
         complaint = (error.message.startswith("r.json: "), bool(error.hint))
     else:
@@ -108,7 +108,7 @@ def test_a_broken_document_is_refused_or_read_and_nothing_else(data: st.DataObje
             b'{"schema": "bnaudit.report/2"}',
             "has the schema 'bnaudit.report/2', not bnaudit.report/1",
         ),
-        (b'{"schema": "bnaudit.report/1"}', "r.json: not a whole report: failure is missing"),
+        (b'{"schema": "bnaudit.report/1"}', "r.json: not a whole report: tool is missing"),
         (b'{"schema": NaN}', "r.json: not strict JSON: it has NaN"),
         (b'{"schema":\n\n x}', "r.json:3: not valid JSON"),
         (b"\xff\xfe", "r.json: not a report: not UTF-8"),

@@ -13,11 +13,12 @@ from bnaudit.records.initialisation import (
     FileInfo,
     InitReport,
     InitRun,
+    ScaleChange,
     ScaleTest,
-    Value,
+    Unfed,
     WeightReport,
 )
-from bnaudit.records.report import DataInfo
+from bnaudit.records.run import DataInfo
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 _CHECKPOINT = "PyTorch checkpoint"
@@ -46,9 +47,8 @@ def weight(
 
 
 def scale_of(change: float = 3.2e-5, residual: float = 4.1e-16) -> ScaleTest:
-    changes: tuple[tuple[float, Value], ...] = tuple(
-        (f, change / 2**i) for i, f in enumerate((0.25, 0.5, 2.0, 4.0))
-    )
+    factors = enumerate((0.25, 0.5, 2.0, 4.0))
+    changes = tuple(ScaleChange(f, change / 2**i) for i, f in factors)
     return ScaleTest(changes, change, 1.2e-5, residual, 1e-10)
 
 
@@ -77,7 +77,7 @@ def with_run() -> InitReport:
         loss_why="the labels are class indices",
         labels="batch.npz:labels",
         value=0.0376,
-        unfed=(("layer2.0.bn1", "its input is a sum (a skip connection)"),),
+        unfed=(Unfed("layer2.0.bn1", "its input is a sum (a skip connection)"),),
         versions={"python": "3.11", "torch": "2.0"},
     )
     weights = (
@@ -112,7 +112,7 @@ def odd() -> InitReport:
     zero, one = np.zeros((2, 3)), np.ones((2, 3))
     plain = weight("\x1b[31mconv\u202e.weight", sign=-1)
     nothing = Skipped("the loss is 0")
-    flat = ScaleTest(((0.25, nothing),), nothing, math.inf, nothing, 1e-10)
+    flat = ScaleTest((ScaleChange(0.25, nothing),), nothing, math.inf, nothing, 1e-10)
     report = with_run()
     assert isinstance(report.run, InitRun)
     return replace(

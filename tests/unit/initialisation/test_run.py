@@ -17,7 +17,7 @@ from bnaudit.initialisation import compare
 from bnaudit.initialisation.invariance import FACTORS, TOLERANCE
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
-from bnaudit.records.initialisation import InitReport, InitRun, Rows, ScaleTest, WeightReport
+from bnaudit.records.initialisation import InitReport, InitRun, Rows, ScaleTest, Unfed, WeightReport
 from bnaudit.records.values import Skipped
 from tests.nets import PreActivation, Shared, inputs_for, make
 from tests.reference import batch_norm
@@ -75,7 +75,7 @@ def test_against_elementary_operations() -> None:
     for i in "123":
         test = scale_of(by_name(found)[f"fc{i}.weight"])
         w = p[f"fc{i}.weight"]
-        for factor, change in test.changes:
+        for factor, change in ((c.factor, c.change) for c in test.changes):
             scaled = _mlp_loss({**p, f"fc{i}.weight": factor * w}, x, labels)
             expected = float((abs(scaled - loss) / loss).detach())
             assert change == pytest.approx(expected, rel=1e-6, abs=1e-13)
@@ -125,7 +125,7 @@ def test_trained_networks_in_every_format(net: str, tmp_path: Path) -> None:
             assert test.radial > 1e3 * TOLERANCE
             assert not isinstance(test.largest_change, Skipped)
             assert 0 < test.largest_change < 1e-2
-            assert [factor for factor, _ in test.changes] == list(FACTORS)
+            assert [entry.factor for entry in test.changes] == list(FACTORS)
 
 
 def test_the_start_of_the_shipped_networks_is_recognised(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_skip_connection_is_not_before_a_batchnorm(tmp_path: Path) -> None:
     assert weights["stem.weight"].scale == elsewhere
     assert weights["conv1.weight"].followed == "no"
     assert isinstance(found.run, InitRun)
-    assert found.run.unfed == (("bn2", "its input is a sum (a skip connection)"),)
+    assert found.run.unfed == (Unfed("bn2", "its input is a sum (a skip connection)"),)
 
 
 def test_one_batchnorm_behind_two_weights(tmp_path: Path) -> None:

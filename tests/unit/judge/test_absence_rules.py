@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -11,7 +12,8 @@ from bnaudit.judge.policy import Policy
 from bnaudit.judge.rules import no_batchnorm, partly_folded
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Absence, AbsenceCase, Inspection
-from bnaudit.records.report import ModelInfo, Report
+from bnaudit.records.model import ModelInfo
+from bnaudit.records.report import Report
 
 if TYPE_CHECKING:
     from bnaudit.judge.rule import Rule
@@ -58,10 +60,10 @@ def test_a_frozen_program_is_not_said_to_hold_a_x_plus_b() -> None:
     assert "a*x + b" not in finding.message
 
 
-def report(kind: str, *, inspection: Inspection | None, **changed: object) -> Report:
+def report(kind: str, *, inspection: Inspection | None, **changed: Any) -> Report:
     model = ModelInfo("m", kind, None, {}, (), (), 0, (), instance_norms=2)
-    given = {"allow_no_bn": False, **changed}
-    return Report(model, None, (), (), Severity.ERROR, inspection=inspection, **given)  # type: ignore[arg-type]
+    plain = Report(model, None, (), findings=(), fail_on=Severity.ERROR, inspection=inspection)
+    return replace(plain, **changed)
 
 
 def test_an_audit_says_what_the_inspection_says() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.curvature import NO_ROWS, CurvatureRow, SecondOrder
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.layer import (
+    NO_CHANNEL_VALUES,
     ChannelValues,
     Extent,
     FiniteDifference,
@@ -80,7 +81,7 @@ def second_order(
     holds: float = 0.25,
     correction: float = -0.04,
     residual: float = 2e-13,
-    rows: tuple[tuple[float, float, float], ...] = (),
+    rows: tuple[CurvatureRow, ...] | Skipped = NO_ROWS,
 ) -> SecondOrder:
     measured = rho * 9.6e-4
     return SecondOrder(
@@ -158,7 +159,7 @@ def weight_space_withheld(feeder: str, residual: float) -> WeightSpace:
         tightness=wrong,
         weight_ratio=wrong,
         projection=wrong,
-        violations=0,
+        violations=wrong,
         residual=residual,
         tolerance=1e-4,
     )
@@ -187,7 +188,7 @@ def layer(
     curvature: SecondOrder | Skipped | None = None,
     space: WeightSpace | Skipped = NOT_REQUESTED,
     statistics: Channels | Skipped | None = None,
-    values: ChannelValues | None = None,
+    values: ChannelValues | Skipped = NO_CHANNEL_VALUES,
 ) -> LayerReport:
     gains = gains or gain(0.41, 1.18, 3.2, 0.31)
     return LayerReport(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.documents import InspectionReport
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.inspection import (
     Absence,
@@ -12,9 +13,8 @@ from bnaudit.records.inspection import (
     DecomposedNorm,
     Feeder,
     Inspection,
-    InspectionReport,
 )
-from bnaudit.records.report import TensorInfo
+from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

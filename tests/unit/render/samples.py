@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf, nan
 
+from bnaudit.documents import Report
+from bnaudit.records.curvature import CurvatureRow
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.layer import ChannelValues, FiniteDifference, FirstOrder
-from bnaudit.records.report import Failure, Report
+from bnaudit.records.run import Failure
 from bnaudit.records.twins import ParameterEffect, Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 
@@ -67,7 +69,9 @@ def healthy() -> Report:
         )
     )
     model = replace(MODEL, defined=tuple(entry.name for entry in layers))
-    return Report(model, RUN, layers, (), Severity.ERROR, gradient_scale=spread(3.12, 0.1))
+    return Report(
+        model, RUN, layers, findings=(), fail_on=Severity.ERROR, gradient_scale=spread(3.12, 0.1)
+    )
 
 
 def first_order_only() -> Report:
@@ -160,7 +164,7 @@ def no_batchnorm() -> Report:
         "export in training mode, or with do_constant_folding=False",
     )
     model = replace(MODEL, path="mobilenet_folded.onnx", parameters=3_487_816)
-    return Report(model, SYNTHETIC, (), (finding,), Severity.ERROR)
+    return Report(model, SYNTHETIC, (), findings=(finding,), fail_on=Severity.ERROR)
 
 
 def not_run() -> Report:
@@ -171,7 +175,7 @@ def not_run() -> Report:
         4,
     )
     model = replace(MODEL, path="mobilenet.onnx", defined=("features.0.1", "features.1.conv.0.1"))
-    return Report(model, None, (), (), Severity.ERROR, failure=failure)
+    return Report(model, None, (), findings=(), fail_on=Severity.ERROR, failure=failure)
 
 
 def stopped_midway() -> Report:
@@ -208,7 +212,7 @@ def not_finite() -> Report:
         finite_difference=FiniteDifference(nan, 1.2, nan, 1e-6),
     )
     curvature = replace(
-        second_order(1.0, rows=((nan, 1.0, inf), (0.1, 0.1, 0.2))),
+        second_order(1.0, rows=(CurvatureRow(nan, 1.0, inf), CurvatureRow(0.1, 0.1, 0.2))),
         rayleigh=Spread(nan, nan, nan, 1),
         bound_slack=Spread(inf, inf, inf, 1),
     )
@@ -226,7 +230,9 @@ def not_finite() -> Report:
     finding = Finding("BN004", "variance", Severity.ERROR, "bn", "inf", "retrain", inf, 65504.0)
     twin = Twin("frozen", "bn", nan, 0.0, inf, (ParameterEffect("w", nan, 1.0),))
     model = replace(MODEL, defined=("bn",))
-    return Report(model, RUN, (entry,), (finding,), None, twins=(twin,), gradient_scale=spread(inf))
+    return Report(
+        model, RUN, (entry,), findings=(finding,), twins=(twin,), gradient_scale=spread(inf)
+    )
 
 
 def hostile() -> Report:
@@ -239,8 +245,8 @@ def hostile() -> Report:
         model,
         RUN,
         (entry,),
-        (finding,),
-        Severity.WARNING,
+        findings=(finding,),
+        fail_on=Severity.WARNING,
         twins=(Twin(name, name, 0.0, 1.0, 2.0, effects),),
     )
 

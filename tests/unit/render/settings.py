@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnaudit.records.report import DataInfo, LossInfo, ModelInfo, RunInfo, TensorInfo
+from bnaudit.records.model import ModelInfo, TensorInfo
+from bnaudit.records.run import DataInfo, LossInfo, RunInfo
 
 from .builders import spread
 

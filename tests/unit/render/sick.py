@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bnaudit.documents import Report
 from bnaudit.records.drift import Channels
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.layer import Extent, FiniteDifference, LayerReport
-from bnaudit.records.report import Report
 from bnaudit.records.values import Skipped
 
 from .builders import (
@@ -176,8 +176,8 @@ def sick() -> Report:
         model,
         run,
         layers,
-        _SICK_FINDINGS,
-        Severity.ERROR,
+        findings=_SICK_FINDINGS,
+        fail_on=Severity.ERROR,
         twins=Skipped("a twin's loss differs from the model's: the forward pass is not repeatable"),
         gradient_scale=spread(321.0),
     )

@@ -6,12 +6,14 @@ from math import nan
 
 from hypothesis import strategies as st
 
-from bnaudit.records import report as records
+from bnaudit.documents import Report
+from bnaudit.records import model, run
 from bnaudit.records.baseline import Baseline
-from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.curvature import NO_ROWS, CurvatureRow, SecondOrder
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.layer import (
+    NO_CHANNEL_VALUES,
     ChannelValues,
     Extent,
     FiniteDifference,
@@ -66,7 +68,8 @@ SECOND_ORDER = st.builds(
     bound=METRIC,
     bound_slack=METRIC,
     bound_holds=METRIC,
-    rows=st.lists(st.tuples(FLOAT, FLOAT, FLOAT), max_size=3).map(tuple),
+    rows=st.just(NO_ROWS)
+    | st.lists(st.builds(CurvatureRow, FLOAT, FLOAT, FLOAT), max_size=3).map(tuple),
 )
 WEIGHT_SPACE = st.builds(
     WeightSpace,
@@ -80,7 +83,7 @@ WEIGHT_SPACE = st.builds(
     tightness=METRIC,
     weight_ratio=METRIC,
     projection=METRIC,
-    violations=COUNT,
+    violations=COUNT | SKIPPED,
     residual=FLOAT | SKIPPED,
     tolerance=FLOAT,
 )
@@ -117,7 +120,7 @@ LAYER = st.builds(
     sigma=EXTENT | SKIPPED,
     leak=EXTENT | SKIPPED,
     first_order=FIRST_ORDER | SKIPPED,
-    channel_values=st.none() | CHANNEL_VALUES,
+    channel_values=st.just(NO_CHANNEL_VALUES) | CHANNEL_VALUES,
     second_order=SECOND_ORDER | SKIPPED | ABSENT,
     weight_space=WEIGHT_SPACE | SKIPPED | ABSENT,
     statistics=CHANNELS | SKIPPED | ABSENT,
@@ -155,13 +158,13 @@ NOT_RUN = st.builds(RuleNotRun, st.from_regex(r"BN\d{3}", fullmatch=True), TEXT,
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 DIMENSION = st.none() | COUNT | TEXT
 TENSOR = st.builds(
-    records.TensorInfo,
+    model.TensorInfo,
     TEXT,
     st.none() | st.lists(DIMENSION, max_size=4).map(tuple),
     OPTIONAL_TEXT,
 )
 MODEL = st.builds(
-    records.ModelInfo,
+    model.ModelInfo,
     path=TEXT,
     format=TEXT,
     producer=OPTIONAL_TEXT,
@@ -175,7 +178,7 @@ MODEL = st.builds(
     notes=TEXTS,
 )
 DATA = st.builds(
-    records.DataInfo,
+    run.DataInfo,
     source=st.sampled_from(["file", "tensor", "synthetic"]),
     paths=TEXTS,
     batches=COUNT,
@@ -183,9 +186,9 @@ DATA = st.builds(
     available=st.none() | COUNT,
     distribution=OPTIONAL_TEXT,
 )
-LOSS = st.builds(records.LossInfo, TEXT, st.booleans(), OPTIONAL_TEXT, TEXT, METRIC)
+LOSS = st.builds(run.LossInfo, TEXT, st.booleans(), OPTIONAL_TEXT, TEXT, METRIC)
 RUN = st.builds(
-    records.RunInfo,
+    run.RunInfo,
     mode=st.sampled_from(["batch", "running"]),
     device=TEXT,
     dtype=TEXT,
@@ -198,10 +201,10 @@ RUN = st.builds(
     notes=TEXTS,
     seconds=st.dictionaries(TEXT, FLOAT, max_size=3),
 )
-FAILURE = st.builds(records.Failure, TEXT, OPTIONAL_TEXT, st.integers(1, 130))
+FAILURE = st.builds(run.Failure, TEXT, OPTIONAL_TEXT, st.integers(1, 130))
 BASELINE = st.builds(Baseline, TEXT, COUNT, COUNT, COUNT, COUNT, TEXTS)
 REPORT = st.builds(
-    records.Report,
+    Report,
     model=MODEL,
     run=st.none() | RUN,
     layers=st.lists(LAYER, max_size=4).map(tuple),

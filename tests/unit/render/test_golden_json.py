@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bnaudit.judge.catalogue import catalogue
-from bnaudit.render.diff_json_v1 import diff_to_json
-from bnaudit.render.init_json_v1 import init_to_json
-from bnaudit.render.rules_json import rules_to_json
+from bnaudit.judge.rule import RuleList
+from bnaudit.render.json_v1 import document_text
 from tests.golden import documents
 from tests.unit.compare import test_diff as differences
 from tests.unit.initialisation import samples as starts
@@ -41,12 +40,12 @@ def test_inspection(name: str, channels: bool) -> None:
 
 @pytest.mark.parametrize("name", starts.ALL)
 def test_comparison_with_the_start(name: str) -> None:
-    documents.check(f"init_{name}", init_to_json(starts.ALL[name]()))
+    documents.check(f"init_{name}", document_text(starts.ALL[name]()))
 
 
 def test_difference() -> None:
-    documents.check("diff_everything", diff_to_json(differences.everything()))
+    documents.check("diff_everything", document_text(differences.everything()))
 
 
 def test_rules() -> None:
-    documents.check("rules", rules_to_json(catalogue()[:4]))
+    documents.check("rules", document_text(RuleList(catalogue()[:4])))

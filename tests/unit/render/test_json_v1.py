@@ -13,8 +13,7 @@ from bnaudit._version import __version__
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Skipped
-from bnaudit.render.json_v1 import report_to_json
-from bnaudit.render.schema import schema_text
+from bnaudit.render.json_v1 import document_text, schema_text
 
 from . import samples
 from .builders import spread
@@ -33,11 +32,11 @@ def strict(text: str) -> Any:
 @pytest.mark.parametrize("name", samples.ALL)
 @pytest.mark.parametrize("channels", [False, True])
 def test_every_report_is_strict_and_valid(name: str, channels: bool) -> None:
-    text = report_to_json(samples.ALL[name](), channels=channels)
+    text = document_text(samples.ALL[name](), channels=channels)
     VALIDATOR.validate(strict(text))
     assert text.isascii()
     assert text.endswith("}\n")
-    assert text == report_to_json(samples.ALL[name](), channels=channels)
+    assert text == document_text(samples.ALL[name](), channels=channels)
 
 
 def test_layers_have_one_shape_however_little_was_measured() -> None:
@@ -48,15 +47,15 @@ def test_layers_have_one_shape_however_little_was_measured() -> None:
             return {key: groups(entry) for key, entry in value.items()}
         return None
 
-    layers = strict(report_to_json(sick()))["layers"]
-    layers += strict(report_to_json(samples.not_finite()))["layers"]
+    layers = strict(document_text(sick()))["layers"]
+    layers += strict(document_text(samples.not_finite()))["layers"]
     shapes = [groups(layer) for layer in layers]
     assert all(found == shapes[0] for found in shapes)
     assert [list(layer) for layer in layers] == [list(layers[0])] * len(layers)
 
 
 def test_top_level_keys_and_tool() -> None:
-    document = strict(report_to_json(samples.healthy()))
+    document = strict(document_text(samples.healthy()))
     assert list(document) == [
         "schema",
         "tool",
@@ -81,12 +80,12 @@ def test_numbers_keep_full_precision() -> None:
     assert isinstance(order, FirstOrder)
     third = replace(order, measured=spread(1 / 3))
     report = replace(report, layers=(replace(report.layers[0], first_order=third),))
-    written = strict(report_to_json(report))["layers"][0]["first_order"]["measured"]
+    written = strict(document_text(report))["layers"][0]["first_order"]["measured"]
     assert written["median"] == 1 / 3
 
 
 def test_skipped_group_is_all_null_with_one_reason() -> None:
-    layer = strict(report_to_json(sick()))["layers"][4]
+    layer = strict(document_text(sick()))["layers"][4]
     assert set(layer["first_order"]) == {
         "statistics",
         "predicted",
@@ -127,7 +126,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
 
 
 def test_single_skipped_metric_is_null_with_its_path() -> None:
-    layer = strict(report_to_json(sick()))["layers"][6]
+    layer = strict(document_text(sick()))["layers"][6]
     assert layer["first_order"]["predicted"] is None
     assert {"metric": "first_order.predicted", "reason": "|G| is 0 in every batch"} in layer[
         "skipped"
@@ -135,7 +134,7 @@ def test_single_skipped_metric_is_null_with_its_path() -> None:
 
 
 def test_integrity_failure_keeps_the_residual_and_withholds_the_rest() -> None:
-    document = strict(report_to_json(sick()))
+    document = strict(document_text(sick()))
     order = document["layers"][3]["first_order"]
     assert (order["residual"], order["tolerance"]) == (0.21, 1e-5)
     assert order["measured"] is None
@@ -146,12 +145,12 @@ def test_integrity_failure_keeps_the_residual_and_withholds_the_rest() -> None:
 
 
 def test_worst_finite_difference_is_named() -> None:
-    worst = strict(report_to_json(sick()))["summary"]["worst_finite_difference"]
+    worst = strict(document_text(sick()))["summary"]["worst_finite_difference"]
     assert worst == {"layer": "head.0.bn", "relative_error": 4e-6}
 
 
 def test_what_is_not_finite_is_null_and_says_so() -> None:
-    document = strict(report_to_json(samples.not_finite(), channels=True))
+    document = strict(document_text(samples.not_finite(), channels=True))
     layer = document["layers"][0]
     assert layer["gain"]["batch"]["max"] is None
     assert layer["first_order"]["measured"] is None
@@ -165,8 +164,8 @@ def test_what_is_not_finite_is_null_and_says_so() -> None:
 
 
 def test_channel_arrays_are_left_out_unless_asked_for() -> None:
-    assert strict(report_to_json(samples.not_finite()))["layers"][0]["channel_values"] is None
-    asked = strict(report_to_json(samples.healthy(), channels=True))["layers"][0]
+    assert strict(document_text(samples.not_finite()))["layers"][0]["channel_values"] is None
+    asked = strict(document_text(samples.healthy(), channels=True))["layers"][0]
     assert asked["channel_values"] is None
     assert asked["skipped"][-1]["metric"] == "channel_values"
 
@@ -175,7 +174,7 @@ def test_loss_without_a_value_explains_itself() -> None:
     report = samples.healthy()
     assert report.run is not None
     loss = replace(report.run.loss, value=Skipped("the model was not differentiated"))
-    run = strict(report_to_json(replace(report, run=replace(report.run, loss=loss))))["run"]
+    run = strict(document_text(replace(report, run=replace(report.run, loss=loss))))["run"]
     assert run["loss"]["value"] is None
     assert run["skipped"] == [
         {"metric": "loss.value", "reason": "the model was not differentiated"},
@@ -187,7 +186,7 @@ def test_only_the_seconds_differ_between_equal_runs() -> None:
     report = samples.healthy()
     assert report.run is not None
     slower = replace(report, run=replace(report.run, seconds={"load": 9.0}))
-    documents = [strict(report_to_json(entry)) for entry in (report, slower)]
+    documents = [strict(document_text(entry)) for entry in (report, slower)]
     for document in documents:
         del document["run"]["seconds"]
     assert documents[0] == documents[1]
@@ -212,12 +211,12 @@ def test_verdict_says_what_was_found_and_exit_code_what_follows(
 ) -> None:
     found = tuple(finding(severity) for severity in severities)
     report = replace(samples.healthy(), findings=found, fail_on=fail_on)
-    summary = strict(report_to_json(report))["summary"]
+    summary = strict(document_text(report))["summary"]
     assert (summary["verdict"], summary["exit_code"]) == (verdict, exit_code)
 
 
 def test_summary_of_a_healthy_report() -> None:
-    summary = strict(report_to_json(samples.healthy()))["summary"]
+    summary = strict(document_text(samples.healthy()))["summary"]
     assert summary == {
         "layers": 10,
         "measured": 10,
@@ -277,7 +276,7 @@ def test_summary_of_a_healthy_report() -> None:
 def test_nothing_to_audit_and_failure_are_never_clean(
     name: str, verdict: str, exit_code: int
 ) -> None:
-    document = strict(report_to_json(samples.ALL[name]()))
+    document = strict(document_text(samples.ALL[name]()))
     assert document["summary"]["verdict"] == verdict
     assert document["summary"]["exit_code"] == exit_code
     assert document["summary"]["median"]["gain"] is None

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from bnaudit.render.json_v1 import report_to_json
+from bnaudit.render.json_v1 import document_text
 from bnaudit.render.table import report_to_text
 
 from .strategies import REPORT
@@ -27,7 +27,7 @@ SETTINGS = settings(
 @SETTINGS
 @given(report=REPORT, channels=st.booleans())
 def test_json_is_strict_and_valid(report: Report, channels: bool) -> None:
-    VALIDATOR.validate(strict(report_to_json(report, channels=channels)))
+    VALIDATOR.validate(strict(document_text(report, channels=channels)))
 
 
 @SETTINGS
@@ -47,5 +47,5 @@ def test_text_fits_and_is_printable(report: Report, width: int, unicode: bool) -
 @SETTINGS
 @given(report=REPORT)
 def test_a_document_is_the_same_every_time(report: Report) -> None:
-    assert report_to_json(report) == report_to_json(report)
+    assert document_text(report) == document_text(report)
     assert report_to_text(report) == report_to_text(report)

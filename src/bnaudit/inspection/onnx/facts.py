@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.scale import LITERALS
 from bnaudit.inspection.onnx.values import DTYPES, FLOATING
-from bnaudit.records.report import TensorInfo
+from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
     from bnaudit.inspection.onnx.messages import Model

@@ -8,7 +8,9 @@ from typing import Any
 from bnaudit.judge.examples.channels import BATCHES, spread, statistics
 from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.records.layer import Extent, FirstOrder, Gain, LayerReport
-from bnaudit.records.report import DataInfo, LossInfo, ModelInfo, Report, RunInfo
+from bnaudit.records.model import ModelInfo
+from bnaudit.records.report import Report
+from bnaudit.records.run import DataInfo, LossInfo, RunInfo
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.records.weights import WeightSpace
 
@@ -97,7 +99,7 @@ def report() -> Report:
         None,
     )
     model = ModelInfo("model.onnx", "onnx", None, {}, (), (), 10_000, LAYERS)
-    return Report(model, run, tuple(layer(name) for name in LAYERS), (), None)
+    return Report(model, run, tuple(layer(name) for name in LAYERS), findings=())
 
 
 def changed(name: str, **values: object) -> Report:

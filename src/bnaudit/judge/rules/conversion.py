@@ -44,7 +44,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
 def _example(relative: float) -> Report:
     report = reports.report()
     gap = OutputGap("logits", relative * 3.0, relative)
-    seen = Verification("onnxruntime 1.32.0", (gap,), 1e-4)
+    seen = Verification("onnxruntime 1.32.0", 1e-4, (gap,))
     return (
         report
         if report.run is None

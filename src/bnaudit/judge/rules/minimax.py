@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     for layer in report.layers:
         space = layer.weight_space
-        if isinstance(space, Skipped) or space.integrity_failed or not space.violations:
+        if isinstance(space, Skipped) or space.integrity_failed:
+            continue
+        if isinstance(space.violations, Skipped) or not space.violations:
             continue
         yield rule.finding(
             f"{space.violations} output channels of {space.feeder} have a weight gradient above the "

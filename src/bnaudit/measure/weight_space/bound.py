@@ -180,6 +180,8 @@ def weight_space(
     own = float(gradients.adjoint.norm())
     scaled = float((gain * gradients.without).norm())
     flat = _SILENT if float(gradients.without.norm()) == 0 else Skipped("gamma is zero")
+    tightness = slow or noise or _tightness(gradients.measured, allowed)
+    exceeding = gradients.measured > allowed * (1 + SLACK[dtype])
     return WeightSpace(
         feeder=feeder,
         spectral_norm=slow or _single(float(plain.max())),
@@ -188,10 +190,10 @@ def weight_space(
         bound=slow or _single(float(allowed.norm())),
         bound_centred=slow or _single(float((centred * gradients.grad_in).norm())),
         bound_without=slow or _single(float((plain * gradients.grad_out).norm())),
-        tightness=slow or noise or _tightness(gradients.measured, allowed),
+        tightness=tightness,
         weight_ratio=noise or _ratio(own, float(gradients.without.norm()), _SILENT),
         projection=noise or _ratio(own, scaled, flat, power=2),
-        violations=0 if slow else int((gradients.measured > allowed * (1 + SLACK[dtype])).sum()),
+        violations=tightness if isinstance(tightness, Skipped) else int(exceeding.sum()),
         residual=residual,
         tolerance=tolerance,
     )
@@ -225,7 +227,7 @@ def _withheld(feeder: str, residual: float, tolerance: float) -> WeightSpace:
         tightness=reason,
         weight_ratio=reason,
         projection=reason,
-        violations=0,
+        violations=reason,
         residual=residual,
         tolerance=tolerance,
     )

@@ -10,7 +10,9 @@ from bnaudit.render.table.numbers import count, significant
 from bnaudit.render.table.text import listing, plural
 
 if TYPE_CHECKING:
-    from bnaudit.records.report import ModelInfo, Report, RunInfo, TensorInfo
+    from bnaudit.records.model import ModelInfo, TensorInfo
+    from bnaudit.records.report import Report
+    from bnaudit.records.run import RunInfo
 
 Entry = tuple[str, str, str]
 """Label, text, style."""

@@ -20,7 +20,8 @@ from bnaudit.render.table.weights import weight_block
 from bnaudit.summary.audit import gain_statistics
 
 if TYPE_CHECKING:
-    from bnaudit.records.report import Failure, Report
+    from bnaudit.records.report import Report
+    from bnaudit.records.run import Failure
 
 _LABELS = len("batchnorm") + 2
 

@@ -70,7 +70,7 @@ def weight_block(layers: Sequence[LayerReport], charset: Charset, width: int) ->
             continue
         lines.append(table.row(place))
         table.explain(place, row.layer.label, notes)
-        if row.space.violations:
+        if row.space.violations and not isinstance(row.space.violations, Skipped):
             times = plural(row.space.violations, "time")
             notes.add("minimax bound", f"exceeded {times}", row.layer.label, failed=True)
     return WeightBlock(lines, notes, table.columns)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bnaudit.judge import judge_inspection
 from bnaudit.records.inspection import BatchNormStatics, Feeder, Inspection
-from bnaudit.render.json_v1.document import finding_entry
+from bnaudit.records.wire.write import write
+from bnaudit.render.forms_v1 import FORMS
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -58,7 +59,7 @@ INSPECTIONS = st.builds(
 @settings(max_examples=150, deadline=None)
 def test_no_rule_raises_and_no_finding_breaks_the_json(inspection: Inspection) -> None:
     for finding in judge_inspection(inspection).findings:
-        json.dumps(finding_entry(finding), allow_nan=False)
+        json.dumps(write(finding, FORMS), allow_nan=False)
         assert finding.message
         assert finding.fix
         assert finding.channels == tuple(sorted(set(finding.channels)))

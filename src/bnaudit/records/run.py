@@ -1,0 +1,112 @@
+"""How an audit was run: data, loss, settings; or why it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from bnaudit.records.values import NOT_REQUESTED, STATISTICS, Count, Limits, Metric, Skipped
+from bnaudit.records.verification import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """The sample batches: where they came from and how they were cut.
+
+    Attributes:
+        source: where they came from: file, tensor (given from Python), synthetic, which is random
+            data made from the input signature and says nothing about real data, or example, the
+            inputs that a torch.export file brings along, which do not either.
+        paths: as the user typed them.
+        batches: how many were run.
+        batch_size: rows in each.
+        available: rows in the data, None for synthetic data.
+        distribution: what synthetic values were drawn from, None for real data.
+        sorted_by_label: whether each batch holds labels of its own.
+    """
+
+    source: Annotated[str, Limits(among=("file", "tensor", "synthetic", "example"))]
+    paths: tuple[str, ...]
+    batches: Count
+    batch_size: Count
+    available: Count | None = None
+    distribution: str | None = None
+    sorted_by_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LossInfo:
+    """The scalar that was differentiated.
+
+    Attributes:
+        name: cross_entropy and the like, or noise_mse, the automatic label-free one.
+        label_free: whether it needs no labels.
+        labels: where the labels came from, None without.
+        why: why this loss was used.
+        value: the loss over the batches.
+        guess: what one constant answer would reach on these labels (all occurring classes alike, or
+            their mean), None where that is not defined for the loss.
+    """
+
+    name: str
+    label_free: bool
+    labels: str | None
+    why: str
+    value: Metric
+    guess: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """How the audit was run; with the same inputs these settings give the same numbers.
+
+    Attributes:
+        mode: whose statistics normalised: batch, as in training, or running, as in inference.
+        device: where it ran ("cpu", "cuda:0").
+        dtype: precision of the run ("float32").
+        seed: of synthetic data, label-free targets and any randomness inside the model.
+        metrics: which groups of metrics were measured.
+        data: the sample batches.
+        loss: the scalar that was differentiated.
+        verify_gradients: at how many layers finite differences were asked for (a number, or "all"),
+            None for none.
+        verify_second_order: at how many layers the second-order sweep was to be checked against
+            double backward (a number, or "all"), None for none.
+        inputs: values of the arguments that are no data, as JSON can hold them.
+        verification: the converted model's outputs on the first batch, in inference mode, against a
+            runtime that reads the file itself; None where nothing was compared.
+        versions: of the libraries that computed the numbers.
+        notes: what had to be assumed, or was noticed on the way.
+        seconds: wall-clock seconds by stage, the only numbers that differ between two equal runs.
+    """
+
+    mode: Annotated[str, Limits(among=STATISTICS)]
+    device: str
+    dtype: str
+    seed: int
+    metrics: tuple[str, ...]
+    data: DataInfo
+    loss: LossInfo
+    verify_gradients: str | None
+    verify_second_order: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    verification: Verification | Skipped = NOT_REQUESTED
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an audit stopped after loading.
+
+    Attributes:
+        message: the line that stderr shows.
+        hint: its remedy, None where there is none.
+        exit_code: what the command exits with.
+    """
+
+    message: str
+    hint: str | None
+    exit_code: int
