@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnaudit.load.live import load_live
-from bnaudit.measure.collect import collect
-from bnaudit.measure.selection import Selection
+from bnaudit.measure.collect import Selection, collect
 from bnaudit.measure.session import Session, open_session, place_model
 from bnaudit.measure.weight_space import measure_weight_space
 from bnaudit.options import AuditOptions

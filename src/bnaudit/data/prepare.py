@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batches, Samples, cut
-from bnaudit.data.example import brings_its_own, example_batches
 from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
+from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
-from bnaudit.data.mixture import SORTED_NOTE, sorted_by_label
 from bnaudit.data.signature import match, wanted
-from bnaudit.data.synthetic import synthetic_batches
+from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
 from bnaudit.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.records.layer import FiniteDifference
 
 Key = tuple[str, int]

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import RunError
+from bnaudit.measure.collect import measurable
 from bnaudit.measure.moments import channel_moments
+from bnaudit.measure.session import in_float64
 from bnaudit.measure.theory import first_order
 from bnaudit.records.layer import FiniteDifference
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
+from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +34,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.data.batch import Batch
+    from bnaudit.measure.collect import Collected
     from bnaudit.measure.execution import Execution
+    from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.tap.naming import Namer
 
 Key = tuple[str, int]
 
+
 STEP = 1e-6
+
+
 _AT_ONCE = 8  # layers whose directions are held in memory together
 
 
@@ -197,3 +205,30 @@ def _quotient(
     measured = abs(inner / outer)
     error = abs(measured - direction.predicted) / direction.predicted
     return FiniteDifference(measured, direction.predicted, error, STEP)
+
+
+def verify_gradients(
+    session: Session, collected: Collected, mode: str, count: int, progress: Progress
+) -> dict[Key, FiniteDifference | Skipped]:
+    """Finite differences at `count` layers spread over the depth, on the first batch.
+
+    Args:
+        session: the model and its batches.
+        collected: the first-order pass; layers without a ratio are not candidates.
+        mode: "batch" or "running".
+        count: how many layers; -1 means all, 0 none.
+        progress: told of each layer.
+    """
+    keys = measurable(collected, mode)
+    if count == 0 or not keys:
+        return {}
+    chosen = spread_over_depth(keys, count)
+    try:
+        execution, namer = in_float64(session)
+        with untouched(execution.module):
+            return finite_differences(
+                execution, namer, session.batches.items[0], chosen, mode, progress
+            )
+    except RunError as error:
+        # The model ran as it is; that it does not in float64 is no reason to give up on the audit.
+        return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))

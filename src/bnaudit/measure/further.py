@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.synthetic import ASSUMED
 from bnaudit.errors import RunError
-from bnaudit.measure.collect import collect
-from bnaudit.measure.detail import Detail
-from bnaudit.measure.second_order import Curvatures, measure_second_order
-from bnaudit.measure.second_order_verify import verify_second_order
-from bnaudit.measure.selection import Selection, measurable
+from bnaudit.measure.collect import Selection, collect, measurable
+from bnaudit.measure.finite_difference import verify_gradients
+from bnaudit.measure.second_order import Curvatures, measure_second_order, verify_second_order
 from bnaudit.measure.statistics import channel_statistics
+from bnaudit.measure.sweep.plan import Detail
 from bnaudit.measure.twins import measure_twins
-from bnaudit.measure.verify import verify_gradients
 from bnaudit.measure.weight_space import measure_weight_space
 from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped

@@ -15,7 +15,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.errors import first_line
-from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
+from bnaudit.measure.curvature import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.graph import GradientEdge
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
 

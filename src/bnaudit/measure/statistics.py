@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.records.values import Metric
 
 Key = tuple[str, int]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from bnaudit.tap import decomposed
+from bnaudit.tap.call import DECOMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torch import nn
 
-_OPERATORS = frozenset({"batch_norm", *decomposed.NAMES})
+_OPERATORS = frozenset({"batch_norm", *DECOMPOSED})
 _INSTANCE_NORM = "InstanceNorm"
 _FUNCTIONAL = "batch_norm_"
 
@@ -52,7 +52,7 @@ def graph_calls(module: nn.Module) -> list[GraphCall]:
 def is_decomposed(module: nn.Module) -> bool:
     """Whether a graph somewhere inside calls BatchNorm by one of its other names."""
     return any(
-        _operator(node) in decomposed.NAMES
+        _operator(node) in DECOMPOSED
         for sub in module.modules()
         if isinstance(sub, fx.GraphModule)
         for node in sub.graph.nodes

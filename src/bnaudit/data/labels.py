@@ -1,4 +1,4 @@
-"""Whether the rows of the batches are mixed, as they were in training."""
+"""What the labels say of the batches: whether their rows are mixed, and what a guess would reach."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SORTED_NOTE = (
     "each batch holds labels of its own, as rows sorted by label give: batch statistics are not those of "
     "training behind the first layer; shuffle the rows"
 )
+
 
 _LEAST = 0.5
 """Of the spread that mixed batches have. Rows in random order leave 0.8 and more of it in batches of 4 to
@@ -64,3 +65,33 @@ def _variances(batches: list[Tensor]) -> tuple[float, float]:
     size = len(rows) / len(batches)
     total = float((rows - rows.mean(0)).square().mean()) * (size - 1) / size
     return (within, total) if math.isfinite(within + total) else (0.0, 0.0)
+
+
+_IGNORED = -100  # torch's cross_entropy leaves these out
+
+
+def guess(loss: str, labels: Sequence[Tensor | None]) -> float | None:
+    """The loss of one constant answer: ln of the number of classes that occur, or the labels' variance.
+
+    ln K is what even odds on the K classes cost whatever their frequencies; a model that knows
+    anything of the data is below.
+
+    Args:
+        loss: its name.
+        labels: of every batch.
+
+    Returns:
+        None for losses without such an answer, and where all labels are alike.
+    """
+    present = [t for t in labels if t is not None]
+    if not present:
+        return None
+    if loss == "cross_entropy" and not present[0].is_floating_point():
+        classes = torch.unique(torch.cat([t.reshape(-1) for t in present]))
+        count = int((classes != _IGNORED).sum())
+        return math.log(count) if count > 1 else None
+    if loss == "mse" and present[0].is_floating_point():
+        values = torch.cat([t.double() for t in present])
+        variance = float((values - values.mean(0)).square().mean())
+        return variance if variance > 0 else None
+    return None
