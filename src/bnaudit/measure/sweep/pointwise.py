@@ -1,4 +1,9 @@
-"""Stacks times a factor that all directions share, alone or with a second derivative."""
+"""Functions of one tensor, value by value: by first and second derivative.
+
+Along t the output moves by f't; backward carries f' a + A f'' t, A the loss's gradient at the output.
+Where f'' is zero wherever it exists only f' is kept: a mask for rectifiers, as bits. All directions of a
+stack share these factors.
+"""
 
 from __future__ import annotations
 

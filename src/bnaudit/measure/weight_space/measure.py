@@ -1,4 +1,7 @@
-"""Full float32 on CUDA: with TF32, which convolutions use by default, every product has ten bits."""
+"""Weight space at chosen layers: one forward and one backward of the model, with its parameters live.
+
+Each layer is measured the moment backward passes the operator in front of it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Switches TF32 off and puts the flags back.
+    """Switches TF32 off, with which products on CUDA have ten bits, and puts the flags back.
 
     Flags that cannot be read were set operator by operator through torch's newer interface: they are
     what the user wants, and stay.
