@@ -12,6 +12,7 @@ import threading
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,7 +95,7 @@ class Tap:
         call = BatchNormCall(
             name, occurrence, self._index, x, gamma, beta, running_mean, running_var, training, eps
         )
-        if _in_backward():
+        if torch._C._current_graph_task_id() != -1:
             # Activation checkpointing runs the forward again in the middle of backward.
             self.log.recomputed += 1
             return self.replay(call)
@@ -172,10 +173,6 @@ def _require_channels(name: str, x: Tensor, parameters: tuple[Tensor | None, ...
         )
 
 
-def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
 @contextmanager
 def tapped(
     namer: Namer,
@@ -190,37 +187,31 @@ def tapped(
         replay: carries out the calls that activation checkpointing repeats during backward;
             `handler` where it is None.
     """
-    with one_at_a_time, _eager():
-        yield from _installed(Tap(namer, handler, replay or handler))
-
-
-def _eager() -> AbstractContextManager[Any]:
-    """Compiled parts of a model run as they were written; else the compiler would take in the handlers."""
-    if "torch._dynamo" not in sys.modules:  # two seconds to import, and then nothing is compiled
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-def _installed(tap: Tap) -> Iterator[Tap]:
-    library = torch.library.Library("aten", "IMPL")
-    # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
-    # tensors from the second differentiated run of a scripted module on.
-    profiling = torch._C._jit_set_profiling_mode(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
-            library.impl("batch_norm", tap.batch_norm, _KEY)
-            library.impl("instance_norm", tap.instance_norm, _KEY)
-            library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
-            if tap.namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
-                for name, override in _decomposed(tap).items():
-                    library.impl(name, override, _DECOMPOSED_KEY)
-        yield tap
-    finally:
-        library._destroy()
-        tap.close()
-        torch._C._jit_set_profiling_mode(profiling)
+    tap = Tap(namer, handler, replay or handler)
+    # Compiled parts of a model run as they were written; else the compiler would take in the handlers.
+    # TorchDynamo takes two seconds to import, and where nobody has, nothing is compiled.
+    eager: AbstractContextManager[Any] = nullcontext()
+    if "torch._dynamo" in sys.modules:
+        eager = torch.compiler.set_stance("force_eager")
+    with one_at_a_time, eager:
+        library = torch.library.Library("aten", "IMPL")
+        # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
+        # tensors from the second differentiated run of a scripted module on.
+        profiling = torch._C._jit_set_profiling_mode(False)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
+                library.impl("batch_norm", tap.batch_norm, _KEY)
+                library.impl("instance_norm", tap.instance_norm, _KEY)
+                library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
+                if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
+                    for name, override in _decomposed(tap).items():
+                        library.impl(name, override, _DECOMPOSED_KEY)
+            yield tap
+        finally:
+            library._destroy()
+            tap.close()
+            torch._C._jit_set_profiling_mode(profiling)
 
 
 _DECOMPOSED_KEY = "Autograd"
@@ -228,17 +219,10 @@ _DECOMPOSED_KEY = "Autograd"
 
 def _decomposed(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]:
     """Operator -> what stands in for it during a run."""
-    return {
-        name: _substitute(tap, *row)
-        for name, row in DECOMPOSED.items()
-        if hasattr(torch.ops.aten, name.partition(".")[0])
-    }
 
-
-def _substitute(
-    tap: Tap, names: tuple[str, ...], flag: bool | None, kinds: str
-) -> Callable[..., tuple[Tensor | None, ...]]:
-    def call(*values: Any) -> tuple[Tensor | None, ...]:
+    def call(
+        names: tuple[str, ...], flag: bool | None, kinds: str, *values: Any
+    ) -> tuple[Tensor | None, ...]:
         given = dict(zip(names, values, strict=True))
         x, gamma, beta = given["x"], given["gamma"], given["beta"]
         mean, var = given.get("running_mean"), given.get("running_var")
@@ -253,7 +237,11 @@ def _substitute(
         behind = {"s": x.new_empty(0), "m": _copy(mean), "v": _copy(var)}
         return (z, *(behind[kind] for kind in kinds))
 
-    return call
+    return {
+        name: partial(call, *row)
+        for name, row in DECOMPOSED.items()
+        if hasattr(torch.ops.aten, name.partition(".")[0])
+    }
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
