@@ -33,38 +33,28 @@ def sorted_by_label(labels: Sequence[Tensor | None]) -> bool:
         False without labels, in a single batch, and where all labels are alike.
     """
     present = [t.detach().cpu() for t in labels if t is not None]
-    if len(present) < 2 or any(t.numel() == 0 for t in present):
+    count = len(present)
+    if count < 2 or any(t.numel() == 0 for t in present):
         return False
     if present[0].is_floating_point():
-        within, mixed = _variances([t.double() for t in present])
+        # Mean variance within batches, and what independent rows would give: (n-1)/n of that of all.
+        batches = [t.double() for t in present]
+        rows = torch.cat(batches)
+        within = sum(float((t - t.mean(0)).square().mean()) for t in batches) / count
+        size = len(rows) / count
+        mixed = float((rows - rows.mean(0)).square().mean()) * (size - 1) / size
     else:
-        within, mixed = _entropies([t.reshape(-1) for t in present])
-    return mixed > 0 and within < _LEAST * mixed
-
-
-def _entropies(batches: list[Tensor]) -> tuple[float, float]:
-    """Mean entropy of the batches' classes: as they are, and dealt out in turn."""
-    dealt = torch.cat(batches).sort().values
-    count = len(batches)
-    return (
-        sum(map(_entropy, batches)) / count,
-        sum(_entropy(dealt[place::count]) for place in range(count)) / count,
-    )
+        # Mean entropy of the batches' classes: as they are, and dealt out in turn.
+        dealt = torch.cat([t.reshape(-1) for t in present]).sort().values
+        within = sum(map(_entropy, present)) / count
+        mixed = sum(_entropy(dealt[place::count]) for place in range(count)) / count
+    return math.isfinite(within + mixed) and mixed > 0 and within < _LEAST * mixed
 
 
 def _entropy(labels: Tensor) -> float:
     counts = torch.unique(labels, return_counts=True)[1].double()
     share = counts / counts.sum()
     return float(-(share * share.log()).sum())
-
-
-def _variances(batches: list[Tensor]) -> tuple[float, float]:
-    """Mean variance within batches, and what independent rows would give: (n-1)/n of that of all rows."""
-    rows = torch.cat(batches)
-    within = sum(float((t - t.mean(0)).square().mean()) for t in batches) / len(batches)
-    size = len(rows) / len(batches)
-    total = float((rows - rows.mean(0)).square().mean()) * (size - 1) / size
-    return (within, total) if math.isfinite(within + total) else (0.0, 0.0)
 
 
 _IGNORED = -100  # torch's cross_entropy leaves these out

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.data.batch import Batch, Batches
+from bnaudit.data.batch import Batch, Batches, require_size
 from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec
@@ -121,11 +121,7 @@ def _batch_size(
             hint="the first number of an --input-shape is the batch size",
         )
     size = asked or next(iter(firsts), None) or static_batch or BATCH_SIZE
-    if static_batch is not None and size != static_batch:
-        raise UsageError(
-            f"the model runs at batch size {static_batch} only, not {size}",
-            hint="export it with a dynamic batch axis, or leave the batch size out",
-        )
+    require_size(size, static_batch)
     return size
 
 
@@ -137,8 +133,15 @@ def _shape(
     notes: list[str],
 ) -> tuple[int, ...]:
     if given is not None:
-        _check_given(spec, given)
-        return given
+        known = given if spec.shape is None else spec.shape
+        free = (
+            not isinstance(d, int) or d == g for d, g in zip(known[1:], given[1:], strict=False)
+        )
+        if len(given) == len(known) and all(free):
+            return given
+        raise UsageError(
+            f"--input-shape {'x'.join(map(str, given))} does not fit the input {describe(spec)}"
+        )
     if spec.shape is None:
         raise UsageError(
             f"the shape of input {spec.name!r} is not in the model, so no batch can be made",
@@ -161,18 +164,6 @@ def _shape(
                 hint=f"pass --data, or --input-shape {spec.name}:{size}x...",
             )
     return tuple(dims)
-
-
-def _check_given(spec: InputSpec, given: tuple[int, ...]) -> None:
-    if spec.shape is None:
-        return
-    fits = len(given) == len(spec.shape) and all(
-        not isinstance(d, int) or d == g for d, g in zip(spec.shape[1:], given[1:], strict=False)
-    )
-    if not fits:
-        raise UsageError(
-            f"--input-shape {'x'.join(map(str, given))} does not fit the input {describe(spec)}"
-        )
 
 
 def _shape_hint(spec: InputSpec, model: LoadedModel) -> str:
