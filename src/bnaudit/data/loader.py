@@ -44,6 +44,8 @@ def from_loader(
             "data: the iterable gives no batch",
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
+    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+        raise DataError("data: the labels of a batch are a single number")
     names = taken[0][1]
     if any(other != names for _, other in taken):
         raise DataError("data: the batches of the iterable have different inputs")
@@ -93,8 +95,6 @@ def _taken(
             parts, labels = item, None
             if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
                 parts, labels = item[:-1], to_tensor(item[-1], "data: labels")
-                if not labels.dim():
-                    raise DataError("data: the labels of a batch are a single number")
             arrays = by_name(parts, model)
             if labels is None and key is not None:
                 labels = arrays.get(key)
