@@ -76,12 +76,12 @@ def full_report(
     return Report(
         model=model_info(loaded, label, collected.executed, collected.instance_norms),
         run=_run_info(session, collected, options, seconds, verification),
-        layers=tuple(_with_further(layer, measured.further) for layer in layers),
+        layers=tuple(_with_further(layer, measured.layers) for layer in layers),
         findings=(),
         fail_on=options.fail_on,
         allow_no_bn=options.allow_no_bn,
-        twins=measured.twins,
         gradient_scale=gradient_scale(collected.batches),
+        **measured.network,
     )
 
 

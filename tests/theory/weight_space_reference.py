@@ -28,7 +28,7 @@ def run(
 ) -> Results:
     """Weight space at every BatchNorm call; labels are the rows modulo 3."""
     if isinstance(model, Session):
-        session = model
+        session, options = model, AuditOptions(mode=mode)
     else:
         assert x is not None
         options = AuditOptions(
@@ -47,8 +47,8 @@ def run(
             Selection(None),
             Silent(),
         )
-        keys = [record.key for record in collected.batches[0]]
-        return measure_weight_space(session, collected, mode, keys, Silent())
+        found: Results = measure_weight_space(session, collected, options, Silent())["weight_space"]
+        return found
 
 
 def only(results: Results) -> WeightSpace:

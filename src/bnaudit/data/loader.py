@@ -59,17 +59,16 @@ def from_loader(
     # Measurements at different batch sizes are different quantities: the last batch is often shorter.
     items = tuple(b for b, n in zip(found, rows, strict=True) if n == rows[0])
     odd = sorted({n for n in rows if n != rows[0]})
-    left_out = f"{len(found) - len(items)} of {len(found)} batches left out: " + (
-        f"they have {', '.join(map(str, odd))} rows, the first has {rows[0]}"
+    left_out = (
+        f"{len(found) - len(items)} of {len(found)} batches left out: they have "
+        f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
         raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
-    batches = Batches(
-        items, info, names, (options.labels or "the data loader") if labelled else None
-    )
-    return batches, (left_out,) if odd else ()
+    origin = (options.labels or "the data loader") if labelled else None
+    return Batches(items, info, names, origin), (left_out,) if odd else ()
 
 
 def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.spread import metric, spread
+from bnaudit.measure.spread import metric, spread, withheld
 from bnaudit.measure.theory import TOLERANCE, FirstOrderChannels, first_order
 from bnaudit.records.layer import ChannelValues, Extent, FirstOrder, Gain, LayerReport
 from bnaudit.records.values import NOT_REQUESTED, Skipped
@@ -139,26 +139,10 @@ def _first_order(
     tolerance = TOLERANCE[first.dtype]
     statistics = "running" if running else "batch"
     if residual > tolerance:
-        return _withheld(statistics, residual, tolerance)
+        reason = "integrity: autograd and the closed form disagree, numbers withheld"
+        known = {"statistics": statistics, "residual": residual, "tolerance": tolerance}
+        return withheld(FirstOrder, reason, **known)
     return _ratios(measured, statistics, residual, tolerance, difference)
-
-
-def _withheld(statistics: str, residual: float, tolerance: float) -> FirstOrder:
-    reason = Skipped("integrity: autograd and the closed form disagree, numbers withheld")
-    return FirstOrder(
-        statistics=statistics,
-        predicted=reason,
-        measured=reason,
-        residual=residual,
-        tolerance=tolerance,
-        scale=reason,
-        projection=reason,
-        removed_mean=reason,
-        removed_xhat=reason,
-        grad_out_norm=reason,
-        grad_in_norm=reason,
-        finite_difference=reason,
-    )
 
 
 def _ratios(

@@ -12,6 +12,7 @@ import torch
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
 from bnaudit.measure.moments import Moments, channel_moments
 from bnaudit.measure.sweep.record import Recorded, Recording
+from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from bnaudit.tap.naming import Namer
 
 Key = tuple[str, int]
+
+
+Found = dict[str, Any]
+"""What a metric gives: a field of `LayerReport` -> call -> record, or one of `Report` -> its value."""
+
+BATCH_ONLY = Skipped("the theorem is about batch statistics (--mode batch)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +186,7 @@ class FirstOrderProbe:
         record.waiting = x.detach()
         if z.grad_fn is None:
             record.obstacle = _NO_GRAD
-        else:
-            self._attach(z, record)
-        return z
-
-    def _attach(self, z: Tensor, record: LayerRecord) -> None:
-        """Fills `record.moments` when backward passes the node that made `z`."""
+            return z
 
         def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
             g, big_g, x = grad_in[0], grad_out[0], record.waiting
@@ -195,6 +197,7 @@ class FirstOrderProbe:
 
         node: Any = z.grad_fn
         node.register_hook(hook)
+        return z
 
 
 @dataclass(slots=True)

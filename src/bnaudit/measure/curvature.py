@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.spread import metric
+from bnaudit.measure.spread import metric, withheld
 from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
@@ -123,7 +123,10 @@ def curvature_rows(
         record: gives gamma and m.
     """
     gamma = torch.ones_like(channels.sigma) if record.gamma is None else record.gamma
-    direction = _direction(products)
+    xhat, g = _wide_dtype(products.xhat), _wide_dtype(products.g)
+    dims = [d for d in range(g.dim()) if d != 1]
+    w = g - g.mean(dims, keepdim=True)
+    direction = _Direction(xhat, w, (xhat * w).mean(dims).cpu())
     scale = gamma / channels.sigma
     jg = direction.wide(scale) * (direction.w - direction.xhat * direction.wide(direction.p))
     return Rows(
@@ -160,13 +163,6 @@ def normalised(x: Tensor, moments: Moments, channels: FirstOrderChannels) -> Ten
     shape = [-1 if d == 1 else 1 for d in range(x.dim())]
     mean, sigma = (t.to(x.device, x.dtype).view(shape) for t in (moments.mean, channels.sigma))
     return (x - mean) / sigma
-
-
-def _direction(products: Products) -> _Direction:
-    xhat, g = _wide_dtype(products.xhat), _wide_dtype(products.g)
-    dims = [d for d in range(g.dim()) if d != 1]
-    w = g - g.mean(dims, keepdim=True)
-    return _Direction(xhat, w, (xhat * w).mean(dims).cpu())
 
 
 def _wide_dtype(t: Tensor) -> Tensor:
@@ -206,72 +202,28 @@ def second_order_record(
     found: Totals, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
 ) -> SecondOrder | Skipped:
     """Aggregates over the channels; one batch, so every spread has n = 1."""
-    reason = _obstacle(_size(found), channels, dtype)
+    # |transported| + |T|, by channel where the channels are known.
+    sides = found if found.rows is None else found.rows
+    scale = float(sides.transported.abs().sum() + sides.correction.abs().sum())
+    reason = _obstacle(scale, channels, dtype)
     if reason is not None:
         return Skipped(reason)
     if not math.isfinite(found.residual) or not bool(found.transported.isfinite()):
         return Skipped("second derivatives of this layer are not finite")
     tolerance = TOLERANCE[dtype]
     if found.residual > tolerance:
-        return _withheld(found.residual, tolerance)
-    return _aggregated(found, channels, tolerance, keep_rows=keep_rows)
-
-
-def _size(found: Totals) -> float:
-    """|transported| + |T|, by channel where the channels are known."""
-    sides = found if found.rows is None else found.rows
-    return float(sides.transported.abs().sum() + sides.correction.abs().sum())
-
-
-def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
-    """Why the numerics of this run cannot carry the layer's curvature, or None."""
-    name = str(dtype).removeprefix("torch.")
-    if dtype not in TOLERANCE:
-        return f"{name} cannot carry second derivatives"
-    if _is_rounding(channels, dtype):
-        return "next to nothing of the gradient survives: its direction is rounding"
-    if scale == 0:
-        return "both sides are zero: the loss is linear behind this layer"
-    if _underflows(scale, channels, dtype):
-        return f"gradient or curvature leave the range of {name} (--dtype float64)"
-    return None
-
-
-def _is_rounding(channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
-    """Whether g = dL/dx, rounded relative to |D||G|, has fewer than three digits left."""
-    reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
-    return bool(channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference)
-
-
-def _underflows(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> bool:
-    """Whether g or Hg, of norm scale/|g|, are so small that their elements are no normal numbers.
-
-    An element of a vector of 10^6 is 10^3 smaller than its norm. Below the smallest normal number
-    digits are lost that no tolerance relative to the result allows for.
-    """
-    least = 1e3 * torch.finfo(dtype).tiny
-    norm = float(channels.grad_in_sq.sum().sqrt())
-    return norm < least or scale / norm < least
-
-
-def _one(value: Tensor) -> Metric:
-    return metric(value.reshape(1), "not defined: a division of zero by zero")
-
-
-def _aggregated(
-    found: Totals, channels: FirstOrderChannels, tolerance: float, *, keep_rows: bool
-) -> SecondOrder:
+        reason = "integrity: double backward and the closed form disagree, numbers withheld"
+        return withheld(SecondOrder, reason, residual=found.residual, tolerance=tolerance)
     transported, correction = found.transported, found.correction
-    measured, rows = found.measured, found.rows
     record = SecondOrder(
-        measured=_one(measured),
+        measured=_one(found.measured),
         predicted=_one(transported + correction),
         residual=found.residual,
         tolerance=tolerance,
         transported=_one(transported),
         correction=_one(correction),
         correction_share=_one(correction.abs() / (transported.abs() + correction.abs())),
-        rayleigh=_one(measured / channels.grad_in_sq.sum()),
+        rayleigh=_one(found.measured / channels.grad_in_sq.sum()),
         rayleigh_scaled=NOT_REQUESTED,
         bound=NOT_REQUESTED,
         bound_slack=NOT_REQUESTED,
@@ -279,12 +231,31 @@ def _aggregated(
     )
     if found.out_curvature is None or found.bound is None:
         return record
-    record = _bounded(record, found, found.out_curvature, found.bound, channels)
-    if rows is None or rows.out_curvature is None:
-        return record
-    bound_rows = channels.gain**2 * rows.out_curvature + rows.correction
-    kept = _triples(rows, bound_rows) if keep_rows else ()
-    return replace(record, bound_holds=_holds(rows, bound_rows, channels), rows=kept)
+    return _bounded(record, found, found.out_curvature, found.bound, channels, keep_rows=keep_rows)
+
+
+def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
+    """Why the numerics of this run cannot carry the layer's curvature, or None."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in TOLERANCE:
+        return f"{name} cannot carry second derivatives"
+    # g = dL/dx is rounded relative to |D||G|: three digits are left of it, or its direction says nothing.
+    reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
+    if channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference:
+        return "next to nothing of the gradient survives: its direction is rounding"
+    if scale == 0:
+        return "both sides are zero: the loss is linear behind this layer"
+    # Hg has the norm scale/|g|, and an element of a vector of 10^6 is 10^3 smaller than its norm. Below
+    # the smallest normal number digits are lost that no tolerance relative to the result allows for.
+    least = 1e3 * torch.finfo(dtype).tiny
+    norm = float(channels.grad_in_sq.sum().sqrt())
+    if norm < least or scale / norm < least:
+        return f"gradient or curvature leave the range of {name} (--dtype float64)"
+    return None
+
+
+def _one(value: Tensor) -> Metric:
+    return metric(value.reshape(1), "not defined: a division of zero by zero")
 
 
 def _bounded(
@@ -293,41 +264,24 @@ def _bounded(
     out_curvature: Tensor,
     bound: Tensor,
     channels: FirstOrderChannels,
+    *,
+    keep_rows: bool,
 ) -> SecondOrder:
-    measured = found.measured
+    """The record with the bound; whether that holds is said where the channels are known."""
     scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
     out_sq = channels.grad_out_sq.sum()
-    return replace(
+    record = replace(
         record,
         rayleigh_scaled=_one(scaled_sq / out_sq * out_curvature / out_sq),
         bound=_one(bound),
-        bound_slack=_one((bound - measured) / (bound.abs() + measured.abs())),
+        bound_slack=_one((bound - found.measured) / (bound.abs() + found.measured.abs())),
         bound_holds=BY_CHANNEL,
     )
-
-
-def _holds(rows: Rows, bound: Tensor, channels: FirstOrderChannels) -> Metric:
-    return _one((rows.measured <= bound)[channels.grad_out_sq > 0].double().mean())
-
-
-def _triples(rows: Rows, bound: Tensor) -> tuple[tuple[float, float, float], ...]:
-    columns = (rows.measured.tolist(), rows.predicted.tolist(), bound.tolist())
-    return tuple(zip(*columns, strict=True))
-
-
-def _withheld(residual: float, tolerance: float) -> SecondOrder:
-    reason = Skipped("integrity: double backward and the closed form disagree, numbers withheld")
-    return SecondOrder(
-        measured=reason,
-        predicted=reason,
-        residual=residual,
-        tolerance=tolerance,
-        transported=reason,
-        correction=reason,
-        correction_share=reason,
-        rayleigh=reason,
-        rayleigh_scaled=reason,
-        bound=reason,
-        bound_slack=reason,
-        bound_holds=reason,
-    )
+    rows = found.rows
+    if rows is None or rows.out_curvature is None:
+        return record
+    by_channel = channels.gain**2 * rows.out_curvature + rows.correction
+    holds = (rows.measured <= by_channel)[channels.grad_out_sq > 0].double().mean()
+    columns = (rows.measured.tolist(), rows.predicted.tolist(), by_channel.tolist())
+    kept = tuple(zip(*columns, strict=True)) if keep_rows else ()
+    return replace(record, bound_holds=_one(holds), rows=kept)

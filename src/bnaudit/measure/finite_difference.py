@@ -75,20 +75,19 @@ class _Capture:
             return z
         if x.dtype != torch.float64:
             self.found[call.key] = Skipped(f"the model casts to {x.dtype} inside")
-        elif z.grad_fn is not None:
-            self._attach(call, x.detach(), z)
-        return z
-
-    def _attach(self, call: BatchNormCall, x: Tensor, z: Tensor) -> None:
-        output_norm = float(torch.linalg.vector_norm(z.detach()))
+            return z
+        if z.grad_fn is None:
+            return z
+        output_norm, values = float(torch.linalg.vector_norm(z.detach())), x.detach()
 
         def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
             g, big_g = grad_in[0], grad_out[0]
             if g is not None and big_g is not None:
-                self.found[call.key] = _direction(call, x, g, big_g, output_norm, self.mode)
+                self.found[call.key] = _direction(call, values, g, big_g, output_norm, self.mode)
 
         node: Any = z.grad_fn
         node.register_hook(hook)
+        return z
 
 
 def _direction(
@@ -156,9 +155,15 @@ def finite_differences(
     progress.stage("finite differences", len(keys))
     results: dict[Key, FiniteDifference | Skipped] = {}
     for i in range(0, len(keys), _AT_ONCE):
-        directions = _directions(execution, namer, batch, set(keys[i : i + _AT_ONCE]), mode)
+        capture = _Capture(mode, set(keys[i : i + _AT_ONCE]))
+        with tapped(namer, capture) as tap, torch.enable_grad():
+            tap.start()
+            loss = execution.value(batch, 0)
+            if not loss.requires_grad:
+                raise RunError("the model cannot be differentiated in float64")
+            loss.backward()
         for key in keys[i : i + _AT_ONCE]:
-            direction = directions.get(key, Skipped("no gradient reaches this layer"))
+            direction = capture.found.get(key, Skipped("no gradient reaches this layer"))
             results[key] = (
                 direction
                 if isinstance(direction, Skipped)
@@ -166,19 +171,6 @@ def finite_differences(
             )
             progress.advance()
     return results
-
-
-def _directions(
-    execution: Execution, namer: Namer, batch: Batch, keys: set[Key], mode: str
-) -> dict[Key, _Direction | Skipped]:
-    capture = _Capture(mode, keys)
-    with tapped(namer, capture) as tap, torch.enable_grad():
-        tap.start()
-        loss = execution.value(batch, 0)
-        if not loss.requires_grad:
-            raise RunError("the model cannot be differentiated in float64")
-        loss.backward()
-    return capture.found
 
 
 def _quotient(

@@ -107,22 +107,19 @@ def judge_slopes(
     if g_sq == 0:
         swept.skip(key, Skipped("the gradient at this layer is zero"))
         return
-    swept.forward_modes[key] = _forward_mode(
-        along_g, big_g_sq, float((channels.predicted_sq.sum() / big_g_sq).sqrt())
-    )
+    if along_g > 0:
+        measured = (along_g / big_g_sq) ** 0.5
+        predicted = float((channels.predicted_sq.sum() / big_g_sq).sqrt())
+        error = abs(measured - predicted) / predicted if predicted else float("inf")
+        swept.forward_modes[key] = ForwardMode(measured, predicted, error)
+    else:
+        reason = f"the loss's slope along its own gradient is {along_g:.1e} in forward mode"
+        swept.forward_modes[key] = Skipped(reason)
     off = abs(along_g / g_sq - 1)
     if along_big_g is not None:
         off = max(off, abs(along_big_g / big_g_sq - 1))
     if not off <= _SLOPE[record.dtype]:
         swept.refuse(key, f"the loss's slope in forward mode is off by {off:.1e}")
-
-
-def _forward_mode(along_g: float, big_g_sq: float, predicted: float) -> ForwardMode | Skipped:
-    if not along_g > 0:
-        return Skipped(f"the loss's slope along its own gradient is {along_g:.1e} in forward mode")
-    measured = (along_g / big_g_sq) ** 0.5
-    error = abs(measured - predicted) / predicted if predicted else float("inf")
-    return ForwardMode(measured, predicted, error)
 
 
 def sweep_totals(
@@ -146,33 +143,24 @@ def sweep_totals(
     for site, slopes, forms in zip(sites, carried.slopes, carried.forms, strict=True):
         record = records[site.key]
         channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
-        found, slope_off = _totals(record, channels, slopes, forms)
-        swept.rows[site.key] = found
+        g_sq = float(channels.grad_in_sq.sum())
+        reference = float((channels.gain**2 * channels.grad_out_sq).sum().sqrt()) * g_sq**0.5
+        slope_off = abs(float(slopes[0]) - g_sq) / reference if reference else 0.0
+        own = own_curvature(moments_of(record), channels, record.gamma, record.m).sum()
+        transported, *at_output = forms
+        swept.rows[site.key] = Totals(
+            measured=transported + own,
+            transported=transported,
+            correction=own,
+            out_curvature=at_output[0] if at_output else None,
+            bound=at_output[1] + own if at_output else None,
+            residual=slope_off,
+        )
         along_big_g = float(slopes[-1]) if pairs is ALL else None
         judge_slopes(site.key, record, channels, float(slopes[0]), along_big_g, swept)
         swept_well = slope_off <= TOLERANCE.get(record.dtype, 0.0)
         if isinstance(swept.rows.get(site.key), Totals) and not swept_well:
             swept.refuse(site.key, f"the loss's slope in forward mode is off by {slope_off:.1e}")
-
-
-def _totals(
-    record: LayerRecord, channels: FirstOrderChannels, slopes: Tensor, forms: Tensor
-) -> tuple[Totals, float]:
-    """The sums, and by how much the loss's slope along g is off, relative to |D||G| |g|."""
-    g_sq = float(channels.grad_in_sq.sum())
-    reference = float((channels.gain**2 * channels.grad_out_sq).sum().sqrt()) * g_sq**0.5
-    slope_off = abs(float(slopes[0]) - g_sq) / reference if reference else 0.0
-    own = own_curvature(moments_of(record), channels, record.gamma, record.m).sum()
-    transported, *at_output = forms
-    found = Totals(
-        measured=transported + own,
-        transported=transported,
-        correction=own,
-        out_curvature=at_output[0] if at_output else None,
-        bound=at_output[1] + own if at_output else None,
-        residual=slope_off,
-    )
-    return found, slope_off
 
 
 _SYMMETRY = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -272,14 +260,14 @@ def lost_in_rounding(
     reason = Skipped(
         "the gradient is what rounding left of cancelling terms: float64 has another one"
     )
-    return {key: reason for key in doubtful if _differ(records[key], exact.get(key))}
-
-
-def _differ(one: LayerRecord, other: LayerRecord | None) -> bool:
-    if other is None or one.moments is None or other.moments is None:
-        return False
-    ours, theirs = float(one.moments.grad_out_sq.sum()), float(other.moments.grad_out_sq.sum())
-    return abs(ours - theirs) > _LOST * max(ours, theirs)
+    lost: dict[Key, Skipped] = {}
+    for key in doubtful:
+        one, other = records[key].moments, exact[key].moments if key in exact else None
+        if one is not None and other is not None:
+            ours, theirs = float(one.grad_out_sq.sum()), float(other.grad_out_sq.sum())
+            if abs(ours - theirs) > _LOST * max(ours, theirs):
+                lost[key] = reason
+    return lost
 
 
 _WAYS = {
@@ -318,7 +306,11 @@ def sweep_layers(
     swept = Swept()
     alive = [key for key in keys if records[key].moments is not None]
     prepared = _prepared(session, alive, swept, recorded)
-    if prepared is None or not (always or _pays(prepared, detail, swept)):
+    if prepared is None:
+        return swept
+    if not always and not sweep_pays(prepared, detail):
+        cheaper = "double backward is cheaper for this model"
+        swept.obstacles = {site.key: cheaper for site in prepared.sites} | swept.obstacles
         return swept
     known_rounding = False
     groups = chunks(prepared, memory, detail)
@@ -366,11 +358,3 @@ def _prepared(
     for site in prepared.sites:
         del swept.obstacles[site.key]
     return prepared
-
-
-def _pays(prepared: Prepared, detail: Detail, swept: Swept) -> bool:
-    if sweep_pays(prepared, detail):
-        return True
-    reason = "double backward is cheaper for this model"
-    swept.obstacles |= {s.key: reason for s in prepared.sites if s.key not in swept.obstacles}
-    return False

@@ -13,6 +13,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from bnaudit.errors import RunError
+from bnaudit.measure.collect import BATCH_ONLY, measurable
 from bnaudit.measure.weight_space.bound import weight_gradients, weight_space
 from bnaudit.measure.weight_space.feeders import Feeder, find_feeder
 from bnaudit.measure.weight_space.graph import Node, readers
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from bnaudit.measure.collect import Collected, LayerRecord
+    from bnaudit.measure.collect import Collected, Found, LayerRecord
     from bnaudit.measure.session import Session
+    from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
     from bnaudit.records.weights import WeightSpace
 
@@ -178,48 +180,26 @@ def _feeder(call: BatchNormCall) -> Feeder | Skipped:
         return Skipped("the input of the operator in front is overwritten in place")
 
 
-_Results = dict[Key, "WeightSpace | Skipped"]
-
-
 def measure_weight_space(
-    session: Session, collected: Collected, mode: str, keys: Sequence[Key], progress: Progress
-) -> _Results:
-    """Theorem 4.4 at each of the layers, on the first sample batch.
+    session: Session, collected: Collected, options: AuditOptions, progress: Progress
+) -> Found:
+    """Theorem 4.4 at each layer, on the first sample batch; with running statistics nothing is measured.
 
     Args:
         session: the model and its batches; call it inside `untouched`.
         collected: the first-order pass.
-        mode: "batch"; with running statistics nothing is measured.
-        keys: the layers.
+        options: the mode.
         progress: told of each layer.
     """
-    if mode != "batch":
-        reason = Skipped("the theorem is about batch statistics (--mode batch)")
-        return dict.fromkeys(keys, reason)
-    records = {r.key: r for r in (collected.batches[0] if collected.batches else ())}
-    results: _Results = {key: _obstacle(records.get(key)) or _PENDING for key in keys}
-    gains = {key: _gain(records[key]) for key, result in results.items() if result is _PENDING}
-    progress.stage("weight space", len(gains))
-    probe = WeightProbe(gains, _Names(session).label, progress)
-    failure = _run(session, probe) if gains else ""
+    keys = measurable(collected)
+    if options.mode != "batch":
+        return {"weight_space": dict.fromkeys(keys, BATCH_ONLY)}
+    records = {r.key: r for r in collected.batches[0]}
+    progress.stage("weight space", len(keys))
+    probe = WeightProbe({key: _gain(records[key]) for key in keys}, _Names(session).label, progress)
+    failure = _run(session, probe) if keys else ""
     not_reached = Skipped(failure or "no gradient reaches this layer")
-    return {
-        key: probe.found.get(key, not_reached) if result is _PENDING else result
-        for key, result in results.items()
-    }
-
-
-_PENDING = Skipped("")
-
-
-def _obstacle(record: LayerRecord | None) -> Skipped | None:
-    if record is None:
-        return Skipped("the first batch does not reach this layer")
-    if record.m == 1:
-        return Skipped("one value per channel (m = 1): BatchNorm cannot be evaluated")
-    if record.m == 2:
-        return Skipped("two values per channel (m = 2): only leak survives the projection")
-    return None if record.obstacle is None else Skipped(record.obstacle)
+    return {"weight_space": {key: probe.found.get(key, not_reached) for key in keys}}
 
 
 def _gain(record: LayerRecord) -> Tensor:
