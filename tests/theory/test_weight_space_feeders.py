@@ -36,11 +36,9 @@ REASONS = [
     (nets.Attention, "a batched matrix product"),
     (nets.Frozen, "the weight of the Conv2d in front is a constant"),
     (nets.Detached, "the network's input or a constant"),
-    (nets.NoGrad, "without autograd (no_grad)"),
     (nets.Reshaped, "its channels are not the output channels of Linear a.weight"),
     (nets.Broadcast, "Conv2d b.weight is broadcast"),
     (nets.AlsoRead, "something besides this layer reads the output of Conv2d a.weight"),
-    (nets.Unused, "no gradient reaches this layer"),
     (nets.Checkpointed, "inside activation checkpointing"),
 ]
 
@@ -48,6 +46,21 @@ REASONS = [
 @pytest.mark.parametrize(("cls", "text"), REASONS)
 def test_skipped_with_the_reason(cls: type[nn.Module], text: str) -> None:
     assert text in reason(run(build(cls), X), "bn")
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (nets.NoGrad, "without autograd (no_grad)"),
+        (nets.Unused, "no gradient reaches this layer"),
+    ],
+)
+def test_a_layer_without_a_gradient_says_why(cls: type[nn.Module], text: str) -> None:
+    report = audit(build(cls), data=X, metrics=("weight_space", "second_order"))
+    (layer,) = [layer for layer in report.layers if layer.name == "bn"]
+    for record in (layer.weight_space, layer.second_order):
+        assert isinstance(record, Skipped)
+        assert text in record.reason
 
 
 def test_batchnorm_on_the_input() -> None:

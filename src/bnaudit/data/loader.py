@@ -59,8 +59,7 @@ def from_loader(
     # Measurements at different batch sizes are different quantities: the last batch is often shorter.
     items = tuple(b for b, n in zip(found, rows, strict=True) if n == rows[0])
     odd = sorted({n for n in rows if n != rows[0]})
-    left_out = (
-        f"{len(found) - len(items)} of {len(found)} batches left out: they have "
+    left_out = f"{len(found) - len(items)} of {len(found)} batches left out: they have " + (
         f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))

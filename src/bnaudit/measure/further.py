@@ -86,7 +86,11 @@ def measure_all(
         progress: told of stages and steps.
         stage: times a stage by name.
     """
-    nothing = {r.key: _NO_FIRST_ORDER for records in collected.batches for r in records}
+    nothing = {
+        r.key: Skipped(r.obstacle) if r.obstacle else _NO_FIRST_ORDER
+        for records in reversed(collected.batches)
+        for r in records
+    }
     layers: dict[str, dict[Key, Any]] = {}
     network: dict[str, Any] = {}
     for name, info in METRICS.items():
