@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnaudit.data.guess import guess
+from bnaudit.data.labels import guess
 from bnaudit.documents import Report
 from bnaudit.measure.assemble import assemble_layers
 from bnaudit.measure.spread import metric
@@ -78,12 +78,12 @@ def full_report(
     return Report(
         model=model_info(loaded, label, collected.executed, collected.instance_norms),
         run=_run_info(session, collected, options, seconds, verification),
-        layers=tuple(_with_further(layer, measured.further) for layer in layers),
+        layers=tuple(_with_further(layer, measured.layers) for layer in layers),
         findings=(),
         fail_on=options.fail_on,
         allow_no_bn=options.allow_no_bn,
-        twins=measured.twins,
         gradient_scale=gradient_scale(collected.batches),
+        **measured.network,
     )
 
 

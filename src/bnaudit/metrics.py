@@ -13,11 +13,14 @@ class MetricInfo:
         summary: what it measures.
         cost: in forward passes of the model (F), F taken in inference mode.
         default: whether it is measured without being asked for.
+        measured_by: `module:function` that measures it, called with session, first-order pass, options and
+            progress, and giving `measure.collect.Found`; None where another metric's does.
     """
 
     summary: str
     cost: str
     default: bool
+    measured_by: str | None = None
 
 
 METRICS: dict[str, MetricInfo] = {
@@ -28,6 +31,7 @@ METRICS: dict[str, MetricInfo] = {
         "curvature along the gradient, theory against the exact Hessian, first batch only",
         "about 0.3 F a layer",
         True,
+        "bnaudit.measure.second_order:measure_second_order",
     ),
     "second_order_bound": MetricInfo(
         "the paper's bound on that curvature, first batch only; implies second_order",
@@ -38,16 +42,19 @@ METRICS: dict[str, MetricInfo] = {
         "drift against the running statistics, dead and outlying channels",
         "free with first_order",
         True,
+        "bnaudit.measure.statistics:measure_statistics",
     ),
     "weight_space": MetricInfo(
         "gradient of the weights that feed each layer, minimax bound, first batch only",
         "about 8 to 25 F",
         False,
+        "bnaudit.measure.weight_space:measure_weight_space",
     ),
     "twins": MetricInfo(
         "effect of BatchNorm on all upstream weight gradients, first batch only",
         "about 13 F",
         False,
+        "bnaudit.measure.twins:measure_twins",
     ),
 }
 

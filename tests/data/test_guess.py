@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bnaudit.data.guess import guess
+from bnaudit.data.labels import guess
 
 
 def test_even_odds_on_the_classes_that_occur() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnaudit.data.mixture import sorted_by_label
+from bnaudit.data.labels import sorted_by_label
 
 
 def classes(count: int = 10) -> Tensor:

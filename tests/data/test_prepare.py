@@ -162,7 +162,7 @@ def broken() -> Iterator[torch.Tensor]:
         (broken(), {}, r"failed after 1 batches \(ZeroDivisionError: in the user's code\)"),
         (PAIRS, {"labels": LABELS}, "labels beside an iterable"),
         (PAIRS, {"batch_size": 5}, "gives batches of 4, not 5"),
-        (PAIRS, {"static": 3}, "at batch size 3 only, and the iterable gives 4"),
+        (PAIRS, {"static": 3}, "at batch size 3 only, not 4"),
         ([(ROWS, 3)], {}, "labels of a batch are a single number"),
         ([("a", "b")], {}, "not real numbers"),
         ([{"x": ROWS, "extra": ROWS}], {}, "'extra' is not an input"),

@@ -19,7 +19,7 @@ from bench.agreement.nets import Attention
 from bench.theory_numbers import blocks
 from bench.vision.cells import Way, write
 
-from bnaudit.measure.sweep.slopes import bend
+from bnaudit.measure.sweep.pointwise import bend
 from tests import nets
 from tests.load.files import export
 from tests.theory import sweep_nets

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import bnaudit
 from bnaudit.errors import UsageError
 from bnaudit.judge import judge
-from bnaudit.measure.sweep import bent_norm, forwards, plan, slopes
+from bnaudit.measure.sweep import closed_form, plan, play, pointwise
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.layer import FirstOrder, ForwardMode
 from bnaudit.records.values import Skipped, Spread
@@ -306,8 +306,8 @@ def test_a_sweep_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 @in_every_detail
 def test_a_wrong_rule_does_not_pass_unseen(detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep's own checks: a slope that is off sends the layers in front to double backward."""
-    right = slopes.scaled
-    monkeypatch.setattr(slopes, "scaled", lambda t, slope: right(t, slope) * 1.5)
+    right = pointwise.scaled
+    monkeypatch.setattr(pointwise, "scaled", lambda t, slope: right(t, slope) * 1.5)
     net = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.Hardtanh(), nn.Flatten())
     x = torch.randn(6, 2, 6, 6)
     (layer,) = audited(nets.randomise(net).double().eval(), x, **DETAILS[detail]).layers
@@ -345,13 +345,13 @@ def nets_of(width: int) -> list[nn.Module]:
 def test_stacks_keep_the_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """One operator that hands a contiguous stack on makes everything behind it several times slower."""
     seen: list[bool] = []
-    real = bent_norm.project_and_bend
+    real = closed_form.project_and_bend
 
     def watched(t: Tensor, *rest: object) -> Tensor:
         seen.append(bool(t.movedim(2, -1).is_contiguous()))
         return real(t, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forwards, "project_and_bend", watched)
+    monkeypatch.setattr(play, "project_and_bend", watched)
     net = nets.randomise(Pooled()).eval()
     orders(audited(net, torch.randn(6, 8, 16, 16), channels=False))
     assert len(seen) == 3
@@ -375,13 +375,13 @@ class Pooled(nn.Module):
 
 def test_rounding_is_found_before_the_long_ways_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[str] = []
-    real = forwards.carry_forwards
+    real = play.carry_forwards
 
     def watched(tape: object, dead: object, sites: Sequence[Site], pairs: object) -> object:
         walked.extend(site.key[0] for site in sites)
         return real(tape, dead, sites, pairs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("bnaudit.measure.second_order_forward.carry_forwards", watched)
+    monkeypatch.setattr("bnaudit.measure.second_order_sweep.carry_forwards", watched)
     last = nn.Linear(8 * 4 * 4, 5)
     nn.init.constant_(last.weight, 0.02)
     nn.init.constant_(last.bias, 0.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnaudit import audit
 from bnaudit.measure.weight_space import bound
 from bnaudit.measure.weight_space.unfolded import UnfoldedConvolution
 from bnaudit.records.values import Skipped
@@ -35,11 +36,9 @@ REASONS = [
     (nets.Attention, "a batched matrix product"),
     (nets.Frozen, "the weight of the Conv2d in front is a constant"),
     (nets.Detached, "the network's input or a constant"),
-    (nets.NoGrad, "without autograd (no_grad)"),
     (nets.Reshaped, "its channels are not the output channels of Linear a.weight"),
     (nets.Broadcast, "Conv2d b.weight is broadcast"),
     (nets.AlsoRead, "something besides this layer reads the output of Conv2d a.weight"),
-    (nets.Unused, "no gradient reaches this layer"),
     (nets.Checkpointed, "inside activation checkpointing"),
 ]
 
@@ -47,6 +46,21 @@ REASONS = [
 @pytest.mark.parametrize(("cls", "text"), REASONS)
 def test_skipped_with_the_reason(cls: type[nn.Module], text: str) -> None:
     assert text in reason(run(build(cls), X), "bn")
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (nets.NoGrad, "without autograd (no_grad)"),
+        (nets.Unused, "no gradient reaches this layer"),
+    ],
+)
+def test_a_layer_without_a_gradient_says_why(cls: type[nn.Module], text: str) -> None:
+    report = audit(build(cls), data=X, metrics=("weight_space", "second_order"))
+    (layer,) = [layer for layer in report.layers if layer.name == "bn"]
+    for record in (layer.weight_space, layer.second_order):
+        assert isinstance(record, Skipped)
+        assert text in record.reason
 
 
 def test_batchnorm_on_the_input() -> None:
@@ -65,10 +79,13 @@ def test_batchnorm_on_another_batchnorm() -> None:
     assert "another BatchNorm" in reason(run(net, X), "2")
 
 
-@pytest.mark.parametrize(("rows", "text"), [(1, "m = 1"), (2, "m = 2")])
-def test_too_few_values(rows: int, text: str) -> None:
+@pytest.mark.parametrize("rows", [1, 2])
+def test_too_few_values_for_a_first_order_have_no_bound(rows: int) -> None:
     net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
-    assert text in reason(run(net, torch.randn(rows, 4)), "1")
+    assert not run(net, torch.randn(rows, 4))
+    (layer,) = audit(net, data=torch.randn(rows, 4), metrics=("weight_space",)).layers
+    assert isinstance(layer.weight_space, Skipped)
+    assert "m is too small" in layer.weight_space.reason
 
 
 def test_running_statistics() -> None:

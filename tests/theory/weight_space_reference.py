@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnaudit.load.live import load_live
-from bnaudit.measure.collect import collect
-from bnaudit.measure.selection import Selection
+from bnaudit.measure.collect import Selection, collect
 from bnaudit.measure.session import Session, open_session, place_model
 from bnaudit.measure.weight_space import measure_weight_space
 from bnaudit.options import AuditOptions
@@ -29,7 +28,7 @@ def run(
 ) -> Results:
     """Weight space at every BatchNorm call; labels are the rows modulo 3."""
     if isinstance(model, Session):
-        session = model
+        session, options = model, AuditOptions(mode=mode)
     else:
         assert x is not None
         options = AuditOptions(
@@ -48,8 +47,8 @@ def run(
             Selection(None),
             Silent(),
         )
-        keys = [record.key for record in collected.batches[0]]
-        return measure_weight_space(session, collected, mode, keys, Silent())
+        found: Results = measure_weight_space(session, collected, options, Silent())["weight_space"]
+        return found
 
 
 def only(results: Results) -> WeightSpace:

@@ -37,7 +37,13 @@ def to_tensor(value: Any, subject: str) -> Tensor:
         DataError: it holds no numbers, or is no dense array.
     """
     if isinstance(value, torch.Tensor):
-        return _dense(value, subject)
+        odd = value.is_quantized or value.is_meta or value.is_nested
+        if odd or value.layout != torch.strided:
+            raise DataError(
+                f"{subject}: a sparse, quantized, nested or meta tensor",
+                hint="give dense tensors: tensor.to_dense(), tensor.dequantize()",
+            )
+        return value.detach().cpu()
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -66,22 +72,8 @@ def from_numpy(array: Any, subject: str) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _dense(tensor: Tensor, subject: str) -> Tensor:
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
-        raise DataError(
-            f"{subject}: a sparse, quantized, nested or meta tensor",
-            hint="give dense tensors: tensor.to_dense(), tensor.dequantize()",
-        )
-    return tensor.detach().cpu()
-
-
-def _flat(data: Mapping[Any, Any], model: LoadedModel) -> Iterator[tuple[str, Any]]:
-    """Members of an input that takes several tensors, as `batch.image`, `xs.0`."""
-    for key, value in data.items():
-        yield from _members(str(key), value, grouped=str(key) in model.groups)
-
-
 def _members(name: str, value: Any, *, grouped: bool) -> Iterator[tuple[str, Any]]:
+    """Of an input that takes several tensors, as `batch.image`, `xs.0`; any other is itself."""
     if isinstance(value, Mapping):
         parts = [(f"{name}.{key}", v) for key, v in value.items()]
     elif grouped and isinstance(value, (tuple, list)) and any(map(is_array, value)):
@@ -100,7 +92,11 @@ def by_name(data: Any, model: LoadedModel) -> dict[str, Tensor]:
         DataError: there are more or fewer arrays than inputs, or one is no array.
     """
     if isinstance(data, Mapping):
-        return {name: to_tensor(v, f"data: {name}") for name, v in _flat(data, model)}
+        return {
+            name: to_tensor(inner, f"data: {name}")
+            for key, value in data.items()
+            for name, inner in _members(str(key), value, grouped=str(key) in model.groups)
+        }
     parts = list(data) if isinstance(data, (tuple, list)) else [data]
     if len(parts) != len(model.inputs):
         raise DataError(

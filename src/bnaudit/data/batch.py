@@ -61,6 +61,38 @@ class Samples:
     source: str
     paths: tuple[str, ...] = ()
 
+    def rows(self) -> int:
+        """How many there are.
+
+        Raises:
+            DataError: the arrays disagree.
+        """
+        counts = {name: a.shape[0] for name, a in self.arrays.items() if a.dim()}
+        if self.labels is not None:
+            if not self.labels.dim():
+                raise DataError("the labels are a single number", hint="give one label a row")
+            counts["labels"] = self.labels.shape[0]
+        if len(set(counts.values())) > 1:
+            listing = ", ".join(f"{name} {n}" for name, n in counts.items())
+            raise DataError(
+                f"the arrays have different numbers of rows ({listing})",
+                hint="the first dimension of every array is the batch",
+            )
+        return next(iter(counts.values()), 1)
+
+
+def require_size(size: int, static_batch: int | None) -> None:
+    """Refuses batches of another size than the only one that a model runs at.
+
+    Raises:
+        UsageError: it is another.
+    """
+    if static_batch is not None and size != static_batch:
+        raise UsageError(
+            f"the model runs at batch size {static_batch} only, not {size}",
+            hint="export it with a dynamic batch axis, or leave the batch size out",
+        )
+
 
 def cut(
     samples: Samples, batch_size: int | None, batches: int | None, static_batch: int | None
@@ -76,17 +108,13 @@ def cut(
     Raises:
         DataError: there are fewer rows than asked for, or the inputs disagree about how many.
     """
-    rows = _rows(samples)
+    rows = samples.rows()
     if rows == 0:
         raise DataError(
             "the data has no rows", hint="the first dimension of every array is the batch"
         )
     size = batch_size or static_batch or min(DEFAULT_BATCH_SIZE, rows)
-    if static_batch is not None and size != static_batch:
-        raise UsageError(
-            f"the model runs at batch size {static_batch} only, not {size}",
-            hint="export it with a dynamic batch axis, or leave --batch-size out",
-        )
+    require_size(size, static_batch)
     count = batches or min(DEFAULT_BATCHES, rows // size)
     if rows < size * count or count == 0:
         wanted = f"{max(count, 1)} x {size}"
@@ -103,18 +131,3 @@ def cut(
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
     return Batches(items, info, tuple(samples.arrays), samples.labels_from)
-
-
-def _rows(samples: Samples) -> int:
-    counts = {name: a.shape[0] for name, a in samples.arrays.items() if a.dim()}
-    if samples.labels is not None:
-        if not samples.labels.dim():
-            raise DataError("the labels are a single number", hint="give one label a row")
-        counts["labels"] = samples.labels.shape[0]
-    if len(set(counts.values())) > 1:
-        listing = ", ".join(f"{name} {n}" for name, n in counts.items())
-        raise DataError(
-            f"the arrays have different numbers of rows ({listing})",
-            hint="the first dimension of every array is the batch",
-        )
-    return next(iter(counts.values()), 1)

@@ -42,45 +42,52 @@ def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -
         for name, array in _named(typed, model).items():
             joined.setdefault(name, []).append(array)
     source = paths[0] if len(paths) == 1 else "the data"
-    arrays = {name: _join(parts, f"{source}: {name}") for name, parts in joined.items()}
-    rows, labels_from = _labels(arrays, labels, model, source)
-    ignore = [] if labels_from is None else [labels or LABELS_KEY]
+    arrays: dict[str, Tensor] = {}
+    for name, parts in joined.items():
+        if len({family(p.dtype) for p in parts}) > 1:
+            kinds = ", ".join(str(p.dtype).removeprefix("torch.") for p in parts)
+            raise DataError(f"{source}: {name}: the files hold different types ({kinds})")
+        try:
+            arrays[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        except (RuntimeError, TypeError) as error:
+            raise DataError(
+                f"{source}: {name}: the arrays of several files do not join along the rows"
+            ) from error
+    rows, labels_from, key = labels_beside(arrays, labels, model, source)
     return Samples(
-        arrays=match(arrays, model, source=source, ignore=ignore),
+        arrays=match(arrays, model, source=source, ignore=[] if key is None else [key]),
         labels=rows,
-        labels_from=labels_from,
+        labels_from=labels_from if key is None else f"{source}:{key}",
         source="file",
         paths=tuple(paths),
     )
 
 
-def _join(parts: list[Tensor], subject: str) -> Tensor:
-    if len({family(p.dtype) for p in parts}) > 1:
-        kinds = ", ".join(str(p.dtype).removeprefix("torch.") for p in parts)
-        raise DataError(f"{subject}: the files hold different types ({kinds})")
-    try:
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-    except (RuntimeError, TypeError) as error:
-        raise DataError(
-            f"{subject}: the arrays of several files do not join along the rows"
-        ) from error
+def labels_beside(
+    arrays: Mapping[str, Tensor], labels: str | Path | None, model: LoadedModel, source: str
+) -> tuple[Tensor | None, str | None, str | None]:
+    """The labels beside some arrays, where they came from, and their key if they are one of these.
 
+    Args:
+        arrays: by name.
+        labels: a key among them or a path of its own; None takes the key "labels" if there is one.
+        model: an input of this name is no labels unless asked for.
+        source: of the arrays, named in errors.
 
-def _labels(
-    arrays: Mapping[str, Tensor], labels: str | None, model: LoadedModel, source: str
-) -> tuple[Tensor | None, str | None]:
-    inputs = [s.name for s in model.inputs]
+    Raises:
+        DataError: neither a key nor a file.
+    """
+    if labels is None and LABELS_KEY in arrays and LABELS_KEY not in {s.name for s in model.inputs}:
+        labels = LABELS_KEY
     if labels is None:
-        if LABELS_KEY in arrays and LABELS_KEY not in inputs:
-            return arrays[LABELS_KEY], f"{source}:{LABELS_KEY}"
-        return None, None
-    if labels in arrays:
-        return arrays[labels], f"{source}:{labels}"
+        return None, None, None
+    if isinstance(labels, str) and labels in arrays:
+        return arrays[labels], labels, labels
     if not Path(labels).is_file():
         raise DataError(
-            f"--labels {labels}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
+            f"labels {str(labels)!r}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
         )
-    return read_labels(Path(labels)), labels
+    return read_labels(Path(labels)), str(labels), None
 
 
 def read_labels(path: Path) -> Tensor:
@@ -106,7 +113,15 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     if rest and not Path(typed).exists() and (model.accepts(name) or Path(rest).exists()):
         if not model.accepts(name):
             raise DataError(f"--data {typed}: the model has no input {name!r}", hint=wanted(model))
-        return {name: _single(Path(rest), name)}
+        single = _read(Path(rest))
+        if isinstance(single, dict) and len(single) == 1:
+            single = next(iter(single.values()))
+        if not isinstance(single, torch.Tensor):
+            raise DataError(
+                f"{rest}: holds several arrays, but is given for the input {name!r} alone",
+                hint="an .npz finds its inputs by its own keys: leave the name before it out",
+            )
+        return {name: single}
     content = _read(Path(typed))
     if isinstance(content, dict):
         return content
@@ -119,18 +134,6 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     return dict(zip(names, parts, strict=True))
 
 
-def _single(path: Path, name: str) -> Tensor:
-    content = _read(path)
-    if isinstance(content, dict) and len(content) == 1:
-        content = next(iter(content.values()))
-    if not isinstance(content, torch.Tensor):
-        raise DataError(
-            f"{path}: holds several arrays, but is given for the input {name!r} alone",
-            hint="an .npz finds its inputs by its own keys: leave the name before it out",
-        )
-    return content
-
-
 def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
     """One array, several without names, or several by name, told apart by content."""
     try:
@@ -138,14 +141,20 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
             magic = file.read(6)
         if magic == b"\x93NUMPY":
             return from_numpy(np.load(path, allow_pickle=False), str(path))
-        if magic[:2] == b"PK" and _is_npz(path):
-            with np.load(path, allow_pickle=False) as archive:
-                return {k: from_numpy(archive[k], f"{path}: {k}") for k in archive.files}
+        npz = False
+        if magic[:2] == b"PK":
+            with zipfile.ZipFile(path) as archive:
+                npz = all(name.endswith(".npy") for name in archive.namelist())
+        if npz:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {k: from_numpy(arrays[k], f"{path}: {k}") for k in arrays.files}
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: a damaged or cut-off .npz file") from error
     except DataError:
         raise
     except Exception as error:  # numpy, zipfile, zlib and pickle each fail in ways of their own
@@ -154,15 +163,6 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
             hint="write it with numpy.savez(path, name=array) or torch.save of tensors; pickled "
             "objects are not read",
         ) from error
-
-
-def _is_npz(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: a damaged or cut-off .npz file") from error
-    return all(name.endswith(".npy") for name in names)
 
 
 def _tensors(content: Any, path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:

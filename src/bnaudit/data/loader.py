@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, to_tensor
-from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches
+from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches, require_size
 from bnaudit.data.files import LABELS_KEY
 from bnaudit.data.signature import match
 from bnaudit.errors import BnauditError, DataError, UsageError
@@ -13,8 +13,6 @@ from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from torch import Tensor
 
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
@@ -46,25 +44,30 @@ def from_loader(
             "data: the iterable gives no batch",
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
+    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+        raise DataError("data: the labels of a batch are a single number")
     names = taken[0][1]
     if any(other != names for _, other in taken):
         raise DataError("data: the batches of the iterable have different inputs")
-    rows = [_rows(b) for b in found]
-    _check_size(rows[0], options.batch_size, static_batch)
+    rows = [next((t.shape[0] for t in b.inputs if t.dim()), 1) for b in found]
+    if options.batch_size not in {None, rows[0]}:
+        raise UsageError(
+            f"the iterable gives batches of {rows[0]}, not {options.batch_size}",
+            hint="set the size where the batches are made, and leave the batch size out",
+        )
+    require_size(rows[0], static_batch)
     # Measurements at different batch sizes are different quantities: the last batch is often shorter.
     items = tuple(b for b, n in zip(found, rows, strict=True) if n == rows[0])
     odd = sorted({n for n in rows if n != rows[0]})
-    left_out = f"{len(found) - len(items)} of {len(found)} batches left out: " + (
-        f"they have {', '.join(map(str, odd))} rows, the first has {rows[0]}"
+    left_out = f"{len(found) - len(items)} of {len(found)} batches left out: they have " + (
+        f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
         raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
-    batches = Batches(
-        items, info, names, (options.labels or "the data loader") if labelled else None
-    )
-    return batches, (left_out,) if odd else ()
+    origin = (options.labels or "the data loader") if labelled else None
+    return Batches(items, info, names, origin), (left_out,) if odd else ()
 
 
 def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
@@ -79,26 +82,22 @@ def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
     return options.labels
 
 
-def _check_size(rows: int, asked: int | None, static_batch: int | None) -> None:
-    if asked is not None and asked != rows:
-        raise UsageError(
-            f"the iterable gives batches of {rows}, not {asked}",
-            hint="set the size where the batches are made, and leave the batch size out",
-        )
-    if static_batch is not None and rows != static_batch:
-        raise UsageError(
-            f"the model runs at batch size {static_batch} only, and the iterable gives {rows}",
-            hint="make batches of that size, or export the model with a dynamic batch axis",
-        )
-
-
 def _taken(
     data: Iterable[Any], count: int, model: LoadedModel, key: str | None
 ) -> Iterator[tuple[Batch, tuple[str, ...]]]:
+    """The first batches, each with the names of its inputs."""
     taken = 0
+    ignore = [] if key is None else [key]
     try:
         for item in data:
-            yield _item(item, model, key)
+            parts, labels = item, None
+            if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
+                parts, labels = item[:-1], to_tensor(item[-1], "data: labels")
+            arrays = by_name(parts, model)
+            if labels is None and key is not None:
+                labels = arrays.get(key)
+            checked = match(arrays, model, source="data", ignore=ignore)
+            yield Batch(tuple(checked.values()), labels), tuple(checked)
             taken += 1
             if taken == count:
                 return
@@ -109,21 +108,3 @@ def _taken(
             f"data: the iterable failed after {taken} batches ({type(error).__name__}: {error})",
             hint="run it by itself to see where",
         ) from error
-
-
-def _item(item: Any, model: LoadedModel, key: str | None) -> tuple[Batch, tuple[str, ...]]:
-    labels: Tensor | None = None
-    if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
-        *parts, last = item
-        item, labels = parts, to_tensor(last, "data: labels")
-        if not labels.dim():
-            raise DataError("data: the labels of a batch are a single number")
-    arrays = by_name(item, model)
-    if labels is None and key is not None:
-        labels = arrays.get(key)
-    checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
-    return Batch(tuple(checked.values()), labels), tuple(checked)
-
-
-def _rows(batch: Batch) -> int:
-    return next((t.shape[0] for t in batch.inputs if t.dim()), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,66 +56,55 @@ def choose_loss(loss: str | UserLoss, labels: Tensor | None, seed: int) -> Loss:
         if not callable(loss):
             raise UsageError(f"the loss is a {type(loss).__name__}, neither a name nor a function")
         name = getattr(loss, "__name__", type(loss).__name__)
-        return Loss(name, "given by the user", labels is None, _user(loss, name))
+        return Loss(name, "given by the user", labels is None, partial(_user, loss, name))
     if loss not in NAMES:
         raise UsageError(f"unknown loss {loss!r}", hint=f"one of: {', '.join(NAMES)}")
     why = "asked for"
-    if loss == "auto":
-        loss, why = _fitting(labels)
+    if loss == "auto" and labels is None:
+        loss, why = LABEL_FREE, "no labels given"
+    elif loss == "auto" and labels is not None and labels.is_floating_point():
+        loss, why = "mse", "the labels are floating-point values"
+    elif loss == "auto":
+        loss, why = "cross_entropy", "the labels are class indices"
     if loss == LABEL_FREE:
-        return Loss(loss, why, label_free=True, compute=_noise_mse(seed))
+        return Loss(loss, why, label_free=True, compute=partial(_noise_mse, seed))
     if labels is None:
         raise UsageError(
             f"the loss {loss} needs labels",
             hint="pass --labels, put a 'labels' array into the .npz, or leave --loss out",
         )
-    return Loss(loss, why, label_free=False, compute=_labelled(loss, _LABELLED[loss]))
+    return Loss(loss, why, label_free=False, compute=partial(_labelled, loss))
 
 
-def _fitting(labels: Tensor | None) -> tuple[str, str]:
-    if labels is None:
-        return LABEL_FREE, "no labels given"
-    if labels.is_floating_point():
-        return "mse", "the labels are floating-point values"
-    return "cross_entropy", "the labels are class indices"
-
-
-def _noise_mse(seed: int) -> Callable[[Any, Tensor | None, int], Tensor]:
+def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
     """L = sum over outputs of mean (y - r)^2 / 2, r standard normal from `seed` and the batch's index.
 
     Regression to noise: its gradient y - r differs from sample to sample as that of a real task
     does, is never constant along an output's scale (as |y|^2 is on a normalised embedding), and its
     Hessian is the identity. r is drawn on the CPU in float64: the same targets everywhere.
     """
-
-    def compute(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
-        terms: list[Tensor] = []
-        for y in floating(_usable(output)).values():
-            r = torch.randn(y.shape, generator=generator, dtype=torch.float64)
-            wide = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
-            terms.append(0.5 * (wide - r.to(wide.device, wide.dtype)).square().mean())
-        return torch.stack([t.to(terms[0].dtype) for t in terms]).sum()
-
-    return compute
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
+    terms: list[Tensor] = []
+    for y in floating(_usable(output)).values():
+        r = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+        wide = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
+        terms.append(0.5 * (wide - r.to(wide.device, wide.dtype)).square().mean())
+    return torch.stack([t.to(terms[0].dtype) for t in terms]).sum()
 
 
-def _labelled(name: str, function: LabelLoss) -> Callable[[Any, Tensor | None, int], Tensor]:
-    def compute(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
-        if labels is None:
-            raise DataError(f"the loss {name} needs labels, and a batch has none")
-        key, y = primary(floating(_usable(output)))
-        if y.dtype in (torch.float16, torch.bfloat16):
-            y = y.float()
-        try:
-            return function(y, labels)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise DataError(
-                f"the labels {_shape(labels)} do not fit the model's {key} {_shape(y)} for {name}",
-                hint=next(iter(str(error).splitlines()), type(error).__name__)[:200],
-            ) from error
-
-    return compute
+def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
+    if labels is None:
+        raise DataError(f"the loss {name} needs labels, and a batch has none")
+    key, y = primary(floating(_usable(output)))
+    if y.dtype in (torch.float16, torch.bfloat16):
+        y = y.float()
+    try:
+        return _LABELLED[name](y, labels)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise DataError(
+            f"the labels {_shape(labels)} do not fit the model's {key} {_shape(y)} for {name}",
+            hint=next(iter(str(error).splitlines()), type(error).__name__)[:200],
+        ) from error
 
 
 def _shape(t: Tensor) -> str:
@@ -189,19 +179,22 @@ _LABELLED: dict[str, LabelLoss] = {
 }
 
 
-def _user(function: UserLoss, name: str) -> Callable[[Any, Tensor | None, int], Tensor]:
-    def compute(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
-        try:
-            value = function(output, labels)
-        except BnauditError:
-            raise
-        except Exception as error:  # whatever the user's function raises
-            raise UsageError(
-                f"the loss {name} failed ({type(error).__name__}: {error})",
-                hint="it is called as function(output, labels), with the model's whole output",
-            ) from error
-        if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            raise UsageError(f"the loss {name} returned no scalar tensor ({type(value).__name__})")
-        return value.reshape(())
-
-    return compute
+def _user(
+    function: UserLoss,
+    name: str,
+    output: Any,
+    labels: Tensor | None,
+    index: int,  # noqa: ARG001
+) -> Tensor:
+    try:
+        value = function(output, labels)
+    except BnauditError:
+        raise
+    except Exception as error:  # whatever the user's function raises
+        raise UsageError(
+            f"the loss {name} failed ({type(error).__name__}: {error})",
+            hint="it is called as function(output, labels), with the model's whole output",
+        ) from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        raise UsageError(f"the loss {name} returned no scalar tensor ({type(value).__name__})")
+    return value.reshape(())

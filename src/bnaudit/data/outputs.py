@@ -20,22 +20,16 @@ def named_tensors(output: Any, name: str = "output") -> dict[str, Tensor]:
     """
     if isinstance(output, Tensor):
         return {name: output}
-    found: dict[str, Tensor] = {}
-    for key, value in _members(output, name):
-        found.update(named_tensors(value, key))
-    return found
-
-
-def _members(output: Any, name: str) -> list[tuple[str, Any]]:
+    members: list[tuple[str, Any]] = []
     if isinstance(output, Mapping):
-        return [(f"{name}.{k}", v) for k, v in output.items()]
-    if hasattr(output, "_asdict"):
-        return [(f"{name}.{k}", v) for k, v in output._asdict().items()]
-    if is_dataclass(output):
-        return [(f"{name}.{f.name}", getattr(output, f.name)) for f in fields(output)]
-    if isinstance(output, Sequence) and not isinstance(output, (str, bytes)):
-        return [(f"{name}[{i}]", v) for i, v in enumerate(output)]
-    return []
+        members = [(f"{name}.{k}", v) for k, v in output.items()]
+    elif hasattr(output, "_asdict"):
+        members = [(f"{name}.{k}", v) for k, v in output._asdict().items()]
+    elif is_dataclass(output):
+        members = [(f"{name}.{f.name}", getattr(output, f.name)) for f in fields(output)]
+    elif isinstance(output, Sequence) and not isinstance(output, (str, bytes)):
+        members = [(f"{name}[{i}]", v) for i, v in enumerate(output)]
+    return {key: t for part, value in members for key, t in named_tensors(value, part).items()}
 
 
 def floating(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batches, Samples, cut
-from bnaudit.data.example import brings_its_own, example_batches
-from bnaudit.data.files import LABELS_KEY, read_labels, read_samples
+from bnaudit.data.files import labels_beside, read_samples
+from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
-from bnaudit.data.mixture import SORTED_NOTE, sorted_by_label
 from bnaudit.data.signature import match, wanted
-from bnaudit.data.synthetic import synthetic_batches
-from bnaudit.errors import DataError, UsageError
+from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
+from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
 
@@ -38,23 +35,16 @@ def prepare(
         DataError: the data does not fit.
         UsageError: the options contradict each other.
     """
-    batches, notes = _prepared(options, model, static_batch)
-    if not sorted_by_label([batch.labels for batch in batches.items]):
-        return batches, notes
-    info = replace(batches.info, sorted_by_label=True)
-    return replace(batches, info=info), (*notes, SORTED_NOTE)
-
-
-def _prepared(
-    options: AuditOptions, model: LoadedModel, static_batch: int | None
-) -> tuple[Batches, tuple[str, ...]]:
     data = options.data
-    if data is None:
-        if options.labels is not None:
-            raise UsageError("labels without data", hint="pass --data as well")
-        if brings_its_own(model, options):
-            return example_batches(model), ()
-        return synthetic_batches(
+    if data is None and options.labels is not None:
+        raise UsageError("labels without data", hint="pass --data as well")
+    if data is not None and options.input_shapes:
+        raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
+    notes: tuple[str, ...] = ()
+    if data is None and brings_its_own(model, options):
+        batches = example_batches(model)
+    elif data is None:
+        batches, notes = synthetic_batches(
             model,
             _input_shapes(options.input_shapes, model),
             options.batch_size,
@@ -62,12 +52,15 @@ def _prepared(
             options.seed,
             static_batch,
         )
-    if options.input_shapes:
-        raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
-    if _is_loader(data):
-        return from_loader(data, model, options, static_batch)
-    samples = _samples(data, options.labels, model)
-    return cut(samples, options.batch_size, options.batches, static_batch), ()
+    elif _is_loader(data):
+        batches, notes = from_loader(data, model, options, static_batch)
+    else:
+        samples = _samples(data, options.labels, model)
+        batches = cut(samples, options.batch_size, options.batches, static_batch)
+    if sorted_by_label([batch.labels for batch in batches.items]):
+        info = replace(batches.info, sorted_by_label=True)
+        return replace(batches, info=info), (*notes, SORTED_NOTE)
+    return batches, notes
 
 
 def _input_shapes(
@@ -113,25 +106,9 @@ def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:
         samples = read_samples(paths, model, None)
         return replace(samples, labels=to_tensor(labels, "labels"), labels_from="given array")
     arrays = by_name(data, model)
-    rows, labels_from, key = _labels(arrays, labels, model)
+    if labels is None or _is_path(labels):
+        rows, labels_from, key = labels_beside(arrays, labels, model, "the data")
+    else:
+        rows, labels_from, key = to_tensor(labels, "labels"), "given array", None
     checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
     return Samples(checked, rows, labels_from, "tensor")
-
-
-def _labels(
-    arrays: Mapping[str, Tensor], labels: Any, model: LoadedModel
-) -> tuple[Tensor | None, str | None, str | None]:
-    """The labels beside arrays, where they came from, and their key in the data if they have one."""
-    if labels is None and LABELS_KEY in arrays and LABELS_KEY not in {s.name for s in model.inputs}:
-        labels = LABELS_KEY
-    if labels is None:
-        return None, None, None
-    if isinstance(labels, str) and labels in arrays:
-        return arrays[labels], labels, labels
-    if not _is_path(labels):
-        return to_tensor(labels, "labels"), "given array", None
-    if not Path(labels).is_file():
-        raise DataError(
-            f"labels {str(labels)!r}: neither a key of the data ({', '.join(arrays)}) nor a file"
-        )
-    return read_labels(Path(labels)), str(labels), None

@@ -90,7 +90,20 @@ def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -
     if spec.dtype is not None:
         array = _cast(array, spec.dtype, subject, hint)
     if spec.shape is not None:
-        _check_shape(array, spec, model, subject)
+        have = list(array.shape)
+        if len(have) != len(spec.shape):
+            raise DataError(
+                f"{subject}: has {len(have)} dimensions {have}, but the model takes {len(spec.shape)}",
+                hint=hint,
+            )
+        # The rows, axis 0, are cut to the batch size later.
+        for axis, declared in enumerate(spec.shape):
+            if axis > 0 and isinstance(declared, int) and have[axis] != declared:
+                raise DataError(
+                    f"{subject}: dimension {axis} is {have[axis]} in {have}, "
+                    f"but the model takes {declared}",
+                    hint=hint,
+                )
     if array.is_floating_point() and not bool(torch.isfinite(array).all()):
         raise DataError(
             f"{subject}: holds NaN or infinite values",
@@ -103,21 +116,16 @@ def _cast(array: Tensor, dtype: str, subject: str, hint: str) -> Tensor:
     target: torch.dtype = getattr(torch, dtype)
     if family(array.dtype) == family(target):
         # Floating arrays keep their precision: the run casts them to its own dtype.
-        return array if target.is_floating_point else _narrowed(array, target, subject, hint)
+        if target.is_floating_point:
+            return array
+        cast = array.to(target)
+        if torch.equal(cast.to(torch.int64), array.to(torch.int64)):
+            return cast
+        raise DataError(f"{subject}: holds values that do not fit into {dtype}", hint=hint)
     have = str(array.dtype).removeprefix("torch.")
     if target.is_floating_point and family(array.dtype) == "integer":
         hint = f"convert it as in training (scale, normalise); {hint}"
     raise DataError(f"{subject}: is {have}, but the model takes {dtype}", hint=hint)
-
-
-def _narrowed(array: Tensor, target: torch.dtype, subject: str, hint: str) -> Tensor:
-    cast = array.to(target)
-    if not torch.equal(cast.to(torch.int64), array.to(torch.int64)):
-        raise DataError(
-            f"{subject}: holds values that do not fit into {str(target).removeprefix('torch.')}",
-            hint=hint,
-        )
-    return cast
 
 
 def family(dtype: torch.dtype) -> str:
@@ -127,20 +135,3 @@ def family(dtype: torch.dtype) -> str:
     if dtype.is_complex:
         return "complex"
     return "floating" if dtype.is_floating_point else "integer"
-
-
-def _check_shape(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -> None:
-    shape = spec.shape or ()
-    have = list(array.shape)
-    if array.dim() != len(shape):
-        raise DataError(
-            f"{subject}: has {array.dim()} dimensions {have}, but the model takes {len(shape)}",
-            hint=wanted(model),
-        )
-    for axis, (size, declared) in enumerate(zip(array.shape, shape, strict=True)):
-        # The rows are cut to the batch size later.
-        if axis > 0 and isinstance(declared, int) and size != declared:
-            raise DataError(
-                f"{subject}: dimension {axis} is {size} in {have}, but the model takes {declared}",
-                hint=wanted(model),
-            )

@@ -1,7 +1,9 @@
-"""Seeded batches from the model's own input signature, for when no data is given.
+"""Batches of the model's own: the one that a file brings along, or seeded ones from its input signature.
 
-They show how the layers treat gradients at all; they are not what the model was trained on, so the
-report labels them, and nothing that compares with training data is judged on them.
+torch.export keeps the inputs that a program was exported with; authors export with real samples, with random
+numbers or with zeros, and the file does not say which. Synthetic batches show how the layers treat gradients
+at all; they are not what the model was trained on. So the report labels both, and nothing that compares
+with training data is judged on them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.data.batch import Batch, Batches
+from bnaudit.data.batch import Batch, Batches, require_size
 from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec
@@ -22,13 +24,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.load.model import LoadedModel
+    from bnaudit.options import AuditOptions
 
 BATCH_SIZE = 8
+
+
 BATCHES = 4
+
+
 _IMAGE_SIDE = 224
+
 
 ASSUMED = " assumed"
 """How a note ends that says which dimension was chosen for want of a better one."""
+
+
 DISTRIBUTION = "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)"
 
 
@@ -111,11 +121,7 @@ def _batch_size(
             hint="the first number of an --input-shape is the batch size",
         )
     size = asked or next(iter(firsts), None) or static_batch or BATCH_SIZE
-    if static_batch is not None and size != static_batch:
-        raise UsageError(
-            f"the model runs at batch size {static_batch} only, not {size}",
-            hint="export it with a dynamic batch axis, or leave the batch size out",
-        )
+    require_size(size, static_batch)
     return size
 
 
@@ -127,8 +133,15 @@ def _shape(
     notes: list[str],
 ) -> tuple[int, ...]:
     if given is not None:
-        _check_given(spec, given)
-        return given
+        known = given if spec.shape is None else spec.shape
+        free = (
+            not isinstance(d, int) or d == g for d, g in zip(known[1:], given[1:], strict=False)
+        )
+        if len(given) == len(known) and all(free):
+            return given
+        raise UsageError(
+            f"--input-shape {'x'.join(map(str, given))} does not fit the input {describe(spec)}"
+        )
     if spec.shape is None:
         raise UsageError(
             f"the shape of input {spec.name!r} is not in the model, so no batch can be made",
@@ -153,18 +166,6 @@ def _shape(
     return tuple(dims)
 
 
-def _check_given(spec: InputSpec, given: tuple[int, ...]) -> None:
-    if spec.shape is None:
-        return
-    fits = len(given) == len(spec.shape) and all(
-        not isinstance(d, int) or d == g for d, g in zip(spec.shape[1:], given[1:], strict=False)
-    )
-    if not fits:
-        raise UsageError(
-            f"--input-shape {'x'.join(map(str, given))} does not fit the input {describe(spec)}"
-        )
-
-
 def _shape_hint(spec: InputSpec, model: LoadedModel) -> str:
     """A guess from the first weight: it knows the channels, but not the spatial size."""
     weight = next((p for p in model.module.parameters() if p.dim() >= 2), None)
@@ -180,3 +181,28 @@ def _draw(spec: InputSpec, shape: tuple[int, ...], generator: torch.Generator) -
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def brings_its_own(model: LoadedModel, options: AuditOptions) -> bool:
+    """Whether the model has a batch of the size and number that the options ask for."""
+    if model.example is None or options.input_shapes or options.batches not in {None, 1}:
+        return False
+    return options.batch_size in {None, _rows(model)}
+
+
+def example_batches(model: LoadedModel) -> Batches:
+    """The one batch, as it was saved.
+
+    Args:
+        model: one that brings a batch.
+    """
+    example = model.example or {}
+    arrays = {s.name: example[s.name] for s in model.inputs if s.name in example}
+    batch = Batch(tuple(arrays.values()))
+    return Batches((batch,), DataInfo("example", (), 1, _rows(model)), tuple(arrays))
+
+
+def _rows(model: LoadedModel) -> int:
+    """The first dimension of the first input that has one."""
+    tensors = (model.example or {}).values()
+    return next((int(t.shape[0]) for t in tensors if t.dim()), 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.spread import metric, spread
+from bnaudit.measure.spread import metric, spread, withheld
 from bnaudit.measure.theory import TOLERANCE, FirstOrderChannels, first_order
 from bnaudit.records.layer import (
     NO_CHANNEL_VALUES,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.records.layer import FiniteDifference
 
 Key = tuple[str, int]
@@ -148,26 +148,10 @@ def _first_order(
     tolerance = TOLERANCE[first.dtype]
     statistics = "running" if running else "batch"
     if residual > tolerance:
-        return _withheld(statistics, residual, tolerance)
+        reason = "integrity: autograd and the closed form disagree, numbers withheld"
+        known = {"statistics": statistics, "residual": residual, "tolerance": tolerance}
+        return withheld(FirstOrder, reason, **known)
     return _ratios(measured, statistics, residual, tolerance, difference)
-
-
-def _withheld(statistics: str, residual: float, tolerance: float) -> FirstOrder:
-    reason = Skipped("integrity: autograd and the closed form disagree, numbers withheld")
-    return FirstOrder(
-        statistics=statistics,
-        predicted=reason,
-        measured=reason,
-        residual=residual,
-        tolerance=tolerance,
-        scale=reason,
-        projection=reason,
-        removed_mean=reason,
-        removed_xhat=reason,
-        grad_out_norm=reason,
-        grad_in_norm=reason,
-        finite_difference=reason,
-    )
 
 
 def _ratios(

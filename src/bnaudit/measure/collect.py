@@ -4,27 +4,200 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnaudit.errors import BnauditError, RunError, first_line
-from bnaudit.measure.probe import FirstOrderProbe, LayerRecord
-from bnaudit.measure.sweep.recording import Recorded, Recording
-from bnaudit.tap.call import BatchNormCall, normalise
+from bnaudit.errors import BnauditError, RunError, UsageError, first_line
+from bnaudit.measure.moments import Moments, channel_moments
+from bnaudit.measure.sweep.record import Recorded, Recording
+from bnaudit.records.values import Skipped
+from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from bnaudit.data.batch import Batch
     from bnaudit.measure.execution import Execution
-    from bnaudit.measure.selection import Selection
+    from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.tap.dispatch import TapLog
     from bnaudit.tap.naming import Namer
+
+Key = tuple[str, int]
+
+
+Found = dict[str, Any]
+"""What a metric gives: a field of `LayerReport` -> call -> record, or one of `Report` -> its value."""
+
+BATCH_ONLY = Skipped("the theorem is about batch statistics (--mode batch)")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A shell-style pattern of layer names; None selects every layer."""
+
+    pattern: str | None = None
+
+    def __contains__(self, name: object) -> bool:
+        return self.pattern is None or fnmatchcase(str(name), self.pattern)
+
+    def require_one(self, names: Iterable[str]) -> None:
+        """Refuses a pattern that no executed layer matches.
+
+        Raises:
+            UsageError: lists what there is.
+        """
+        present = list(dict.fromkeys(names))
+        if present and not any(name in self for name in present):
+            shown = ", ".join(present[:6]) + (", ..." if len(present) > 6 else "")
+            raise UsageError(
+                f"--layers {self.pattern!r} matches none of the {len(present)} executed layers",
+                hint=f"the layers are: {shown}",
+            )
+
+
+def measurable(collected: Collected, mode: str = "batch") -> list[Key]:
+    """Calls with a gradient and enough values per channel for the theorems, in execution order."""
+    fewest = 3 if mode == "batch" else 1
+    return [r.key for r in collected.batches[0] if r.obstacle is None and r.m >= fewest]
+
+
+_NO_GRAD = "the model runs this layer without autograd (no_grad)"
+
+
+_NOT_REACHED = "no gradient reaches this layer (a branch the loss does not use)"
+
+
+@dataclass(slots=True)
+class LayerRecord:
+    """What one BatchNorm call left behind on one batch.
+
+    Attributes:
+        name, occurrence: which call.
+        rank: dimensions of its input.
+        channels, m, eps, training: as in `BatchNormCall`.
+        dtype: of the activations.
+        gamma, running_mean, running_var: float64 copies on the CPU, or None.
+        moments: None until backward has passed, or `finish` was called.
+        obstacle: why no gradient arrived, or None.
+        waiting: the input, until backward passes the layer.
+    """
+
+    name: str
+    occurrence: int
+    rank: int
+    channels: int
+    m: int
+    eps: float
+    training: bool
+    dtype: torch.dtype
+    gamma: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    moments: Moments | None = None
+    obstacle: str | None = None
+    waiting: Tensor | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What identifies the same call on every batch."""
+        return (self.name, self.occurrence)
+
+
+def _double(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.detach().to("cpu", torch.float64)
+
+
+def record_of(call: BatchNormCall) -> LayerRecord:
+    """The part of a record that the forward pass knows."""
+    return LayerRecord(
+        name=call.name,
+        occurrence=call.occurrence,
+        rank=call.x.dim(),
+        channels=call.x.shape[1],
+        m=call.m,
+        eps=call.eps,
+        training=call.training,
+        dtype=call.x.dtype,
+        gamma=_double(call.gamma),
+        running_mean=_double(call.running_mean),
+        running_var=_double(call.running_var),
+    )
+
+
+@dataclass(slots=True)
+class FirstOrderProbe:
+    """Normalises, and reduces x, G and g to moments the moment backward passes the layer.
+
+    The hook sits on the autograd node of the BatchNorm itself. What it sees is dL/dz at this
+    output before any in-place activation, and this node's own share of dL/dx, so a skip connection that
+    reads the same x is not counted. Nothing is kept but a reference to x, which the node holds anyway.
+    """
+
+    mode: str
+    selection: Selection = field(default_factory=Selection)
+    executed: list[str] = field(default_factory=list)
+    records: list[LayerRecord] = field(default_factory=list)
+    begun: bool = False
+
+    def begin(self) -> None:
+        """The backward pass of the loss begins: one that the model ran in its forward is not measured."""
+        self.begun = True
+
+    def __call__(self, call: BatchNormCall) -> Tensor:
+        """Carries a call of the forward pass out."""
+        self.executed.append(call.name)
+        if call.name not in self.selection:
+            return normalise(call, differentiable(call.x), self.mode)
+        record = record_of(call)
+        self.records.append(record)
+        return self._run(call, record)
+
+    def replay(self, call: BatchNormCall) -> Tensor:
+        """A call that activation checkpointing repeats during backward.
+
+        The usual (non-reentrant) kind only refills the saved tensors of nodes that carry their hooks
+        already: a second record would count the layer twice. The reentrant kind ran its forward
+        without autograd, and these are the nodes that backward will pass.
+        """
+        waiting = (r for r in self.records if r.name == call.name and r.obstacle == _NO_GRAD)
+        record = next(waiting, None)
+        if record is None:
+            return normalise(call, differentiable(call.x), self.mode)
+        record.obstacle = None
+        return self._run(call, record)
+
+    def finish(self) -> None:
+        """After backward: layers that no gradient reached still have statistics of their own."""
+        for record in self.records:
+            if record.waiting is not None:
+                record.obstacle = record.obstacle or _NOT_REACHED
+                record.moments = channel_moments(record.waiting, None, None)
+                record.waiting = None
+
+    def _run(self, call: BatchNormCall, record: LayerRecord) -> Tensor:
+        x = differentiable(call.x)
+        z = normalise(call, x, self.mode)
+        record.waiting = x.detach()
+        if z.grad_fn is None:
+            record.obstacle = _NO_GRAD
+            return z
+
+        def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
+            g, big_g, x = grad_in[0], grad_out[0], record.waiting
+            if self.begun and g is not None and big_g is not None and x is not None:
+                record.waiting = None
+                with torch.no_grad():
+                    record.moments = channel_moments(x, big_g, g)
+
+        node: Any = z.grad_fn
+        node.register_hook(hook)
+        return z
 
 
 @dataclass(slots=True)
@@ -183,3 +356,21 @@ def _require_finite(
         f"the loss of batch {index + 1} is {float(loss.detach())}: {where}",
         hint="check the weights and statistics of that layer, the input scaling, and the labels",
     )
+
+
+def first_order_records(session: Session) -> dict[Key, LayerRecord]:
+    """One forward and backward of the first batch, for the moments of every layer.
+
+    Raises:
+        RunError: the model cannot be differentiated.
+    """
+    probe = FirstOrderProbe("batch")
+    with tapped(session.placed.namer, probe, probe.replay) as tap, torch.enable_grad():
+        tap.start()
+        loss = session.execution.value(session.batches.items[0], 0)
+        if not loss.requires_grad:
+            raise RunError("the model cannot be differentiated in float64")
+        probe.begin()
+        loss.backward()
+        probe.finish()
+    return {r.key: r for r in probe.records if r.obstacle is None}

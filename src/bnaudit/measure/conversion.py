@@ -29,8 +29,6 @@ from bnaudit.tap.dispatch import tapped
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from bnaudit.data.batch import Batch
@@ -70,7 +68,14 @@ def verify_conversion(
         converted = _converted(session, batch)
         from bnaudit.measure.reference import run_reference
 
-        reference, outputs = run_reference(loaded.path, _feeds(session, batch))
+        call = session.execution.call
+        types = {spec.name: spec.dtype for spec in session.declared}
+        given = {**dict(zip(call.names, batch.inputs, strict=True)), **call.values}
+        feeds = {
+            name: np.asarray(value).astype(types.get(name) or "float32", copy=False)
+            for name, value in given.items()
+        }
+        reference, outputs = run_reference(loaded.path, feeds)
     except BnauditError as error:
         return Skipped(f"could not be compared: {error.message}")
     names = loaded.outputs
@@ -97,23 +102,8 @@ def _converted(session: Session, batch: Batch) -> list[NDArray[Any]]:
     with tapped(namer, plain("running")) as tap, torch.no_grad():
         tap.start()
         outputs = named_tensors(execution.outputs(batch))
-    return [_array(t) for t in outputs.values()]
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    found = tensor.detach().cpu()
-    return np.asarray(found.float() if found.dtype == torch.bfloat16 else found)
-
-
-def _feeds(session: Session, batch: Batch) -> Mapping[str, NDArray[Any]]:
-    """The batch and the values of `--input`, in the types that the file declares."""
-    call = session.execution.call
-    types = {spec.name: spec.dtype for spec in session.declared}
-    tensors = {**dict(zip(call.names, batch.inputs, strict=True)), **call.values}
-    return {
-        name: np.asarray(value).astype(types.get(name) or "float32", copy=False)
-        for name, value in tensors.items()
-    }
+    found = [t.detach().cpu() for t in outputs.values()]
+    return [np.asarray(t.float() if t.dtype == torch.bfloat16 else t) for t in found]
 
 
 def _gap(name: str, found: NDArray[Any], wanted: NDArray[Any]) -> OutputGap:

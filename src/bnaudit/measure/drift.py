@@ -78,7 +78,8 @@ def drifts(
     pooled = _compare(means, variances, stored)
     # What each batch shows by itself, and what all but it show.
     single = _stacked([_compare(means[[b]], variances[[b]], stored) for b in range(batches)])
-    others = [_without(b, batches) for b in range(batches if batches > 1 else 0)]
+    everything = range(batches if batches > 1 else 0)
+    others = [[b for b in everything if b != out] for out in everything]
     left_out = _stacked([_compare(means[kept], variances[kept], stored) for kept in others])
     error = 1 / math.sqrt(values)
     spread = ((variances.mean(0) + stored.eps) / (stored.var + stored.eps)).sqrt()
@@ -133,10 +134,6 @@ def student_t(degrees: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / n + second / n**2 + third / n**3
-
-
-def _without(batch: int, batches: int) -> list[int]:
-    return [b for b in range(batches) if b != batch]
 
 
 def _stacked(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import torch
 from bnaudit.errors import BnauditError, RunError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
@@ -63,7 +62,8 @@ class Execution:
             RunError: the model cannot be run on it.
         """
         labels = None if batch.labels is None else batch.labels.to(self.device)
-        with self._seeded(index):
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed + index)
             return self.loss.compute(self.outputs(batch), labels, index)
 
     def outputs(self, batch: Batch) -> Any:
@@ -86,13 +86,6 @@ class Execution:
             return value
         dtype = self.dtype if value.is_floating_point() else value.dtype
         return value.to(self.device, dtype, copy=True)
-
-    @contextmanager
-    def _seeded(self, index: int) -> Iterator[None]:
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self.seed + index)
-            yield
 
 
 _INTEGERS = ("ByteTensor", "CharTensor", "IntTensor", "LongTensor", "unsigned char", "Byte")

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import RunError
+from bnaudit.measure.collect import measurable
 from bnaudit.measure.moments import channel_moments
+from bnaudit.measure.session import in_float64
 from bnaudit.measure.theory import first_order
 from bnaudit.records.layer import FiniteDifference
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
+from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +34,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.data.batch import Batch
+    from bnaudit.measure.collect import Collected
     from bnaudit.measure.execution import Execution
+    from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.tap.naming import Namer
 
 Key = tuple[str, int]
 
+
 STEP = 1e-6
+
+
 _AT_ONCE = 8  # layers whose directions are held in memory together
 
 
@@ -67,20 +75,19 @@ class _Capture:
             return z
         if x.dtype != torch.float64:
             self.found[call.key] = Skipped(f"the model casts to {x.dtype} inside")
-        elif z.grad_fn is not None:
-            self._attach(call, x.detach(), z)
-        return z
-
-    def _attach(self, call: BatchNormCall, x: Tensor, z: Tensor) -> None:
-        output_norm = float(torch.linalg.vector_norm(z.detach()))
+            return z
+        if z.grad_fn is None:
+            return z
+        output_norm, values = float(torch.linalg.vector_norm(z.detach())), x.detach()
 
         def hook(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
             g, big_g = grad_in[0], grad_out[0]
             if g is not None and big_g is not None:
-                self.found[call.key] = _direction(call, x, g, big_g, output_norm, self.mode)
+                self.found[call.key] = _direction(call, values, g, big_g, output_norm, self.mode)
 
         node: Any = z.grad_fn
         node.register_hook(hook)
+        return z
 
 
 def _direction(
@@ -148,9 +155,15 @@ def finite_differences(
     progress.stage("finite differences", len(keys))
     results: dict[Key, FiniteDifference | Skipped] = {}
     for i in range(0, len(keys), _AT_ONCE):
-        directions = _directions(execution, namer, batch, set(keys[i : i + _AT_ONCE]), mode)
+        capture = _Capture(mode, set(keys[i : i + _AT_ONCE]))
+        with tapped(namer, capture) as tap, torch.enable_grad():
+            tap.start()
+            loss = execution.value(batch, 0)
+            if not loss.requires_grad:
+                raise RunError("the model cannot be differentiated in float64")
+            loss.backward()
         for key in keys[i : i + _AT_ONCE]:
-            direction = directions.get(key, Skipped("no gradient reaches this layer"))
+            direction = capture.found.get(key, Skipped("no gradient reaches this layer"))
             results[key] = (
                 direction
                 if isinstance(direction, Skipped)
@@ -158,19 +171,6 @@ def finite_differences(
             )
             progress.advance()
     return results
-
-
-def _directions(
-    execution: Execution, namer: Namer, batch: Batch, keys: set[Key], mode: str
-) -> dict[Key, _Direction | Skipped]:
-    capture = _Capture(mode, keys)
-    with tapped(namer, capture) as tap, torch.enable_grad():
-        tap.start()
-        loss = execution.value(batch, 0)
-        if not loss.requires_grad:
-            raise RunError("the model cannot be differentiated in float64")
-        loss.backward()
-    return capture.found
 
 
 def _quotient(
@@ -197,3 +197,30 @@ def _quotient(
     measured = abs(inner / outer)
     error = abs(measured - direction.predicted) / direction.predicted
     return FiniteDifference(measured, direction.predicted, error, STEP)
+
+
+def verify_gradients(
+    session: Session, collected: Collected, mode: str, count: int, progress: Progress
+) -> dict[Key, FiniteDifference | Skipped]:
+    """Finite differences at `count` layers spread over the depth, on the first batch.
+
+    Args:
+        session: the model and its batches.
+        collected: the first-order pass; layers without a ratio are not candidates.
+        mode: "batch" or "running".
+        count: how many layers; -1 means all, 0 none.
+        progress: told of each layer.
+    """
+    keys = measurable(collected, mode)
+    if count == 0 or not keys:
+        return {}
+    chosen = spread_over_depth(keys, count)
+    try:
+        execution, namer = in_float64(session)
+        with untouched(execution.module):
+            return finite_differences(
+                execution, namer, session.batches.items[0], chosen, mode, progress
+            )
+    except RunError as error:
+        # The model ran as it is; that it does not in float64 is no reason to give up on the audit.
+        return dict.fromkeys(chosen, Skipped(f"no run in float64: {error.message}"))

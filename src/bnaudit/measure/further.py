@@ -1,23 +1,17 @@
-"""The metrics beyond the first order: one line a metric."""
+"""The first order, and what was asked for beyond it: each metric by the function that its line names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.synthetic import ASSUMED
 from bnaudit.errors import RunError
-from bnaudit.measure.collect import collect
-from bnaudit.measure.detail import Detail
-from bnaudit.measure.second_order import Curvatures, measure_second_order
-from bnaudit.measure.second_order_verify import verify_second_order
-from bnaudit.measure.selection import Selection, measurable
-from bnaudit.measure.statistics import channel_statistics
-from bnaudit.measure.twins import measure_twins
-from bnaudit.measure.verify import verify_gradients
-from bnaudit.measure.weight_space import measure_weight_space
-from bnaudit.records.curvature import SecondOrder
-from bnaudit.records.values import NOT_REQUESTED, Skipped
+from bnaudit.measure.collect import Selection, collect
+from bnaudit.measure.finite_difference import verify_gradients
+from bnaudit.metrics import METRICS
+from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,12 +22,9 @@ if TYPE_CHECKING:
     from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
     from bnaudit.records.layer import FiniteDifference
-    from bnaudit.records.twins import Twin
 
 Key = tuple[str, int]
-Results = dict[Key, Any]
 
-_RUNNING = Skipped("the theorem is about batch statistics (--mode batch)")
 _NO_FIRST_ORDER = Skipped("not measured on the first batch: not executed there, or m is too small")
 
 
@@ -44,14 +35,14 @@ class Measured:
     Attributes:
         collected: the first-order pass.
         differences: finite differences by call.
-        further: metric name -> call -> record.
-        twins: the model against its twins.
+        layers: field of `LayerReport` -> call -> record.
+        network: field of `Report` -> its value.
     """
 
     collected: Collected
     differences: Mapping[Key, FiniteDifference | Skipped]
-    further: Mapping[str, Mapping[Key, Any]]
-    twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
+    layers: Mapping[str, Mapping[Key, Any]]
+    network: Mapping[str, Any]
 
 
 def collect_first_order(session: Session, options: AuditOptions, progress: Progress) -> Collected:
@@ -79,56 +70,6 @@ def collect_first_order(session: Session, options: AuditOptions, progress: Progr
         raise RunError(error.message, hint=hint) from error
 
 
-def _second_order(
-    session: Session, collected: Collected, options: AuditOptions, progress: Progress
-) -> Curvatures:
-    keys = measurable(collected)
-    if options.mode == "running":
-        return Curvatures(dict.fromkeys(keys, _RUNNING), dict.fromkeys(keys, _RUNNING))
-    detail = _detail(options)
-    found = measure_second_order(
-        session, collected, keys, progress, detail=detail, memory=options.memory
-    )
-    measured = [key for key in keys if isinstance(found.records[key], SecondOrder)]
-    verified = verify_second_order(
-        session,
-        measured,
-        options.verify_second_order,
-        options.memory,
-        progress,
-        detail=detail,
-    )
-    return found.verified(verified)
-
-
-def _detail(options: AuditOptions) -> Detail:
-    if options.channels:
-        return Detail.CHANNELS
-    return Detail.BOUND if "second_order_bound" in options.metrics else Detail.CURVATURE
-
-
-def _statistics(
-    session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
-) -> Results:
-    return channel_statistics(collected.batches, source=session.batches.info.source)
-
-
-def _weight_space(
-    session: Session, collected: Collected, options: AuditOptions, progress: Progress
-) -> Results:
-    return measure_weight_space(session, collected, options.mode, measurable(collected), progress)
-
-
-# Named as the fields of `LayerReport` that hold them.
-_BY_LAYER: dict[
-    str, Callable[[Session, Collected, AuditOptions, Progress], Results | Curvatures]
-] = {
-    "second_order": _second_order,
-    "statistics": _statistics,
-    "weight_space": _weight_space,
-}
-
-
 def measure_all(
     session: Session,
     collected: Collected,
@@ -145,31 +86,27 @@ def measure_all(
         progress: told of stages and steps.
         stage: times a stage by name.
     """
-    calls = [r.key for records in collected.batches for r in records]
-    further: dict[str, Results] = {}
-    for name, measure in _BY_LAYER.items():
-        if name in options.metrics:
-            with stage(name):
-                found = measure(session, collected, options, progress)
-            nothing = dict.fromkeys(calls, _NO_FIRST_ORDER)
-            if isinstance(found, Curvatures):
-                further["forward_mode"] = {**nothing, **found.forward_modes}
-                found = found.records
-            further[name] = {**nothing, **found}
+    nothing = {
+        r.key: Skipped(r.obstacle) if r.obstacle else _NO_FIRST_ORDER
+        for records in reversed(collected.batches)
+        for r in records
+    }
+    layers: dict[str, dict[Key, Any]] = {}
+    network: dict[str, Any] = {}
+    for name, info in METRICS.items():
+        if info.measured_by is None or name not in options.metrics:
+            continue
+        module, _, function = info.measured_by.partition(":")
+        with stage(name):
+            measure = getattr(import_module(module), function)
+            found = measure(session, collected, options, progress)
+        for field, records in found.items():
+            if isinstance(records, dict):
+                layers[field] = {**nothing, **records}
+            else:
+                network[field] = records
     with stage("verify"):
         differences = verify_gradients(
             session, collected, options.mode, options.verify_gradients, progress
         )
-    twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
-    if "twins" in options.metrics:
-        with stage("twins"):
-            twins = _twins(session, options, progress)
-    return Measured(collected, differences, further, twins)
-
-
-def _twins(
-    session: Session, options: AuditOptions, progress: Progress
-) -> tuple[Twin, ...] | Skipped:
-    if options.mode == "running":
-        return Skipped("twins replace the backward of batch statistics (--mode batch)")
-    return measure_twins(session, options.twins, progress)
+    return Measured(collected, differences, layers, network)

@@ -8,14 +8,14 @@ One more double backward gives Hz G. The graph of one batch stays in memory.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.errors import first_line
-from bnaudit.measure.curvature_rows import Products, Rows, curvature_rows, normalised
+from bnaudit.measure.curvature import Products, Rows, curvature_rows, normalised
 from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.graph import GradientEdge
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
 
@@ -97,13 +97,12 @@ def double_backward_rows(
         if isinstance(error, torch.OutOfMemoryError):
             reason = "the device ran out of memory in double backward (smaller --batch-size)"
         return dict.fromkeys(keys, Skipped(reason))
-    return {key: results.get(key) or _missing(records.get(key)) for key in keys}
-
-
-def _missing(record: LayerRecord | None) -> Skipped:
-    if record is None or record.moments is None:
-        return Skipped("no gradient reaches this layer")
-    return Skipped(OUT_OF_GRAPH)
+    dead = {key for key in keys if key not in records or records[key].moments is None}
+    return {
+        key: results.get(key)
+        or Skipped("no gradient reaches this layer" if key in dead else OUT_OF_GRAPH)
+        for key in keys
+    }
 
 
 def _double_backward(
@@ -129,23 +128,18 @@ def _double_backward(
         record = records.get(key)
         if g is None or big_g is None or record is None or record.moments is None:
             continue
-        results[key] = _layer(sites[key], g, big_g, record, bound=bound)
         progress.advance()
+        moments, site = record.moments, sites[key]
+        if float(moments.grad_in_sq.sum()) == 0:
+            results[key] = Skipped("the gradient at this layer is zero")
+            continue
+        v, u = g.detach(), big_g.detach()
+        hx, hz = _products(g, v, [site.at_input, site.at_output])
+        hz_big_g = _products(big_g, u, [site.at_output])[0] if bound else None
+        channels = first_order(moments, record.gamma, record.eps, record.m)
+        found = Products(normalised(site.x, moments, channels), v, u, hx, hz, hz_big_g)
+        results[key] = curvature_rows(found, moments, channels, record)
     return results
-
-
-def _layer(
-    site: _Site, g: Tensor, big_g: Tensor, record: LayerRecord, *, bound: bool
-) -> Rows | Skipped:
-    moments: Any = record.moments
-    if float(moments.grad_in_sq.sum()) == 0:
-        return Skipped("the gradient at this layer is zero")
-    v, u = g.detach(), big_g.detach()
-    hx, hz = _products(g, v, [site.at_input, site.at_output])
-    hz_big_g = _products(big_g, u, [site.at_output])[0] if bound else None
-    channels = first_order(moments, record.gamma, record.eps, record.m)
-    xhat = normalised(site.x, moments, channels)
-    return curvature_rows(Products(xhat, v, u, hx, hz, hz_big_g), moments, channels, record)
 
 
 def _products(gradient: Tensor, along: Tensor, edges: list[GradientEdge]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,12 @@ from bnaudit.measure.execution import (
     private_copy,
     resolve_device,
 )
+from bnaudit.tap.guard import untouched
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from bnaudit.data.batch import Batches
@@ -129,3 +133,22 @@ def in_float64(session: Session) -> tuple[Execution, Namer]:
         placed.loaded.adapt(module, device, torch.float64)
     execution = replace(session.execution, module=module, device=device, dtype=torch.float64)
     return execution, Namer(module, placed.loaded.labels)
+
+
+@contextmanager
+def widened(session: Session) -> Iterator[Session]:
+    """The session in float64, on a private copy where it runs in another precision.
+
+    Raises:
+        RunError: the model cannot be copied.
+    """
+    execution, namer = in_float64(session)
+    placed = replace(
+        session.placed,
+        module=execution.module,
+        device=execution.device,
+        dtype=torch.float64,
+        namer=namer,
+    )
+    with untouched(execution.module):
+        yield replace(session, placed=placed, execution=execution)

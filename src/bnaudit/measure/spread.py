@@ -1,8 +1,9 @@
-"""Per-batch values into median and quartiles."""
+"""Per-batch values into median and quartiles, and records without any."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -10,6 +11,8 @@ from bnaudit.records.values import Metric, Skipped, Spread
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Record = TypeVar("_Record")
 
 _QUARTILES = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)
 
@@ -36,3 +39,16 @@ def metric(values: Tensor, reason: str) -> Metric:
     """
     finite = values[torch.isfinite(values)]
     return spread(finite) if finite.numel() else Skipped(reason)
+
+
+def withheld(record: type[_Record], reason: str, **known: Any) -> _Record:
+    """A record all of whose numbers are skipped for one reason, but for those that are known.
+
+    Args:
+        record: its class; fields with a default keep it.
+        reason: why there are no numbers.
+        **known: fields that have a value all the same.
+    """
+    declared: Any = record
+    missing = [f.name for f in fields(declared) if f.default is MISSING and f.name not in known]
+    return record(**dict.fromkeys(missing, Skipped(reason)), **known)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.probe import LayerRecord
+    from bnaudit.measure.collect import Collected, Found, LayerRecord
+    from bnaudit.measure.session import Session
+    from bnaudit.options import AuditOptions
+    from bnaudit.progress import Progress
     from bnaudit.records.values import Metric
 
 Key = tuple[str, int]
@@ -30,105 +33,89 @@ DEAD_GAMMA = 1e-3
 """Of the layer's largest |gamma|: below, a channel passes on nothing that training would notice."""
 
 
-def channel_statistics(
-    batches: Sequence[Sequence[LayerRecord]], *, source: str
-) -> dict[Key, Channels | Skipped]:
-    """The record of every call that ran.
+def measure_statistics(
+    session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
+) -> Found:
+    """The record of every call that ran, from what the first-order pass left of all batches.
 
     Args:
-        batches: per batch the records of its calls.
-        source: where they came from; made-up ones say nothing of the data behind the running statistics.
+        session: says where the batches came from; made-up ones say nothing of the data behind the
+            running statistics.
+        collected: the first-order pass.
     """
     calls: dict[Key, list[LayerRecord]] = {}
-    for records in batches:
+    for records in collected.batches:
         for record in records:
             calls.setdefault(record.key, []).append(record)
-    return {key: _channels(records, source) for key, records in calls.items()}
+    source = session.batches.info.source
+    return {"statistics": {key: _channels(records, source) for key, records in calls.items()}}
 
 
 def _channels(records: list[LayerRecord], source: str) -> Channels | Skipped:
-    with_moments = [r for r in records if r.moments is not None]
-    if not with_moments:
+    seen = [(r, r.moments) for r in records if r.moments is not None]
+    if not seen:
         return Skipped("the layer's input was not recorded")
+    first = seen[0][0]
+    means, variances = (
+        torch.stack([getattr(m, name) for _, m in seen]) for name in ("mean", "var")
+    )
     none = _MADE_UP.get(source)
-    mean_drift, variance_drift = (none, none) if none else _drifts(with_moments)
+    mean_drift, variance_drift = (
+        (none, none) if none else _drifts(first, means, variances, sum(r.m for r, _ in seen))
+    )
+    # Of a single value there is no variance.
+    constant = (variances < first.eps).all(0) & (first.m > 1)
+    finite = [m.mean.isfinite() & m.var.isfinite() & m.grad_out_sq.isfinite() for _, m in seen]
+    unreached = Skipped(first.obstacle or "no gradient was recorded")
+    dead_gradient: tuple[int, ...] | Skipped = unreached
+    grad_xhat_norm: Metric = unreached
+    reached = [(r.gamma, m.grad_out_sq) for r, m in seen if not r.obstacle]
+    if reached:
+        dead_gradient = _channels_where(torch.stack([g for _, g in reached]).amax(0) == 0)
+        # |gamma G|, one value a batch.
+        squares = [(g if gamma is None else gamma.square() * g).sum() for gamma, g in reached]
+        norms = torch.stack(squares).sqrt()
+        grad_xhat_norm = metric(norms, "the gradient is not finite in any batch")
     return Channels(
         dead_gamma=_dead_gamma(records[0].gamma),
-        dead_gradient=_dead_gradient(with_moments),
-        gain_outlier=_outlier(with_moments),
+        dead_gradient=dead_gradient,
+        gain_outlier=_outlier(first, means, variances),
         mean_drift=mean_drift,
         variance_drift=variance_drift,
-        constant=_constant(with_moments),
-        not_finite=_not_finite(with_moments),
-        grad_xhat_norm=_grad_xhat_norm(with_moments),
+        constant=_channels_where(constant),
+        not_finite=_channels_where(~torch.stack(finite).all(0)),
+        grad_xhat_norm=grad_xhat_norm,
     )
+
+
+def _channels_where(mask: Tensor) -> tuple[int, ...]:
+    return tuple(mask.nonzero()[:, 0].tolist())
 
 
 def _dead_gamma(gamma: Tensor | None) -> tuple[int, ...]:
     if gamma is None:
         return ()
     size = gamma.abs()
-    return tuple((size < DEAD_GAMMA * size.max()).nonzero()[:, 0].tolist())
+    return _channels_where(size < DEAD_GAMMA * size.max())
 
 
-def _dead_gradient(records: list[LayerRecord]) -> tuple[int, ...] | Skipped:
-    reached = [r.moments.grad_out_sq for r in records if r.moments is not None and not r.obstacle]
-    if not reached:
-        return Skipped(records[0].obstacle or "no gradient was recorded")
-    return tuple((torch.stack(reached).amax(0) == 0).nonzero()[:, 0].tolist())
-
-
-def _constant(records: list[LayerRecord]) -> tuple[int, ...]:
-    if records[0].m == 1:  # of a single value there is no variance
-        return ()
-    _, variances = _moments(records)
-    return tuple((variances < records[0].eps).all(0).nonzero()[:, 0].tolist())
-
-
-def _not_finite(records: list[LayerRecord]) -> tuple[int, ...]:
-    finite = [
-        torch.isfinite(m.mean) & torch.isfinite(m.var) & torch.isfinite(m.grad_out_sq)
-        for m in (r.moments for r in records)
-        if m is not None
-    ]
-    return tuple((~torch.stack(finite).all(0)).nonzero()[:, 0].tolist())
-
-
-def _grad_xhat_norm(records: list[LayerRecord]) -> Metric:
-    """|gamma G|, one value a batch."""
-    reached = [(r, r.moments) for r in records if r.moments is not None and not r.obstacle]
-    if not reached:
-        return Skipped(records[0].obstacle or "no gradient was recorded")
-    squares = [
-        (m.grad_out_sq if r.gamma is None else r.gamma.square() * m.grad_out_sq).sum()
-        for r, m in reached
-    ]
-    return metric(torch.stack(squares).sqrt(), "the gradient is not finite in any batch")
-
-
-def _moments(records: list[LayerRecord]) -> tuple[Tensor, Tensor]:
-    """Means and variances, (batches, C) each."""
-    moments = [r.moments for r in records if r.moments is not None]
-    return torch.stack([m.mean for m in moments]), torch.stack([m.var for m in moments])
-
-
-def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skipped]:
-    first = records[0]
+def _drifts(
+    first: LayerRecord, means: Tensor, variances: Tensor, values: int
+) -> tuple[Drift | Skipped, Drift | Skipped]:
     if first.running_mean is None or first.running_var is None:
         reason = Skipped("the layer keeps no running statistics")
         return reason, reason
     living = torch.ones(first.channels, dtype=torch.bool)
     living[list(_dead_gamma(first.gamma))] = False
     stored = Stored(first.running_mean, first.running_var, first.eps, living)
-    return drifts(*_moments(records), stored, sum(r.m for r in records))
+    return drifts(means, variances, stored, values)
 
 
-def _outlier(records: list[LayerRecord]) -> float | Skipped:
+def _outlier(first: LayerRecord, means: Tensor, variances: Tensor) -> float | Skipped:
     """How far the outermost |gamma|/sigma is from the layer's median, as a factor of at least 1."""
-    means, variances = _moments(records)
     var = variances.mean(0) + means.var(0, correction=0)
-    gamma = torch.ones_like(var) if records[0].gamma is None else records[0].gamma.abs()
-    gain = gamma / (var + records[0].eps).sqrt()
+    gamma = torch.ones_like(var) if first.gamma is None else first.gamma.abs()
+    gain = gamma / (var + first.eps).sqrt()
     alive = gain[gain > 0]
     if not alive.numel() or not bool(torch.isfinite(alive).all()):
         return Skipped("no channel with a finite gamma other than zero")

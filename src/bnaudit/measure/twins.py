@@ -26,7 +26,9 @@ from bnaudit.tap.dispatch import tapped
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bnaudit.measure.collect import Collected, Found
     from bnaudit.measure.session import Session
+    from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
 
 KINDS = ("frozen", "identity")
@@ -56,20 +58,16 @@ class _Replace:
         label = call.name if call.occurrence == 1 else f"{call.name}#{call.occurrence}"
         self.seen.append(label)
         x = differentiable(call.x)
-        z = _trainable(call, x)
+        # gamma and beta receive their gradients too.
+        z: Tensor = torch.ops.aten.native_batch_norm.default(
+            x, call.gamma, call.beta, None, None, True, 0.0, call.eps
+        )[0]
         if self.label is not None and label != self.label:
             return z
-        self.upstream |= _leaves(call.x)
+        # The parameters that the graph behind x ends in.
+        self.upstream |= {id(node.variable) for node in walk(call.x) if hasattr(node, "variable")}
         self.own |= {id(p) for p in (call.gamma, call.beta) if p is not None}
         return z if self.kind is None else _twin(self.kind, call, x, z)
-
-
-def _trainable(call: BatchNormCall, x: Tensor) -> Tensor:
-    """BatchNorm whose gamma and beta receive their gradients too."""
-    z: Tensor = torch.ops.aten.native_batch_norm.default(
-        x, call.gamma, call.beta, None, None, True, 0.0, call.eps
-    )[0]
-    return z
 
 
 def _twin(kind: str, call: BatchNormCall, x: Tensor, z: Tensor) -> Tensor:
@@ -85,24 +83,26 @@ def _twin(kind: str, call: BatchNormCall, x: Tensor, z: Tensor) -> Tensor:
     return z.detach() + gain.to(x.dtype).view(shape) * zero
 
 
-def _leaves(x: Tensor) -> set[int]:
-    """Identities of the parameters that the graph behind `x` ends in."""
-    return {id(node.variable) for node in walk(x) if hasattr(node, "variable")}
-
-
 def measure_twins(
-    session: Session, label: str | None, progress: Progress
-) -> tuple[Twin, ...] | Skipped:
+    session: Session, _collected: Collected, options: AuditOptions, progress: Progress
+) -> Found:
     """Both twins of all layers at once and, where a label is given, of that layer alone.
 
     Args:
         session: the model and its batches; the first batch is used.
-        label: of one layer.
+        options: the mode, and the label of one layer.
         progress: told of each forward and backward.
 
     Raises:
         UsageError: no layer has this label.
     """
+    if options.mode == "running":
+        reason = "twins replace the backward of batch statistics (--mode batch)"
+        return {"twins": Skipped(reason)}
+    return {"twins": _twins(session, options.twins, progress)}
+
+
+def _twins(session: Session, label: str | None, progress: Progress) -> tuple[Twin, ...] | Skipped:
     name = session.placed.loaded.parameter_name
     parameters = {name(k): p for k, p in session.placed.module.named_parameters()}
     if not parameters:
@@ -121,15 +121,11 @@ def measure_twins(
     finally:
         for p in parameters.values():
             p.requires_grad_(False)
-    return _checked(found, session.placed.dtype)
-
-
-def _checked(found: list[tuple[float, Twin]], dtype: torch.dtype) -> tuple[Twin, ...] | Skipped:
-    """Only twins whose forward is the model's own say anything."""
     if not found:
         return Skipped("no parameter stands in front of a BatchNorm layer")
+    # Only twins whose forward is the model's own say anything.
     worst = max(twin.loss_difference / (1 + abs(loss)) for loss, twin in found)
-    if not worst <= _FORWARD_TOLERANCE.get(dtype, 1e-2):
+    if not worst <= _FORWARD_TOLERANCE.get(session.placed.dtype, 1e-2):
         return Skipped(
             f"the twins' loss differs by {worst:.1e}: the model's forward is not repeatable"
         )
@@ -172,14 +168,11 @@ def _run(session: Session, handler: _Replace, parameters: dict[str, nn.Parameter
         loss = session.execution.value(session.batches.items[0], 0)
         wanted = [p for p in parameters.values() if p.requires_grad]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    by_id = {id(p): g for p, g in zip(wanted, gradients, strict=True)}
-    return _Run(float(loss.detach()), {n: _norm(by_id.get(id(p))) for n, p in parameters.items()})
-
-
-def _norm(gradient: Tensor | None) -> float:
-    if gradient is None:
-        return 0.0
-    return float(torch.linalg.vector_norm(gradient.detach().double()))
+    norms = {
+        id(p): 0.0 if g is None else float(torch.linalg.vector_norm(g.detach().double()))
+        for p, g in zip(wanted, gradients, strict=True)
+    }
+    return _Run(float(loss.detach()), {n: norms.get(id(p), 0.0) for n, p in parameters.items()})
 
 
 def _compare(kind: str, label: str | None, base: _Run, twin: _Run, names: list[str]) -> Twin:

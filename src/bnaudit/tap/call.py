@@ -117,3 +117,29 @@ def walk(*tensors: Tensor) -> Iterator[Any]:
 def plain(mode: str) -> Callable[[BatchNormCall], Tensor]:
     """A handler that only normalises: for forward passes in which nothing is recorded."""
     return lambda call: normalise(call, call.x, mode)
+
+
+_TENSORS = ("x", "gamma", "beta", "running_mean", "running_var")
+
+
+_LEGIT = (*_TENSORS, "training", "momentum", "eps")
+
+
+_WITHOUT_FLAG = (*_TENSORS, "momentum", "eps")
+
+
+# Operator -> its arguments, the training flag where it has none, and what it returns behind z:
+# "s" a saved statistic, "m" and "v" the updated running mean and variance.
+DECOMPOSED: dict[str, tuple[tuple[str, ...], bool | None, str]] = {
+    "_native_batch_norm_legit": (_LEGIT, None, "ss"),
+    "_native_batch_norm_legit.no_stats": (
+        ("x", "gamma", "beta", "training", "momentum", "eps"),
+        None,
+        "ss",
+    ),
+    "_native_batch_norm_legit_no_training": (_WITHOUT_FLAG, False, "ss"),
+    "_native_batch_norm_legit_functional": (_LEGIT, None, "ssmv"),
+    "_batch_norm_with_update": (_WITHOUT_FLAG, True, "sss"),
+    "_batch_norm_with_update_functional": (_WITHOUT_FLAG, True, "sssmv"),
+    "_batch_norm_no_update": (_WITHOUT_FLAG, False, "sss"),
+}

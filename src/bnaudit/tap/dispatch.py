@@ -12,13 +12,13 @@ import threading
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import RunError
-from bnaudit.tap import decomposed
-from bnaudit.tap.call import BatchNormCall
+from bnaudit.tap.call import DECOMPOSED, BatchNormCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bnaudit.tap.naming import Namer
 
 _KEY = "CompositeImplicitAutograd"
+
 
 one_at_a_time = threading.RLock()
 """The override is the whole process's: a pass in another thread would find this one's handler."""
@@ -94,7 +95,7 @@ class Tap:
         call = BatchNormCall(
             name, occurrence, self._index, x, gamma, beta, running_mean, running_var, training, eps
         )
-        if _in_backward():
+        if torch._C._current_graph_task_id() != -1:
             # Activation checkpointing runs the forward again in the middle of backward.
             self.log.recomputed += 1
             return self.replay(call)
@@ -172,10 +173,6 @@ def _require_channels(name: str, x: Tensor, parameters: tuple[Tensor | None, ...
         )
 
 
-def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
 @contextmanager
 def tapped(
     namer: Namer,
@@ -190,34 +187,62 @@ def tapped(
         replay: carries out the calls that activation checkpointing repeats during backward;
             `handler` where it is None.
     """
-    with one_at_a_time, _eager():
-        yield from _installed(Tap(namer, handler, replay or handler))
+    tap = Tap(namer, handler, replay or handler)
+    # Compiled parts of a model run as they were written; else the compiler would take in the handlers.
+    # TorchDynamo takes two seconds to import, and where nobody has, nothing is compiled.
+    eager: AbstractContextManager[Any] = nullcontext()
+    if "torch._dynamo" in sys.modules:
+        eager = torch.compiler.set_stance("force_eager")
+    with one_at_a_time, eager:
+        library = torch.library.Library("aten", "IMPL")
+        # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
+        # tensors from the second differentiated run of a scripted module on.
+        profiling = torch._C._jit_set_profiling_mode(False)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
+                library.impl("batch_norm", tap.batch_norm, _KEY)
+                library.impl("instance_norm", tap.instance_norm, _KEY)
+                library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
+                if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
+                    for name, override in _decomposed(tap).items():
+                        library.impl(name, override, _DECOMPOSED_KEY)
+            yield tap
+        finally:
+            library._destroy()
+            tap.close()
+            torch._C._jit_set_profiling_mode(profiling)
 
 
-def _eager() -> AbstractContextManager[Any]:
-    """Compiled parts of a model run as they were written; else the compiler would take in the handlers."""
-    if "torch._dynamo" not in sys.modules:  # two seconds to import, and then nothing is compiled
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+_DECOMPOSED_KEY = "Autograd"
 
 
-def _installed(tap: Tap) -> Iterator[Tap]:
-    library = torch.library.Library("aten", "IMPL")
-    # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
-    # tensors from the second differentiated run of a scripted module on.
-    profiling = torch._C._jit_set_profiling_mode(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
-            library.impl("batch_norm", tap.batch_norm, _KEY)
-            library.impl("instance_norm", tap.instance_norm, _KEY)
-            library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
-            if tap.namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
-                for name, override in decomposed.overrides(tap).items():
-                    library.impl(name, override, decomposed.KEY)
-        yield tap
-    finally:
-        library._destroy()
-        tap.close()
-        torch._C._jit_set_profiling_mode(profiling)
+def _decomposed(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]:
+    """Operator -> what stands in for it during a run."""
+
+    def call(
+        names: tuple[str, ...], flag: bool | None, kinds: str, *values: Any
+    ) -> tuple[Tensor | None, ...]:
+        given = dict(zip(names, values, strict=True))
+        x, gamma, beta = given["x"], given["gamma"], given["beta"]
+        mean, var = given.get("running_mean"), given.get("running_var")
+        training = bool(given.get("training", flag))
+        tensors = (mean, var, gamma, beta)
+        if x.shape[0] == 1 and not tap.namer.owns(*tensors):
+            z = tap.folded_instance_norm(x, *tensors, training, given["eps"])
+        else:
+            z = tap.batch_norm(
+                x, gamma, beta, mean, var, training, given["momentum"], given["eps"], False
+            )
+        behind = {"s": x.new_empty(0), "m": _copy(mean), "v": _copy(var)}
+        return (z, *(behind[kind] for kind in kinds))
+
+    return {
+        name: partial(call, *row)
+        for name, row in DECOMPOSED.items()
+        if hasattr(torch.ops.aten, name.partition(".")[0])
+    }
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()

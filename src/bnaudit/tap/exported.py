@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from bnaudit.tap import decomposed
+from bnaudit.tap.call import DECOMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torch import nn
 
-_OPERATORS = frozenset({"batch_norm", *decomposed.NAMES})
+_OPERATORS = frozenset({"batch_norm", *DECOMPOSED})
 _INSTANCE_NORM = "InstanceNorm"
 _FUNCTIONAL = "batch_norm_"
 
@@ -52,7 +52,7 @@ def graph_calls(module: nn.Module) -> list[GraphCall]:
 def is_decomposed(module: nn.Module) -> bool:
     """Whether a graph somewhere inside calls BatchNorm by one of its other names."""
     return any(
-        _operator(node) in decomposed.NAMES
+        _operator(node) in DECOMPOSED
         for sub in module.modules()
         if isinstance(sub, fx.GraphModule)
         for node in sub.graph.nodes
@@ -63,23 +63,21 @@ def _calls_in(module: fx.GraphModule, given: Mapping[str, str]) -> Iterator[Grap
     """`given`: placeholder -> path of the parameter or buffer that is passed for it."""
     for node in module.graph.nodes:
         if _operator(node) in _OPERATORS:
-            yield _call(node, given)
+            path, kind = ("", "")
+            for path, kind in _stack(node):  # noqa: B007  # the innermost is the last
+                pass
+            tensors = tuple(filter(None, (_path(a, given) for a in node.args[1:5])))
+            yield GraphCall(node.name, path, kind.rpartition(".")[2], tensors)
         elif node.op == "call_function":
-            yield from _calls_below(module, node, given)
-
-
-def _calls_below(
-    module: fx.GraphModule, node: fx.Node, given: Mapping[str, str]
-) -> Iterator[GraphCall]:
-    """The calls in the graphs that an operator of higher order (a condition) is given."""
-    operands = [a for a in _flat(node.args) if isinstance(a, fx.Node)]
-    for operand in operands:
-        inner = _attribute(module, operand)
-        if isinstance(inner, fx.GraphModule):
-            inputs = [n.name for n in inner.graph.nodes if n.op == "placeholder"]
-            passed = operands[len(operands) - len(inputs) :]
-            paths = {name: _path(a, given) for name, a in zip(inputs, passed, strict=False)}
-            yield from _calls_in(inner, {k: v for k, v in paths.items() if v})
+            # An operator of higher order (a condition) is given graphs, and behind them their inputs.
+            operands = [a for a in _flat(node.args) if isinstance(a, fx.Node)]
+            for operand in operands:
+                inner = getattr(module, str(operand.target), None)
+                if operand.op == "get_attr" and isinstance(inner, fx.GraphModule):
+                    inputs = [n.name for n in inner.graph.nodes if n.op == "placeholder"]
+                    passed = operands[len(operands) - len(inputs) :]
+                    paths = {n: _path(a, given) for n, a in zip(inputs, passed, strict=False)}
+                    yield from _calls_in(inner, {k: v for k, v in paths.items() if v})
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -88,10 +86,6 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
-
-
-def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
-    return getattr(module, str(node.target), None) if node.op == "get_attr" else None
 
 
 def _path(node: Any, given: Mapping[str, str]) -> str:
@@ -125,14 +119,6 @@ def _operator(node: fx.Node) -> str:
     """`aten._native_batch_norm_legit.no_stats` -> `_native_batch_norm_legit.no_stats`."""
     name = str(node.target) if node.op == "call_function" else ""
     return name.removeprefix("aten.").removesuffix(".default") if name.startswith("aten.") else ""
-
-
-def _call(node: fx.Node, given: Mapping[str, str]) -> GraphCall:
-    path, kind = ("", "")
-    for path, kind in _stack(node):  # noqa: B007  # the innermost is the last
-        pass
-    tensors = tuple(filter(None, (_path(a, given) for a in node.args[1:5])))
-    return GraphCall(node.name, path, kind.rpartition(".")[2], tensors)
 
 
 def _stack(node: fx.Node) -> Iterator[tuple[str, str]]:

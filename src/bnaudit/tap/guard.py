@@ -34,14 +34,6 @@ def _fingerprint(tensor: Tensor) -> tuple[int, int, int]:
     return (raw.numel(), int(rows.sum()), int((rows * weights).sum()))
 
 
-def _refuse_inference_tensors(module: nn.Module) -> None:
-    if any(p.is_inference() for p in module.parameters()):
-        raise RunError(
-            "the model's parameters were made under torch.inference_mode()",
-            hint="build or load the model outside of it",
-        )
-
-
 def _buffer_keeper(module: nn.Module) -> Callable[[], None]:
     """Puts the buffers back: those that were written into, and those that were replaced."""
     values = [(b, b.detach().clone()) for b in module.buffers()]
@@ -75,7 +67,11 @@ def untouched(module: nn.Module) -> Iterator[None]:
         RunError: the model changed one of its own parameters while it ran, or has parameters that
             autograd may not touch.
     """
-    _refuse_inference_tensors(module)
+    if any(p.is_inference() for p in module.parameters()):
+        raise RunError(
+            "the model's parameters were made under torch.inference_mode()",
+            hint="build or load the model outside of it",
+        )
     # A frozen TorchScript module has no such flag.
     training = [(s, s.training) for s in module.modules() if hasattr(s, "training")]
     parameters = list(module.named_parameters())

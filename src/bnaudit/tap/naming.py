@@ -52,21 +52,18 @@ class Namer:
             *module.named_parameters(remove_duplicate=False),
             *module.named_buffers(remove_duplicate=False),
         ]
+        alone = is_batchnorm(module) or is_batchnorm_kind(self._root)
         for path, tensor in tensors:
             if tensor.numel():
                 prefix, _, own = path.rpartition(".")
-                owner = prefix or self._at_root(module, own)
+                # Of the model itself: it is one BatchNorm, or calls it functionally.
+                owner = prefix or (self._root if alone else f"{self._root}({own})")
                 self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
         self._anonymous = anonymous_batchnorms(module) or anonymous_calls(module)
         self.decomposed = is_decomposed(module)
         self._uses: Counter[str] = Counter()
         self._unnamed = 0
-
-    def _at_root(self, module: nn.Module, own: str) -> str:
-        """A tensor of the model itself: the model is one BatchNorm, or calls it functionally."""
-        alone = is_batchnorm(module) or is_batchnorm_kind(self._root)
-        return self._root if alone else f"{self._root}({own})"
 
     def start(self) -> None:
         """A new forward pass begins: count occurrences afresh."""
@@ -83,7 +80,9 @@ class Namer:
         if path is None:
             path = self._by_stack()
         if path is None:
-            path = self._by_order()
+            self._unnamed += 1
+            known = self._unnamed <= len(self._anonymous)
+            path = self._anonymous[self._unnamed - 1] if known else f"batch_norm_{self._unnamed}"
         name = self._labels.get(path, path)
         self._uses[name] += 1
         return name, self._uses[name]
@@ -107,9 +106,3 @@ class Namer:
                     return path
             frame = frame.f_back
         return None
-
-    def _by_order(self) -> str:
-        self._unnamed += 1
-        if self._unnamed <= len(self._anonymous):
-            return self._anonymous[self._unnamed - 1]
-        return f"batch_norm_{self._unnamed}"

@@ -39,12 +39,12 @@ def anonymous_batchnorms(module: nn.Module) -> list[str]:
     if not isinstance(module, torch.jit.ScriptModule):
         return []
     modules = dict(module.named_modules())
-    return [path for path in _called_paths(modules) if _is_anonymous(modules[path])]
-
-
-def _is_anonymous(module: nn.Module) -> bool:
-    tensors = [*module.parameters(), *module.buffers()]
-    return is_scripted_batchnorm(module) and not any(t.numel() > 1 for t in tensors)
+    batchnorms = [path for path in _called_paths(modules) if is_scripted_batchnorm(modules[path])]
+    return [
+        path
+        for path in batchnorms
+        if all(t.numel() <= 1 for t in (*modules[path].parameters(), *modules[path].buffers()))
+    ]
 
 
 def _called_paths(modules: dict[str, nn.Module], path: str = "", depth: int = 0) -> list[str]:

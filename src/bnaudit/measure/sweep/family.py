@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from bnaudit.measure.sweep.arguments import mapped
-from bnaudit.measure.sweep.tape import Kept, Shape, Slot
+from bnaudit.measure.sweep.tape import Kept, Shape, Slot, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from bnaudit.measure.sweep.arguments import leaves_of
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
-from bnaudit.measure.sweep.form import dots
+from bnaudit.measure.sweep.stack import dots
+from bnaudit.measure.sweep.tape import leaves_of
 from bnaudit.tap.call import aliased
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bnaudit.measure.sweep.form import Pairs
+    from bnaudit.measure.sweep.stack import Pairs
     from bnaudit.measure.sweep.tape import Shape, Step
 
     Stacks = list[Tensor | None]

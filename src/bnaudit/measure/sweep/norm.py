@@ -1,12 +1,10 @@
-"""BatchNorm in closed form, along a stack of tangents and back; where layers give birth to theirs.
+"""BatchNorm as a rule of the sweep, and where layers give birth to their directions.
 
-Per channel, with xh, G, D = gamma/sigma, s = <xh,G>, and for a tangent t: p = <xh,t>/m:
+J t is in `closed_form`. On the way back, with the notation there, BatchNorm's own curvature adds
 
-    J t          = D (t - mean t - xh p)                                  (J is symmetric)
-    d(J'G)/dx t  = gamma/sigma^2 ((3 p s - <G,w>)/m xh - p (G - mean G) - s/m w),     w = t - mean t
+    d(J'G)/dx t  = gamma/sigma^2 ((3 p s - <G,w>)/m xh - p (G - mean G) - s/m w),
 
-The second line is half the gradient of T(t), see `second_order`: what BatchNorm's own curvature
-adds to the gradient that comes back.
+half the gradient of T(t), see `second_order`.
 """
 
 from __future__ import annotations
@@ -17,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from bnaudit.measure.sweep.closed_form import Norm, project, stack_like, write_projected
 from bnaudit.measure.sweep.family import Needs, aligned
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.plane import Plane, empty_stack, plane_of
-from bnaudit.measure.sweep.slopes import scale
+from bnaudit.measure.sweep.pointwise import scale
+from bnaudit.measure.sweep.stack import Plane, plane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,32 +29,6 @@ if TYPE_CHECKING:
     from bnaudit.measure.sweep.tape import Step
 
     Stacks = list[Tensor | None]
-
-
-@dataclass(slots=True)
-class Norm:
-    """One BatchNorm call on batch statistics.
-
-    Attributes:
-        xhat: (N, C, ...).
-        grad: G, same shape; zero where the loss does not depend on the output.
-        scale: D, (C,).
-        rstd: 1/sigma, (C,).
-        s, gbar: <xh,G> and mean G, (C,).
-        gamma: (C,) or None.
-        m: values per channel.
-        reached: whether a gradient arrived.
-    """
-
-    xhat: Tensor
-    grad: Tensor
-    scale: Tensor
-    rstd: Tensor
-    s: Tensor
-    gbar: Tensor
-    gamma: Tensor | None
-    m: int
-    reached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +42,6 @@ class Birth:
 
     row: int
     returned: Callable[[Tensor, Tensor], None]
-
-
-def project(t: Tensor, norm: Norm) -> Tensor:
-    """J t for a stack (K, N, C, ...)."""
-    out = stack_like(t, norm, t.shape[0])
-    write_projected(t, norm, out)
-    return out
-
-
-def write_projected(t: Tensor, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes J t into `out`, which `stack_like` made; returns mean t and p, (K, C)."""
-    target = plane_of(out)
-    rows, x = target.like(t), target.partner(norm.xhat)
-    mean = rows.sum(target.dims) / norm.m
-    p = (rows * x).sum(target.dims) / norm.m
-    torch.addcmul(rows, x, target.vector(p), value=-1, out=target.t)
-    target.t.sub_(target.vector(mean)).mul_(target.vector(norm.scale))
-    return mean, p
-
-
-def stack_like(t: Tensor | None, norm: Norm, count: int) -> Tensor:
-    """An empty stack in the layout of another one, or of images: `plane_of` is a view of it."""
-    if t is not None and not plane_of(t).last:
-        return t.new_empty(count, *norm.xhat.shape)
-    return empty_stack(count, norm.xhat.shape, norm.xhat)
 
 
 class _Normalise(torch.autograd.Function):

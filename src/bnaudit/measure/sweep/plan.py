@@ -1,24 +1,59 @@
-"""How many layers are carried at once, and whether the sweep pays at all."""
+"""What is wanted of the sweep, how many layers are carried at once, and whether it pays at all."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import dataclass
+from enum import IntEnum
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.detail import Detail
-from bnaudit.measure.sweep.play import PER_LAYER
+from bnaudit.measure.sweep.play import PER_LAYER, Site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.measure.sweep.play import Site
-    from bnaudit.measure.sweep.run import Prepared
     from bnaudit.measure.sweep.tape import Shape, Step, Tape
+
+
+class Detail(IntEnum):
+    """What a layer's record holds; each step costs about as much again as all before it.
+
+    Attributes:
+        CURVATURE: g'Hx g and its two parts.
+        BOUND: G'HzG and the bound with it besides.
+        CHANNELS: all of it by channel.
+    """
+
+    CURVATURE = 0
+    BOUND = 1
+    CHANNELS = 2
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A tape ready to be swept.
+
+    Attributes:
+        tape: with every step prepared.
+        dead: per step the values that nobody reads after it.
+        sites: the layers that can be swept, in execution order.
+        obstacles: why the others cannot.
+        allowance: bytes that stacks may take where the user set no limit.
+    """
+
+    tape: Tape
+    dead: list[list[int]]
+    sites: list[Site]
+    obstacles: dict[Key, str]
+    allowance: int
+
+
+Key = tuple[str, int]
 
 CACHED = 16 * 10**6
 """Bytes of a stack: above 32 MB glibc maps every block anew, and the page faults cost more than the
@@ -27,6 +62,7 @@ arithmetic; below, a stack also stays in the last-level cache between two calls.
 
 _LEAST = 128 * 10**6
 """Bytes for the stacks of even the smallest model."""
+
 
 WIDTH = {Detail.CURVATURE: 1, Detail.BOUND: 3, Detail.CHANNELS: PER_LAYER}
 """Directions that a layer gives birth to."""
@@ -127,8 +163,14 @@ def sweep_pays(prepared: Prepared, detail: Detail) -> bool:
 # with and without the bound: four of five estimates of the sweep were within 25 %, every choice was right.
 # By channel, which was not fitted, 26 of 33 choices were right, the others cost at most a quarter more.
 _FLOPS, _BYTES = 2e11, 7e9  # a second
+
+
 _CALL, _SINGLE = 1.1e-4, 6e-5  # seconds: a call of whatever stack, a direction that goes alone
+
+
 _DOUBLE_FLOPS, _DOUBLE_BYTES = 3e10, 1.8e9  # a second
+
+
 _NODE = 1.8e-5  # seconds
 
 

@@ -1,24 +1,78 @@
 """Functions of one tensor, value by value: by first and second derivative.
 
 Along t the output moves by f't; backward carries f' a + A f'' t, A the loss's gradient at the output.
-Where f'' is zero wherever it exists only f' is kept: a mask for rectifiers, as bits.
+Where f'' is zero wherever it exists only f' is kept: a mask for rectifiers, as bits. All directions of a
+stack share these factors.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
-from bnaudit.measure.sweep.family import Needs, filled, functional
+from bnaudit.measure.sweep.family import Needs, aligned, filled, functional, only
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.slopes import bend, scale
 from bnaudit.tap.call import aliased
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.sweep.tape import Step
+
+    Stacks = list[Tensor | None]
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, slope: Tensor) -> Tensor:
+        ctx.slope = slope
+        return t * slope.to(t.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return grad * ctx.slope.to(grad.dtype), None
+
+
+class _Bent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
+        ctx.slope, ctx.bend = slope, bend
+        ctx.save_for_backward(t)
+        return t * slope
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (t,) = ctx.saved_tensors
+        return (grad * ctx.slope).addcmul_(t, ctx.bend), None, None
+
+
+scaled: Any = _Scaled.apply
+
+
+bent: Any = _Bent.apply
+
+
+def scale(step: Step, slope: Tensor) -> None:
+    """Makes a step one that multiplies tangents by `slope`, a tensor or a mask."""
+    step.slope = aligned(slope)
+
+    def apply(tangents: Stacks) -> Stacks:
+        t = only(tangents)
+        return [t if step.slope is None else scaled(t, step.slope)]
+
+    step.apply = apply
+
+
+def bend(step: Step, slope: Tensor, curvature: Tensor) -> None:
+    """The same with a second derivative, already times the loss's gradient."""
+    first, second = aligned(slope), aligned(curvature)
+    step.apply = lambda tangents: [bent(only(tangents), first, second)]
+    step.form = lambda tangents, pairs: pairs.bilinear(only(tangents), lambda t: t * second)
+    step.saved = second.numel() * second.element_size()
 
 
 class _Rectifier:
@@ -82,5 +136,9 @@ class _Smooth:
 
 
 RECTIFIER = _Rectifier()
+
+
 KINKED = _Kinked()
+
+
 SMOOTH = _Smooth()

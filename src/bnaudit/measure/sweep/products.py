@@ -12,15 +12,15 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned, filled, only, padded, rows, widened
-from bnaudit.measure.sweep.form import common, crossed, dots
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.measure.sweep.slopes import scaled
+from bnaudit.measure.sweep.pointwise import scaled
+from bnaudit.measure.sweep.stack import common, crossed, dots
 from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bnaudit.measure.sweep.form import Pairs
+    from bnaudit.measure.sweep.stack import Pairs
     from bnaudit.measure.sweep.tape import Apply, Shape, Step
 
     Stacks = list[Tensor | None]

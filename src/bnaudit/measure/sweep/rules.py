@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from bnaudit.errors import first_line
 from bnaudit.measure.sweep.convolution import CONVOLUTION
-from bnaudit.measure.sweep.joins import ADDITION, CONCATENATION
 from bnaudit.measure.sweep.linear import (
+    ADDITION,
+    CONCATENATION,
     FIRST_ONLY,
     FOLDED,
     IDENTITY,

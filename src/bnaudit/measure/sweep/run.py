@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.sweep.fuse import fuse
-from bnaudit.measure.sweep.plan import allowance, last_readers
+from bnaudit.measure.sweep.plan import Prepared, allowance, last_readers
 from bnaudit.measure.sweep.play import Site
-from bnaudit.measure.sweep.recording import Recorded, Recording
+from bnaudit.measure.sweep.record import Recorded, Recording
 from bnaudit.measure.sweep.rules import prepare
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 from bnaudit.tap.dispatch import tapped
@@ -21,28 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.session import Session
-    from bnaudit.measure.sweep.tape import Tape
+    from bnaudit.measure.sweep.tape import Step, Tape
 
 Key = tuple[str, int]
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A tape ready to be swept.
-
-    Attributes:
-        tape: with every step prepared.
-        dead: per step the values that nobody reads after it.
-        sites: the layers that can be swept, in execution order.
-        obstacles: why the others cannot.
-        allowance: bytes that stacks may take where the user set no limit.
-    """
-
-    tape: Tape
-    dead: list[list[int]]
-    sites: list[Site]
-    obstacles: dict[Key, str]
-    allowance: int
 
 
 def prepare_tape(
@@ -113,3 +92,26 @@ def _with_sites(tape: Tape, keys: frozenset[Key], custom: frozenset[Key]) -> Pre
     )
     sites = [site for site in found if site.key not in obstacles]
     return Prepared(tape, last_readers(tape), sites, obstacles, 0)
+
+
+_FUSES = ("add", "add_")
+
+
+def fuse(tape: Tape) -> None:
+    """Moves the slope of a step into the step that made its input, where nobody else reads that."""
+    readers = [0] * tape.count
+    made: dict[int, Step] = {}
+    for step in tape.steps:
+        for number in step.inputs:
+            readers[number] += 1
+        made.update(dict.fromkeys(step.outputs, step))
+    for step in tape.steps:
+        if step.slope is not None and readers[step.inputs[0]] == 1:
+            _into(made.get(step.inputs[0]), step)
+
+
+def _into(maker: Step | None, step: Step) -> None:
+    if maker is None or step.slope is None or maker.out_shapes[0].size != step.out_shapes[0].size:
+        return
+    if maker.norm is not None or maker.name in _FUSES:
+        maker.fused, step.slope = step.slope, None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.spread import spread
+from bnaudit.measure.spread import spread, withheld
 from bnaudit.records.values import Metric, Skipped
 from bnaudit.records.weights import WeightSpace
 
@@ -171,7 +171,9 @@ def weight_space(
     """
     residual, tolerance = gradients.residual, TOLERANCE[dtype]
     if residual > tolerance:
-        return _withheld(feeder, residual, tolerance)
+        reason = "integrity: autograd and the adjoint disagree, numbers withheld"
+        known = {"feeder": feeder, "residual": residual, "tolerance": tolerance}
+        return withheld(WeightSpace, reason, **known)
     repeats = len(gain) // len(norms.plain)
     plain, centred = (n.repeat_interleave(repeats) for n in (norms.plain, norms.centred))
     allowed = plain * gradients.grad_in
@@ -212,22 +214,3 @@ def _single(value: float) -> Metric:
 
 def _ratio(above: float, below: float, otherwise: Skipped, power: int = 1) -> Metric:
     return _single((above / below) ** power) if below > 0 else otherwise
-
-
-def _withheld(feeder: str, residual: float, tolerance: float) -> WeightSpace:
-    reason = Skipped("integrity: autograd and the adjoint disagree, numbers withheld")
-    return WeightSpace(
-        feeder=feeder,
-        spectral_norm=reason,
-        spectral_norm_centred=reason,
-        grad_norm=reason,
-        bound=reason,
-        bound_centred=reason,
-        bound_without=reason,
-        tightness=reason,
-        weight_ratio=reason,
-        projection=reason,
-        violations=reason,
-        residual=residual,
-        tolerance=tolerance,
-    )

@@ -1,18 +1,27 @@
-"""The second-order terms of one layer, row by row, reduced in float64."""
+"""The second-order terms of one layer: by channel, summed, and as its record.
+
+Sums are taken in float64, and nothing is reported where the numerics of the run cannot carry it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.spread import metric, withheld
+from bnaudit.records.curvature import NO_ROWS, CurvatureRow, SecondOrder
+from bnaudit.records.values import NOT_REQUESTED, Skipped
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bnaudit.measure.collect import LayerRecord
     from bnaudit.measure.moments import Moments
-    from bnaudit.measure.probe import LayerRecord
     from bnaudit.measure.theory import FirstOrderChannels
+    from bnaudit.records.values import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,10 @@ def curvature_rows(
         record: gives gamma and m.
     """
     gamma = torch.ones_like(channels.sigma) if record.gamma is None else record.gamma
-    direction = _direction(products)
+    xhat, g = _wide_dtype(products.xhat), _wide_dtype(products.g)
+    dims = [d for d in range(g.dim()) if d != 1]
+    w = g - g.mean(dims, keepdim=True)
+    direction = _Direction(xhat, w, (xhat * w).mean(dims).cpu())
     scale = gamma / channels.sigma
     jg = direction.wide(scale) * (direction.w - direction.xhat * direction.wide(direction.p))
     return Rows(
@@ -153,13 +165,6 @@ def normalised(x: Tensor, moments: Moments, channels: FirstOrderChannels) -> Ten
     return (x - mean) / sigma
 
 
-def _direction(products: Products) -> _Direction:
-    xhat, g = _wide_dtype(products.xhat), _wide_dtype(products.g)
-    dims = [d for d in range(g.dim()) if d != 1]
-    w = g - g.mean(dims, keepdim=True)
-    return _Direction(xhat, w, (xhat * w).mean(dims).cpu())
-
-
 def _wide_dtype(t: Tensor) -> Tensor:
     return t.float() if t.device.type == "mps" else t.double()
 
@@ -184,3 +189,99 @@ def _correction(
     along = _total(products.big_g, direction.w)
     w_sq = _total(direction.w, direction.w)
     return scale / channels.sigma * (-2 * p * along + 3 * p**2 * s - s * w_sq / m)
+
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+"""What the residual stays below, by dtype. Half precision carries no second derivative."""
+
+
+BY_CHANNEL = Skipped("by channel: ask with --channels")
+
+
+def second_order_record(
+    found: Totals, channels: FirstOrderChannels, dtype: torch.dtype, *, keep_rows: bool
+) -> SecondOrder | Skipped:
+    """Aggregates over the channels; one batch, so every spread has n = 1."""
+    # |transported| + |T|, by channel where the channels are known.
+    sides = found if found.rows is None else found.rows
+    scale = float(sides.transported.abs().sum() + sides.correction.abs().sum())
+    reason = _obstacle(scale, channels, dtype)
+    if reason is not None:
+        return Skipped(reason)
+    if not math.isfinite(found.residual) or not bool(found.transported.isfinite()):
+        return Skipped("second derivatives of this layer are not finite")
+    tolerance = TOLERANCE[dtype]
+    if found.residual > tolerance:
+        reason = "integrity: double backward and the closed form disagree, numbers withheld"
+        return withheld(SecondOrder, reason, residual=found.residual, tolerance=tolerance)
+    transported, correction = found.transported, found.correction
+    record = SecondOrder(
+        measured=_one(found.measured),
+        predicted=_one(transported + correction),
+        residual=found.residual,
+        tolerance=tolerance,
+        transported=_one(transported),
+        correction=_one(correction),
+        correction_share=_one(correction.abs() / (transported.abs() + correction.abs())),
+        rayleigh=_one(found.measured / channels.grad_in_sq.sum()),
+        rayleigh_scaled=NOT_REQUESTED,
+        bound=NOT_REQUESTED,
+        bound_slack=NOT_REQUESTED,
+        bound_holds=NOT_REQUESTED,
+    )
+    if found.out_curvature is None or found.bound is None:
+        return record
+    return _bounded(record, found, found.out_curvature, found.bound, channels, keep_rows=keep_rows)
+
+
+def _obstacle(scale: float, channels: FirstOrderChannels, dtype: torch.dtype) -> str | None:
+    """Why the numerics of this run cannot carry the layer's curvature, or None."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in TOLERANCE:
+        return f"{name} cannot carry second derivatives"
+    # g = dL/dx is rounded relative to |D||G|: three digits are left of it, or its direction says nothing.
+    reference = (channels.gain**2 * channels.grad_out_sq).sum().sqrt()
+    if channels.predicted_sq.sum().sqrt() < 1e3 * torch.finfo(dtype).eps * reference:
+        return "next to nothing of the gradient survives: its direction is rounding"
+    if scale == 0:
+        return "both sides are zero: the loss is linear behind this layer"
+    # Hg has the norm scale/|g|, and an element of a vector of 10^6 is 10^3 smaller than its norm. Below
+    # the smallest normal number digits are lost that no tolerance relative to the result allows for.
+    least = 1e3 * torch.finfo(dtype).tiny
+    norm = float(channels.grad_in_sq.sum().sqrt())
+    if norm < least or scale / norm < least:
+        return f"gradient or curvature leave the range of {name} (--dtype float64)"
+    return None
+
+
+def _one(value: Tensor) -> Metric:
+    return metric(value.reshape(1), "not defined: a division of zero by zero")
+
+
+def _bounded(
+    record: SecondOrder,
+    found: Totals,
+    out_curvature: Tensor,
+    bound: Tensor,
+    channels: FirstOrderChannels,
+    *,
+    keep_rows: bool,
+) -> SecondOrder:
+    """The record with the bound; whether that holds is said where the channels are known."""
+    scaled_sq = (channels.gain**2 * channels.grad_out_sq).sum()
+    out_sq = channels.grad_out_sq.sum()
+    record = replace(
+        record,
+        rayleigh_scaled=_one(scaled_sq / out_sq * out_curvature / out_sq),
+        bound=_one(bound),
+        bound_slack=_one((bound - found.measured) / (bound.abs() + found.measured.abs())),
+        bound_holds=BY_CHANNEL,
+    )
+    rows = found.rows
+    if rows is None or rows.out_curvature is None:
+        return record
+    by_channel = channels.gain**2 * rows.out_curvature + rows.correction
+    holds = (rows.measured <= by_channel)[channels.grad_out_sq > 0].double().mean()
+    columns = (rows.measured.tolist(), rows.predicted.tolist(), by_channel.tolist())
+    kept = tuple(map(CurvatureRow, *columns)) if keep_rows else NO_ROWS
+    return replace(record, bound_holds=_one(holds), rows=kept)
