@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import click
 
+from bnaudit.cli.options import Command
 from bnaudit.cli.streams import table_width, write_stdout
 
 
-@click.command("explain", short_help="Explain rules.")
+@click.command(
+    "explain",
+    cls=Command,
+    short_help="Explain rules.",
+    examples=(
+        "bnaudit explain BN009",
+        "bnaudit explain dead-gamma unusual-eps",
+        "bnaudit explain BN00 | less",
+    ),
+)
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
 @click.option(
     "--json", "as_json", is_flag=True, help="As `bnaudit rules --json`, these rules only."
@@ -16,12 +26,7 @@ def command(rules: tuple[str, ...], *, as_json: bool) -> None:
     """Explain RULE: what it looks for, why that is bad, how to fix it, where its thresholds come from.
 
     RULE is an id, a name, or the beginning of an id; several are explained in turn.
-
-    \b
-      bnaudit explain BN009
-      bnaudit explain dead-gamma unusual-eps
-      bnaudit explain BN00 | less
-    """  # noqa: D301  # \b is the character by which click keeps lines as they are
+    """
     from bnaudit.judge.catalogue import named
 
     entries = list({entry.rule.id: entry for query in rules for entry in named(query)}.values())
