@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from bnaudit.options import KEYS
+from bnaudit.config.options import KEYS
 from tests.cli.conftest import MLP, Outcome
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnaudit.cli.check import command as check
-from bnaudit.options import OPTIONS
+from bnaudit.config.options import OPTIONS
 from tests.cli.conftest import MLP, Outcome
 
 if TYPE_CHECKING:

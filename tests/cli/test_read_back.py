@@ -28,8 +28,8 @@ from bnaudit.config.kinds import (
     Word,
     Words,
 )  # fmt: skip
+from bnaudit.config.options import KEYS, Option
 from bnaudit.config.rule_kinds import FailOn, Rules
-from bnaudit.options import KEYS, Option
 
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20

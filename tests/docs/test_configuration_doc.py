@@ -11,7 +11,7 @@ import pytest
 
 from bnaudit.cli import run
 from bnaudit.config import load_config
-from bnaudit.options import KEYS
+from bnaudit.config.options import KEYS
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -11,10 +11,10 @@ from bnaudit.cli.options import Command, options_of
 from bnaudit.cli.present import presentation_of
 from bnaudit.cli.several import each
 from bnaudit.cli.streams import stdout_reserved
-from bnaudit.options import FIELDS, AuditOptions
 
 if TYPE_CHECKING:
     from bnaudit.cli.present import Presentation
+    from bnaudit.options import AuditOptions
 
 
 @click.command(
@@ -58,6 +58,7 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
         BnauditError: a function of the user's own or the baseline cannot be read.
     """
     from bnaudit.cli.user_code import user_data, user_object
+    from bnaudit.options import FIELDS, AuditOptions
     from bnaudit.values import parse
 
     names = (option.parameter for option in FIELDS)

@@ -11,11 +11,11 @@ from bnaudit.cli.configured import configuration, excluded, tell_notes
 from bnaudit.cli.options import Command
 from bnaudit.cli.streams import write_stdout
 from bnaudit.config.effective import Effective, to_json, to_yaml
-from bnaudit.options import KEYS
+from bnaudit.config.options import KEYS
 
 if TYPE_CHECKING:
     from bnaudit.config import Config
-    from bnaudit.options import Option
+    from bnaudit.config.options import Option
 
 _ANY_MODEL = "model.onnx"
 

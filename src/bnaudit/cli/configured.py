@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bnaudit.config.options import BY_PARAMETER, KEYS, OPTIONS, RUN
 from bnaudit.config.tree import did_you_mean
 from bnaudit.errors import ConfigError, UsageError
-from bnaudit.options import BY_PARAMETER, KEYS, OPTIONS, RUN
 
 if TYPE_CHECKING:
     from bnaudit.config import Config

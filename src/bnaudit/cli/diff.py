@@ -14,8 +14,8 @@ from bnaudit.cli.configured import config_options, configuration, settled, tell_
 from bnaudit.cli.options import Command, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.streams import stdout_reserved
+from bnaudit.config.options import BY_PARAMETER, OPTIONS
 from bnaudit.errors import InputError
-from bnaudit.options import BY_PARAMETER, OPTIONS
 
 if TYPE_CHECKING:
     from bnaudit.records.diff import Diff

@@ -11,7 +11,7 @@ from bnaudit.cli.configured import config_options, configuration, tell_notes
 from bnaudit.cli.options import Command, options_of
 from bnaudit.cli.present import Presentation, annotated, present, presentation_of, say_why_nothing
 from bnaudit.cli.several import each
-from bnaudit.options import BY_PARAMETER
+from bnaudit.config.options import BY_PARAMETER
 
 if TYPE_CHECKING:
     from bnaudit.records.inspection import InspectionReport

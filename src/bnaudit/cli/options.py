@@ -11,14 +11,14 @@ import click
 from click.core import ParameterSource
 
 from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
-from bnaudit.options import HEADINGS, OPTIONS, RUN
+from bnaudit.config.options import HEADINGS, OPTIONS, RUN
 from bnaudit.render.formats import formats_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
     from click.types import OptionHelpExtra
 
-    from bnaudit.options import Option
+    from bnaudit.config.options import Option
 
 _MOST_LEFT = 30
 """Columns of an option's name in --help; a longer one has a line of its own."""

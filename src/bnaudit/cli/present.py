@@ -36,7 +36,7 @@ EXIT_NOT_RUN = 4
 _NO_BATCHNORM = "BN001"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Presentation:
     """What to show where.
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.config.find import named, nearest
-from bnaudit.config.tree import described, did_you_mean
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from bnaudit.judge.rule import Rule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setting:
     """What a file says under one key.
 
@@ -35,7 +32,7 @@ class Setting:
     origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """A configuration.
 
@@ -51,7 +48,7 @@ class Config:
 
     def get(self, key: str) -> Any:
         """The value of a key: the file's, or the default."""
-        from bnaudit.options import KEYS
+        from bnaudit.config.options import KEYS
 
         found = self.settings.get(key)
         return KEYS[key].default if found is None else found.value
@@ -69,6 +66,8 @@ def load_config(path: Path | None = None) -> Config:
     Raises:
         ConfigError: a file that cannot be read, an unknown key or rule, a value of the wrong type.
     """
+    from bnaudit.config.find import named, nearest
+
     found = nearest(Path.cwd()) if path is None else named(path)
     return NO_CONFIG if found is None else read_config(found)
 
@@ -85,8 +84,9 @@ def read_config(found: Found, rules: tuple[Rule, ...] | None = None) -> Config:
     """
     # Without a file nobody waits for the import of its keys and rules.
     from bnaudit.config.kinds import Context
+    from bnaudit.config.options import KEYS
+    from bnaudit.config.tree import described, did_you_mean
     from bnaudit.judge.rules import RULES
-    from bnaudit.options import KEYS
 
     rules = RULES if rules is None else rules
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bnaudit._version import __version__
-from bnaudit.options import KEYS
+from bnaudit.config.options import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.config.options import KEYS
 from bnaudit.judge.rules import RULES
-from bnaudit.options import KEYS
 
 if TYPE_CHECKING:
     from bnaudit.judge.rule import Rule

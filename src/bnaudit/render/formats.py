@@ -13,7 +13,7 @@ DOCUMENTS = ("report", "inspect", "init", "diff", "rules")
 """What is written, as `bnaudit schema` names it; each but the report by the command of its name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Style:
     """How text may look, and how much of the document is wanted.
 
@@ -32,7 +32,7 @@ class Style:
     verbose: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Format:
     """One output format.
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnaudit.config.effective import Effective, to_json, to_yaml
-from bnaudit.options import KEYS
+from bnaudit.config.options import KEYS
 
 from .reading import from_yaml
 

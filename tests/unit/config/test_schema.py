@@ -8,8 +8,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from bnaudit.config.options import KEYS
 from bnaudit.config.schema import config_schema
-from bnaudit.options import KEYS
 
 from .reading import WITH_THRESHOLDS, from_yaml, refusal
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bnaudit.cli.check import command as check
+from bnaudit.config.options import KEYS
 from bnaudit.config.policy import policy_of
 from bnaudit.judge.policy import LayerPolicy
 from bnaudit.metrics import METRICS
-from bnaudit.options import KEYS
 from bnaudit.records.finding import Severity
 
 from .reading import from_toml, from_yaml, refusal
