@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         "bnaudit check model.onnx --data batch.npz --format json | jq .summary",
     ),
 )
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Audit the BatchNorm layers of a model; of several, the highest exit code counts.
 

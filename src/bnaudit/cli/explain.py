@@ -6,6 +6,11 @@ import click
 
 from bnaudit.cli.options import Command
 from bnaudit.cli.streams import table_width, write_stdout
+from bnaudit.config.rule_kinds import Rules
+
+
+def _known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in Rules().known if name.startswith(incomplete)]
 
 
 @click.command(
@@ -18,7 +23,7 @@ from bnaudit.cli.streams import table_width, write_stdout
         "bnaudit explain BN00 | less",
     ),
 )
-@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...", shell_complete=_known)
 @click.option(
     "--json", "as_json", is_flag=True, help="As `bnaudit rules --json`, these rules only."
 )

@@ -31,7 +31,7 @@ _OF_AUDITS = ("format", "output", "baseline")
         "bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'",
     ),
 )
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 

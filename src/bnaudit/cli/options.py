@@ -54,8 +54,8 @@ class Command(click.Command):
         if variables:
             formatter.write_paragraph()
             formatter.write_text(
-                f"Options that are not typed may come from the environment ({variables[-1]} for "
-                f"--{str(variables[-1]).removeprefix('BNAUDIT_').lower()}, and so on)."
+                f"Options that are not typed may come from the environment ({variables[0]} for "
+                f"--{str(variables[0]).removeprefix('BNAUDIT_').lower()}, and so on)."
             )
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

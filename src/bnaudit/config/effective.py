@@ -55,17 +55,14 @@ def to_yaml(path: str | None, entries: Sequence[Effective], notes: Sequence[str]
     ]
     lines: list[str] = []
     for entry in entries:
-        lines += _entry(entry)
+        clause = KEYS[entry.key].clause
+        comment = f"{entry.origin}; {clause[0].lower()}{clause[1:]}"
+        value = _plain(entry.value)
+        if isinstance(value, dict) and value:
+            lines += [_commented(f"{entry.key}:", comment), *_below(entry, value, ())]
+        else:
+            lines.append(_commented(f"{entry.key}: {_scalar(value)}", comment))
     return "\n".join([*heading, *lines]) + "\n"
-
-
-def _entry(entry: Effective) -> list[str]:
-    clause = KEYS[entry.key].clause
-    comment = f"{entry.origin}; {clause[0].lower()}{clause[1:]}"
-    value = _plain(entry.value)
-    if not isinstance(value, dict) or not value:
-        return [_commented(f"{entry.key}: {_scalar(value)}", comment)]
-    return [_commented(f"{entry.key}:", comment), *_below(entry, value, ())]
 
 
 def _below(entry: Effective, values: dict[str, Any], path: tuple[str, ...]) -> list[str]:

@@ -43,9 +43,9 @@ class Context:
     def wrong(self, node: Node, wanted: str, hint: str | None = None) -> NoReturn:
         """Raises "KEY has to be WANTED, not ..."."""
         line = node.line or node.key_line
-        self.source.refuse(
-            line, f"{self.key} has to be {wanted}, not {described(node)}", hint or _hint(node)
-        )
+        if hint is None and isinstance(node.value, bool) and node.text:
+            hint = f"to mean the text, quote it: '{node.text}'"
+        self.source.refuse(line, f"{self.key} has to be {wanted}, not {described(node)}", hint)
 
     def unknown(self, line: int, what: str, name: str, known: list[str]) -> NoReturn:
         """Raises "unknown WHAT 'NAME', did you mean ...?"."""
@@ -132,12 +132,6 @@ def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise UsageError(f"unknown {what} {value!r}", hint=f"one of: {', '.join(known)}")
     return value
-
-
-def _hint(node: Node) -> str | None:
-    if isinstance(node.value, bool) and node.text:
-        return f"to mean the text, quote it: '{node.text}'"
-    return None
 
 
 def text_of(node: Node, context: Context, wanted: str = "text") -> str:

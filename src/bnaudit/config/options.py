@@ -176,7 +176,7 @@ OPTIONS: tuple[Option, ...] = (
         "data",
         DATA,
         Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
-        "Sample batch: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
+        "Sample batches: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
         "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the batch inside a "
         ".pt2 file, else a synthetic one.",
         default=(),
@@ -190,7 +190,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "labels",
         DATA,
-        Kind(metavar="KEY|PATH", files=True),
+        Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
         "Labels: a key in --data, or a file.",
         unset="the key 'labels', if there",
         commands=_RUNNING,
@@ -199,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "loss",
         DATA,
-        Kind(metavar="NAME"),
+        Kind(metavar="NAME", wanted="a name, or file.py:function"),
         "Loss: cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), auto (by the "
         "labels there are), or file.py:function(output, labels).",
         default="auto",
@@ -238,7 +238,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "layers",
         MEASURE,
-        Kind(metavar="GLOB"),
+        Kind(metavar="GLOB", wanted="a pattern"),
         "Measure only layers whose name matches ('layer4.*').",
         commands=_ALL,
         elsewhere={
@@ -249,8 +249,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "twins",
         MEASURE,
-        Kind(metavar="LAYER"),
-        "With the metric twins: also replace this layer alone, besides all at once.",
+        Kind(metavar="LAYER", wanted="a layer's name"),
+        "Layer that the metric twins also replaces alone, besides all at once.",
     ),
     Option(
         "mode",
@@ -286,7 +286,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "baseline",
         VERDICT,
-        Kind(metavar="REPORT.json", files=True),
+        Kind(metavar="REPORT.json", wanted="a path", files=True),
         "An earlier report (-o report.json): only findings that it lacks, or that are worse, fail.",
         commands=_REPORTING,
         relocate=relocate.path,
@@ -319,7 +319,7 @@ OPTIONS: tuple[Option, ...] = (
         "severity",
         VERDICT,
         Severities(),
-        "Severity of all findings of a rule: error, warning or info.",
+        "Severity of all findings of a rule.",
         default={},
         parameter=None,
     ),
@@ -375,7 +375,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "device",
         RUN,
-        Kind(),
+        Kind(wanted="a device"),
         "Device: cpu, cuda, cuda:N or mps.",
         default="cpu",
         commands=_RUNNING,
@@ -402,7 +402,7 @@ OPTIONS: tuple[Option, ...] = (
         "memory",
         RUN,
         Size(),
-        "What the second-order sweep may hold in tangents, such as 500MB or 2GB; less takes longer.",
+        "What the second-order sweep may hold in tangents (500MB, 2GB); less takes longer.",
         unset="by what a training step takes, and what is free",
     ),
     Option(

@@ -79,6 +79,13 @@ class Rules(Kind):
     wanted = "a list of rules"
     repeated = True
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What a shell completes."""
+        from bnaudit.judge.rules import RULES
+
+        return tuple(name for rule in RULES for name in (rule.id, rule.name))
+
     def typed(self, text: str) -> tuple[str, ...]:
         """`BN101,few-values` -> entries, each of which names a rule there is."""
         from bnaudit.judge.rules import RULES

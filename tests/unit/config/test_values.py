@@ -100,8 +100,11 @@ def test_values(text: str, expected: Any) -> None:
         ("dtype: float23", "1: unknown dtype 'float23', did you mean 'float32'?"),
         ("mode: train", "1: unknown mode 'train'"),
         ("format: off", "not the boolean false (YAML reads off so)"),
-        ("loss: no", "1: loss has to be text, not the boolean false (YAML reads no so)"),
-        ("labels: ''", "1: labels has to be text, not ''"),
+        (
+            "loss: no",
+            "1: loss has to be a name, or file.py:function, not the boolean false (YAML reads no so)",
+        ),
+        ("labels: ''", "1: labels has to be a key of the data, or a path, not ''"),
         (
             "metrics: [first_order,\n  third_order]",
             "2: unknown metrics 'third_order', did you mean",
