@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MetricInfo:
     """What a metric is for the user who selects it. Costs are measured by `bench/metrics.py`.
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.errors import UsageError
-from bnaudit.judge.policy import DEFAULT_POLICY, Policy
-from bnaudit.metrics import DEFAULT, METRICS
-from bnaudit.records.finding import Severity
+from bnaudit.config.options import BY_PARAMETER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bnaudit.judge.policy import Policy
+    from bnaudit.records.finding import Severity
     from bnaudit.records.snapshot import Snapshot
 
-MODES = ("batch", "running")
-DTYPES = ("float32", "float64", "bfloat16")
+_DEFAULTS: dict[str, Any] = {name: option.default for name, option in BY_PARAMETER.items()}
+
+
+def _default_policy() -> Policy:
+    from bnaudit.judge.policy import DEFAULT_POLICY  # imports every rule: not for --help
+
+    return DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,123 +66,45 @@ class AuditOptions:
         baseline: path of an earlier report, or one that was read; its findings do not fail this audit.
     """
 
-    trust: bool = False
-    weights: str | Path | None = None
+    trust: bool = _DEFAULTS["trust"]
+    weights: str | Path | None = _DEFAULTS["weights"]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    strict: bool = True
+    strict: bool = _DEFAULTS["strict"]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
-    labels: Any = None
-    loss: str | Callable[..., Any] = "auto"
-    batches: int | None = None
-    batch_size: int | None = None
+    labels: Any = _DEFAULTS["labels"]
+    loss: str | Callable[..., Any] = _DEFAULTS["loss"]
+    batches: int | None = _DEFAULTS["batches"]
+    batch_size: int | None = _DEFAULTS["batch_size"]
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    device: str = "cpu"
-    dtype: str | None = None
-    seed: int = 0
-    mode: str = "batch"
-    verify: bool = False
-    verify_gradients: int = 0
-    verify_second_order: int = 0
-    memory: int | None = None
-    metrics: tuple[str, ...] = DEFAULT
-    layers: str | None = None
-    twins: str | None = None
-    channels: bool = False
-    fail_on: Severity | None = Severity.ERROR
-    allow_no_bn: bool = False
-    policy: Policy = DEFAULT_POLICY
-    baseline: str | Path | Snapshot | None = None
+    device: str = _DEFAULTS["device"]
+    dtype: str | None = _DEFAULTS["dtype"]
+    seed: int = _DEFAULTS["seed"]
+    mode: str = _DEFAULTS["mode"]
+    verify: bool = _DEFAULTS["verify"]
+    verify_gradients: int = _DEFAULTS["verify_gradients"]
+    verify_second_order: int = _DEFAULTS["verify_second_order"]
+    memory: int | None = _DEFAULTS["memory"]
+    metrics: tuple[str, ...] = _DEFAULTS["metrics"]
+    layers: str | None = _DEFAULTS["layers"]
+    twins: str | None = _DEFAULTS["twins"]
+    channels: bool = _DEFAULTS["channels"]
+    fail_on: Severity | None = _DEFAULTS["fail_on"]
+    allow_no_bn: bool = _DEFAULTS["allow_no_bn"]
+    policy: Policy = field(default_factory=_default_policy)
+    baseline: str | Path | Snapshot | None = _DEFAULTS["baseline"]
 
     def __post_init__(self) -> None:
-        for name, coerce in _COERCE.items():
-            object.__setattr__(self, name, coerce(getattr(self, name)))
-        object.__setattr__(self, "metrics", _with_implied(self.metrics, self.twins))
-        _one_of("mode", self.mode, MODES)
-        if self.dtype is not None:
-            _one_of("dtype", self.dtype, DTYPES)
-        for name in self.metrics:
-            _one_of("metric", name, tuple(METRICS))
-        for name in ("batches", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}, but has to be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed is {self.seed}, but has to be between 0 and 2**32 - 1")
-        for name in ("verify_gradients", "verify_second_order"):
-            if getattr(self, name) < -1:
-                raise UsageError(f"{name} is a number of layers, or -1 for all")
+        for option in FIELDS:
+            parameter = str(option.parameter)
+            object.__setattr__(self, parameter, option.accept(getattr(self, parameter)))
+        implied = {
+            "twins": self.twins is not None,
+            "second_order": "second_order_bound" in self.metrics,
+        }
+        added = (name for name, wanted in implied.items() if wanted and name not in self.metrics)
+        object.__setattr__(self, "metrics", (*self.metrics, *added))
 
 
-def _severity(value: Any) -> Severity | None:
-    """A severity by its name, as the command line has it; "never" is None."""
-    if not isinstance(value, str):
-        return value if value is None else Severity(value)
-    if value == "never":
-        return None
-    _one_of("fail_on", value, tuple(s.label for s in Severity))
-    return Severity[value.upper()]
-
-
-def _metric_names(value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    names = tuple(str(name).strip() for name in names)
-    return tuple(METRICS) if names == ("all",) else names
-
-
-def _with_implied(metrics: tuple[str, ...], twins: str | None) -> tuple[str, ...]:
-    implied = {"twins": twins is not None, "second_order": "second_order_bound" in metrics}
-    return (*metrics, *(name for name, wanted in implied.items() if wanted and name not in metrics))
-
-
-def _layer_count(name: str, value: Any) -> int:
-    if value == "all":
-        return -1
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{name} is {value!r}, but has to be a number of layers or 'all'")
-    return value
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError("kwargs and inputs have to be mappings from names to values")
-    return value
-
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
-
-
-def _bytes(value: Any) -> int | None:
-    """500MB, 2GB or 1.5GiB as bytes."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", str(value), re.IGNORECASE)
-    unit = match[2].upper() if match else ""
-    unit = unit if unit in _UNITS else unit + "B"
-    if match is None or unit not in _UNITS or float(match[1]) * _UNITS[unit] < 1:
-        raise UsageError(f"memory is {value!r}, but has to be a size", hint="such as 500MB or 2GB")
-    return int(float(match[1]) * _UNITS[unit])
-
-
-def _dtype_name(value: Any) -> str | None:
-    return None if value is None else str(value).removeprefix("torch.")
-
-
-# What people write in Python is taken where there is only one thing that it can mean.
-_COERCE: dict[str, Callable[[Any], Any]] = {
-    "fail_on": _severity,
-    "metrics": _metric_names,
-    "verify_gradients": partial(_layer_count, "verify_gradients"),
-    "verify_second_order": partial(_layer_count, "verify_second_order"),
-    "memory": _bytes,
-    "dtype": _dtype_name,
-    "device": str,
-    "kwargs": _mapping,
-    "inputs": _mapping,
-}
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"unknown {name} {value!r}", hint=f"one of: {', '.join(allowed)}")
+FIELDS = tuple(BY_PARAMETER[f.name] for f in fields(AuditOptions) if f.name in BY_PARAMETER)
+"""The options that are fields of `AuditOptions`."""

@@ -65,7 +65,8 @@ def cli(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
     """`cli("check", path, ...)` in this process, in a plain environment."""
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM"):
+    own = (name for name in os.environ if name.startswith("BNAUDIT_"))
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", *own):
         monkeypatch.delenv(name, raising=False)
 
     def call(*args: object) -> Outcome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from bnaudit.config.keys import BY_NAME
+from bnaudit.config.options import KEYS
 from tests.cli.conftest import MLP, Outcome
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_config_says_where_each_value_comes_from(cli: Callable[..., Outcome]) ->
     assert outcome.lines == ["note: bnaudit.yaml is read, pyproject.toml is not"]
     document = outcome.document
     assert document["schema"] == "bnaudit.config/1"
-    assert list(document["settings"]) == list(BY_NAME)
+    assert list(document["settings"]) == list(KEYS)
     told = {key: (s["value"], s["origin"]) for key, s in document["settings"].items()}
     assert told["seed"] == (3, "command line")
     assert told["fail-on"] == ("warning", "bnaudit.yaml:1")
@@ -166,4 +166,4 @@ def test_options_that_check_does_not_have_are_refused(cli: Callable[..., Outcome
 def test_the_schema_for_editors(cli: Callable[..., Outcome]) -> None:
     schema = json.loads(cli("schema", "config").out)
     assert schema["title"] == "bnaudit.yaml"
-    assert set(schema["properties"]) == set(BY_NAME)
+    assert set(schema["properties"]) == set(KEYS)

@@ -86,7 +86,10 @@ def test_a_baseline_is_a_report(cli: Callable[..., Outcome], reports: tuple[str,
         (["good.json", "other.json"], "other.json: JSON, but not a report of bnaudit"),
         (["good.json", MLP / "batch.npz"], "numpy arrays (.npz), not a model"),
         (["good.json", "good.json", "--frozen", "x"], "--frozen needs two model files"),
-        (["good.json", "good.json", "-o", "x.sarif"], "diff writes .json and .txt only"),
+        (
+            ["good.json", "good.json", "-o", "x.sarif"],
+            "no format of this command (there are: table, json)",
+        ),
         (["good.json", "good.json", "--fail-on", "bad"], "'bad' is not one of"),
     ],
 )

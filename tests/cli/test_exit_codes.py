@@ -97,7 +97,7 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
         ([MODEL, "--loss", "mse"], "the loss mse needs labels"),
         ([MODEL, "--labels", "y"], "labels without data"),
         ([MODEL, "--data", "nosuch.npz"], "nosuch.npz: no such file"),
-        ([MODEL, "--data", ""], "is a folder"),
+        ([MODEL, "--data", ""], "an empty text says nothing"),
         ([MODEL, "--data", MODEL], "cannot be read as .npz, .npy or .pt"),
         ([MODEL, "--data", RESNET / "batch.npz"], "x: has 4 dimensions"),
         ([MODEL, "--data", DATA, "--batch-size", 1000], "the data has 143 rows, fewer than 1 x 1000"),
@@ -230,7 +230,8 @@ def test_a_traceback_is_for_those_who_ask(cli: Callable[..., Outcome], flags: li
 def test_the_forgotten_command_is_guessed(cli: Callable[..., Outcome]) -> None:
     line = failed(cli("model.onnx", "--data", "x.npz"), 2)
     assert "did you mean `bnaudit check model.onnx`?" in line
-    assert "No such command 'chek'" in failed(cli("chek", "model.onnx"), 2)
+    assert "no command 'chek'; did you mean `bnaudit check`?" in failed(cli("chek", "m.onnx"), 2)
+    assert failed(cli("xyzzy"), 2) == "error: no command 'xyzzy'"
 
 
 def test_no_arguments_show_the_help(cli: Callable[..., Outcome]) -> None:

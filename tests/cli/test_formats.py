@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bnaudit.render.formats import FORMATS, format_of
+from bnaudit.render.formats import FORMATS, split_output
 from tests.cli.conftest import MLP
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ AUDIT = ("check", MLP / "model.onnx", "--data", MLP / "batch.npz", "--batches", 
     ],
 )
 def test_suffixes_say_the_format(name: str, expected: str | None) -> None:
-    assert format_of(name) == expected
+    assert split_output(name) == (expected, name)
 
 
 def test_one_run_writes_every_format(cli: Callable[..., Outcome], tmp_path: Path) -> None:

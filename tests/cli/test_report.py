@@ -190,10 +190,3 @@ def test_the_working_folder_stays_clean(
     monkeypatch.chdir(tmp_path)
     cli(*AUDIT)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_help_keeps_its_examples_on_their_lines(cli: Callable[..., Outcome]) -> None:
-    outcome = cli("check", "--help")
-    assert outcome.code == 0
-    assert "\n    bnaudit check model.onnx --data batch.npz\n" in outcome.out
-    assert "\\b" not in outcome.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from bnaudit.cli import run
 from bnaudit.config import load_config
-from bnaudit.config.keys import KEYS
+from bnaudit.config.options import KEYS
+from tests.cli.conftest import shell
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -41,13 +43,38 @@ def test_the_first_example_is_a_configuration_and_toml_says_the_same(folder: Pat
     assert {key: s.value for key, s in toml.items()} == {key: yaml[key].value for key in toml}
 
 
-def test_every_key_is_in_the_table() -> None:
-    rows = re.findall(r"^\| (`.*?) \|.*\| (.*?) ?\|$", CONFIGURATION, re.MULTILINE)
-    named = [key for keys, _ in rows for key in re.findall("`(.*?)`", keys)]
-    assert named == [key.name for key in KEYS]
-    options = {option for _, options in rows for option in re.findall("`--(.*?)`", options)}
-    singular = {"input-shapes": "input-shape"}
-    assert options == {singular.get(key.name, key.name) for key in KEYS if key.parameter}
+def table() -> str:
+    """A row a key, in the order of the table of options."""
+    lines = ["| key | what for | takes | default | option |", "|---|---|---|---|---|"]
+    for key, option in KEYS.items():
+        default = option.default
+        shown = ", ".join(default) if isinstance(default, (tuple, dict)) else str(default).lower()
+        told = option.unset or ("" if default is None else shown)
+        typed = "" if option.parameter is None else f"`--{option.name}`"
+        takes = option.kind.wanted.replace("|", "\\|")
+        lines.append(f"| `{key}` | {option.clause} | {takes} | {told} | {typed} |")
+    return "\n".join(lines)
+
+
+def test_the_table_is_that_of_the_options() -> None:
+    path = ROOT / "docs" / "configuration.md"
+    before, rest = CONFIGURATION.split("## Keys\n\n", 1)
+    after = rest.split("\n\n", 1)[1]
+    if os.environ.get("BNAUDIT_UPDATE_GOLDEN"):
+        path.write_text(f"{before}## Keys\n\n{table()}\n\n{after}", encoding="utf-8")
+    assert rest.split("\n\n", 1)[0] == table(), "BNAUDIT_UPDATE_GOLDEN=1 writes it"
+
+
+def test_commands_with_variables_run(folder: Path) -> None:
+    for block in blocks(CONFIGURATION, "sh"):
+        for command in block.splitlines():
+            assert shell(command.replace("bnaudit ", "$BN ")).code == 0, command
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_shells_get_a_completion(name: str) -> None:
+    assert f"_BNAUDIT_COMPLETE={name}_source bnaudit" in CONFIGURATION
+    assert "_bnaudit_completion" in shell("$BN", _BNAUDIT_COMPLETE=f"{name}_source").out
 
 
 def test_the_error_is_the_one_that_is_shown(

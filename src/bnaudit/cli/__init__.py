@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bnaudit._version import __version__
 from bnaudit.cli.streams import say_error
@@ -49,11 +51,13 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """`bnaudit model.onnx` is a forgotten `check`: say so rather than "no such command"."""
-        if args[0] not in COMMANDS and ("." in args[0] or "/" in args[0]):
-            raise click.UsageError(
-                f"no command {args[0]!r}; did you mean `bnaudit check {args[0]}`?"
-            )
+        """`bnaudit model.onnx` is a forgotten `check`, `bnaudit chek` a misspelt one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = [f"check {name}"] if "." in name or "/" in name else []
+            close = meant or get_close_matches(name.lower(), COMMANDS, 1)
+            hint = f"; did you mean `bnaudit {close[0]}`?" if close else ""
+            raise click.UsageError(f"no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -108,7 +112,12 @@ def _usage(error: click.ClickException) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     ctx = getattr(error, "ctx", None)
-    say_error(error.format_message(), f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and ctx is not None and error.param is not None:
+        source = ctx.get_parameter_source(str(error.param.name))
+        if source is ParameterSource.ENVIRONMENT:
+            message = f"{error.param.envvar}: {error.message}"
+    say_error(message, f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
     return 2
 
 

@@ -1,75 +1,101 @@
-"""`--config`: gives the options that were not typed the values of a configuration file."""
+"""`--config` and the environment: what the options are that nobody typed."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from bnaudit.config.options import BY_PARAMETER, KEYS, OPTIONS, RUN
+from bnaudit.config.tree import did_you_mean
 from bnaudit.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bnaudit.config import Config
 
 _META = "bnaudit.config"
 _REFUSED = "bnaudit.no_config"
+CONFIG_VARIABLE = "BNAUDIT_CONFIG"
 _EXCLUSIVE = ("data", "input_shapes")
-"""Data has shapes of its own: whichever is typed, the file's other one is not meant."""
+"""Data has shapes of its own: the one that comes from nearer the command line is meant."""
+_NEAREST = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+_BOTH = "--config and --no-config exclude each other"
 
-Decorated = Any
+
+class _ConfigOption(click.Option):
+    heading = RUN
 
 
-def configured(*, without: tuple[str, ...] = ()) -> Callable[[Decorated], Decorated]:
-    """Adds --config and --no-config, and fills a command's options from the file.
+def config_options(*, typed: tuple[str, ...] = ()) -> list[click.Parameter]:
+    """--config and --no-config, which give a command's other options the values of a file.
 
     Args:
-        without: keys that mean nothing to this command, or something else.
+        typed: options that mean nothing to this command, or something else, unless they are typed.
     """
 
-    def load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    def load(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
         if ctx.resilient_parsing:
             return
-        if path is not None and ctx.meta.get(_REFUSED):
-            raise UsageError("--config and --no-config exclude each other")
+        named = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
         if ctx.meta.get(_REFUSED):
+            if named:
+                raise UsageError(_BOTH)
             return
+        if path is not None and not named and not path.is_file():
+            raise UsageError(f"{CONFIG_VARIABLE} is {str(path)!r}: no such file")
         from bnaudit.config import load_config
 
         config = load_config(path)
         ctx.meta[_META] = config
-        ctx.default_map = _defaults(ctx, config, without)
+        ctx.default_map = _defaults(ctx, config, typed)
 
-    def decorate(function: Decorated) -> Decorated:
-        function = click.option(
-            "--config",
+    def refuse(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        if given and _META in ctx.meta:  # only a typed --config is read before
+            raise UsageError(_BOTH)
+        ctx.meta[_REFUSED] = given
+
+    return [
+        _ConfigOption(
+            ["--no-config"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=refuse,
+            help="Read no configuration.",
+        ),
+        _ConfigOption(
+            ["--config"],
             type=click.Path(path_type=Path),
             metavar="FILE",
             is_eager=True,
             expose_value=False,
             callback=load,
+            envvar=CONFIG_VARIABLE,
             help="Configuration. [default: bnaudit.yaml or [tool.bnaudit] of pyproject.toml, here "
             "or above up to the repository's root]",
-        )(function)
-        return click.option(
-            "--no-config",
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_refuse,
-            help="Read no configuration.",
-        )(function)
-
-    return decorate
+        ),
+    ]
 
 
-def _refuse(ctx: click.Context, _: click.Parameter, given: bool) -> None:
-    if given and _META in ctx.meta:  # only a typed --config is read before
-        raise UsageError("--config and --no-config exclude each other")
-    ctx.meta[_REFUSED] = given
+def _defaults(ctx: click.Context, config: Config, typed: tuple[str, ...]) -> dict[str, Any]:
+    """The file's values by parameter, each taken as if it had been typed."""
+    parameters = {p.name: p for p in ctx.command.params}
+    defaults = {}
+    for key, setting in config.settings.items():
+        row = KEYS[key]
+        parameter = parameters.get(row.parameter or "")
+        if parameter is None or row.name in typed:
+            continue
+        value = setting.value
+        defaults[row.parameter] = list(value.items()) if isinstance(value, dict) else value
+        try:
+            parameter.type_cast_value(ctx, defaults[row.parameter])
+        except click.BadParameter as error:
+            raise ConfigError(f"{setting.origin}: {key}: {error.message}") from error
+    return {name: value for name, value in defaults.items() if name is not None}
 
 
 def configuration() -> Config:
@@ -81,50 +107,36 @@ def configuration() -> Config:
 
 
 def settled(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of the running command, without those of the file that typed ones exclude."""
+    """The options of the running command, without what nearer ones exclude."""
     ctx = click.get_current_context()
-    dropped = {
-        other
-        for one, other in (_EXCLUSIVE, _EXCLUSIVE[::-1])
-        if ctx.get_parameter_source(one) is ParameterSource.COMMANDLINE
-        and ctx.get_parameter_source(other) is ParameterSource.DEFAULT_MAP
-    }
-    return {name: () if name in dropped else value for name, value in given.items()}
+    dropped = excluded(ctx)
+    return {n: BY_PARAMETER[n].default if n in dropped else v for n, v in given.items()}
 
 
-def tell_notes(config: Config, *, quiet: bool) -> None:
-    """What the user should know of how the configuration was chosen, on stderr."""
-    for note in () if quiet else config.notes:
+def excluded(ctx: click.Context) -> set[str]:
+    """Parameters that are not meant, because an exclusive one comes from nearer the command line."""
+    sources = {name: ctx.get_parameter_source(name) for name in _EXCLUSIVE}
+    ranks = {n: _NEAREST.index(s) if s in _NEAREST else len(_NEAREST) for n, s in sources.items()}
+    first, second = sorted(_EXCLUSIVE, key=lambda name: ranks[name])
+    return {second} if ranks[first] < ranks[second] < len(_NEAREST) else set()
+
+
+def tell_notes(*, quiet: bool) -> None:
+    """What the user should know of how the options were chosen, on stderr."""
+    for note in () if quiet else (*configuration().notes, *_environment_notes()):
         click.echo(f"note: {note}", err=True)
 
 
-def _defaults(ctx: click.Context, config: Config, without: tuple[str, ...]) -> dict[str, Any]:
-    """The file's values by parameter, each taken as if it had been typed."""
-    if not config.settings:
-        return {}
-    from bnaudit.config.keys import BY_NAME
-
-    parameters = {p.name: p for p in ctx.command.params}
-    defaults = {}
-    for name, setting in config.settings.items():
-        parameter = parameters.get(BY_NAME[name].parameter or "")
-        if parameter is None or parameter.name is None or name in without:
+def _environment_notes() -> list[str]:
+    """Variables that look as if they were meant, and are not read."""
+    typed_only = {f"BNAUDIT_{o.name.upper()}": o.name for o in OPTIONS if not o.environment}
+    known = [CONFIG_VARIABLE, *(o.variable for o in OPTIONS if o.variable is not None)]
+    notes = []
+    for name in sorted(os.environ):
+        if not name.startswith("BNAUDIT_") or name in known:
             continue
-        value = as_typed(name, setting.value)
-        try:
-            parameter.type_cast_value(ctx, value)
-        except click.BadParameter as error:
-            raise ConfigError(f"{setting.origin}: {name}: {error.message}") from error
-        defaults[parameter.name] = value
-    return defaults
-
-
-def as_typed(key: str, value: Any) -> Any:
-    """A key's value as its option would be typed."""
-    if key == "input-shapes":
-        return [f"{name}:{shape}" if name else shape for name, shape in value.items()]
-    if key == "metrics":
-        return ",".join(value)
-    if key.startswith("verify-"):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+        if name in typed_only:
+            notes.append(f"{name} is not read: type --{typed_only[name]} where it is meant")
+        elif close := did_you_mean(name, known):
+            notes.append(f"no option is set by {name}{close}")
+    return notes

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import click
 
+from bnaudit.cli.options import Command
 from bnaudit.cli.streams import table_width, write_stdout
+from bnaudit.config.rule_kinds import Rules
 
 
-@click.command("explain", short_help="Explain rules.")
-@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+def _known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in Rules().known if name.startswith(incomplete)]
+
+
+@click.command(
+    "explain",
+    cls=Command,
+    short_help="Explain rules.",
+    examples=(
+        "bnaudit explain BN009",
+        "bnaudit explain dead-gamma unusual-eps",
+        "bnaudit explain BN00 | less",
+    ),
+)
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...", shell_complete=_known)
 @click.option(
     "--json", "as_json", is_flag=True, help="As `bnaudit rules --json`, these rules only."
 )
@@ -16,12 +31,7 @@ def command(rules: tuple[str, ...], *, as_json: bool) -> None:
     """Explain RULE: what it looks for, why that is bad, how to fix it, where its thresholds come from.
 
     RULE is an id, a name, or the beginning of an id; several are explained in turn.
-
-    \b
-      bnaudit explain BN009
-      bnaudit explain dead-gamma unusual-eps
-      bnaudit explain BN00 | less
-    """  # noqa: D301  # \b is the character by which click keeps lines as they are
+    """
     from bnaudit.judge.catalogue import named
 
     entries = list({entry.rule.id: entry for query in rules for entry in named(query)}.values())

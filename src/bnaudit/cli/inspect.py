@@ -7,57 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnaudit.cli import common
-from bnaudit.cli.configured import configuration, configured, tell_notes
-from bnaudit.cli.present import Presentation, annotated, present, say_why_nothing
+from bnaudit.cli.configured import config_options, configuration, tell_notes
+from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.present import Presentation, annotated, present, presentation_of, say_why_nothing
 from bnaudit.cli.several import each
+from bnaudit.config.options import BY_PARAMETER
 
 if TYPE_CHECKING:
     from bnaudit.documents import InspectionReport
 
 _OF_AUDITS = ("format", "output", "baseline")
-"""Keys of the configuration that say what becomes of an audit's report."""
+"""Options that say what becomes of an audit's report, where they are not typed."""
 
 
-@click.command("inspect", short_help="Read a file without running it.")
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option(
-    "--layers", metavar="GLOB", help="Report only layers whose name matches ('layer4.*')."
+@click.command(
+    "inspect",
+    cls=Command,
+    short_help="Read a file without running it.",
+    params=[*options_of("inspect", typed=_OF_AUDITS), *config_options(typed=_OF_AUDITS)],
+    examples=(
+        "bnaudit inspect model.onnx",
+        "bnaudit inspect --allow-no-bn models/*.onnx",
+        "bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'",
+    ),
 )
-@common.channels
-@common.stdout_format
-@common.outputs
-@common.baseline
-@common.select
-@common.ignore
-@common.fail_on
-@common.allow_no_bn
-@configured(without=_OF_AUDITS)
-@common.color
-@common.progress
-@common.quiet
-@click.option("--verbose", "-v", count=True, help="-v: what is suppressed; -vv: tracebacks.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
     ONNX, checkpoints, safetensors, TorchScript and torch.export files, told apart by content. A file
     without BatchNorm is explained: folded by the exporter, frozen, quantised, or never there; and how to
     export it with BatchNorm kept. Of several files the highest exit code counts.
-
-    \b
-      bnaudit inspect model.onnx
-      bnaudit inspect --allow-no-bn models/*.onnx
-      bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'
-    """  # noqa: D301  # \b is the character by which click keeps lines as they are
-    tell_notes(configuration(), quiet=given["quiet"])
-    presentation = Presentation(
-        stdout_format=given["stdout_format"],
-        outputs=given["outputs"],
-        color=given["color"],
-        channels=given["channels"],
-        progress=False,
-        verbose=given["verbose"],
-    )
+    """
+    tell_notes(quiet=given["quiet"])
+    presentation = presentation_of("inspect", given)
 
     def one(model: str, presentation: Presentation) -> int:
         with annotated(model, presentation):
@@ -77,13 +60,12 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
     if given["baseline"] is not None:
         from bnaudit.documents import read_snapshot
 
-        earlier = read_snapshot(given["baseline"])
-    select, ignore = common.joined(given["select"]), common.joined(given["ignore"])
+        earlier = read_snapshot(Path(given["baseline"]))
     report = inspect(
         model,
         layers=given["layers"],
-        policy=policy_of(configuration(), select, ignore),
-        fail_on=common.FAIL_ON.get(given["fail_on"]),
+        policy=policy_of(configuration(), given["select"], given["ignore"]),
+        fail_on=BY_PARAMETER["fail_on"].accept(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],
     )
     if earlier is None:

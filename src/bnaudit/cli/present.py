@@ -1,10 +1,13 @@
-"""Where a report goes: stdout in one format, files in others, and a line on stderr where it is empty."""
+"""Where a document goes: stdout in one format, files in others, and a line on stderr where it is empty."""
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.cli.streams import (
     append_step_summary,
@@ -16,59 +19,103 @@ from bnaudit.cli.streams import (
 )
 from bnaudit.errors import BnauditError, UsageError
 from bnaudit.records.finding import Severity
-from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
-from bnaudit.render.formats import FORMATS, Style
+from bnaudit.render.formats import FORMATS, Style, render, split_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bnaudit.cli.params import Output
-    from bnaudit.render.formats import AnyReport
+    from bnaudit.records.inspection import InspectionReport
+    from bnaudit.records.report import Report
+
+    AnyReport = Report | InspectionReport
 
 EXIT_NO_BATCHNORM = 3
 EXIT_NOT_RUN = 4
 
 _NO_BATCHNORM = "BN001"
 
-_PROSE = ("table", "markdown")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Presentation:
     """What to show where.
 
     Attributes:
+        document: one of `bnaudit.render.formats.DOCUMENTS`.
         stdout_format: a name of `bnaudit.render.formats.FORMATS`, or "none".
-        outputs: files to write as well.
+        outputs: path and format of the files to write as well.
         color: "auto", "always" or "never".
         channels: whether machine formats have per-channel arrays.
         progress: whether to show progress on stderr.
         verbose: 0, 1 (timings, what is suppressed) or 2 (library warnings and tracebacks).
-        follows: whether a report stands above it; prose has an empty line between two.
+        follows: whether a document stands above it; prose has an empty line between two.
     """
 
+    document: str
     stdout_format: str
-    outputs: tuple[Output, ...]
-    color: str
-    channels: bool
-    progress: bool
-    verbose: int
+    outputs: tuple[tuple[Path, str], ...]
+    color: str = "never"
+    channels: bool = False
+    progress: bool = False
+    verbose: int = 0
     follows: bool = False
 
 
-def present(report: AnyReport, presentation: Presentation, *, failed: bool = False) -> None:
-    """Writes a report to where it is wanted.
+def presentation_of(document: str, given: dict[str, Any]) -> Presentation:
+    """Where the options of a command send a document.
+
+    Raises:
+        UsageError: two documents would go to one file, or to one stdout.
+    """
+    split = (split_output(text) for text in given["outputs"])
+    outputs = tuple((Path(path), str(name)) for name, path in split)
+    paths = [path for path, _ in outputs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(
+                f"--output names {path} twice", hint="a file holds one format: name another file"
+            )
+        if given["stdout_format"] != "none" and _is_stdout(path):
+            raise UsageError(
+                f"--output names {path}, which is stdout, where --format "
+                f"{given['stdout_format']} goes",
+                hint="--format none leaves it to --output, or --format alone says what goes there",
+            )
+    optional = {n: given[n] for n in ("color", "channels", "verbose") if n in given}
+    progress = given.get("progress", False) and not given.get("quiet", False)
+    return Presentation(document, given["stdout_format"], outputs, progress=progress, **optional)
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether a file is where stdout goes (/dev/stdout, or `> file`); /dev/null takes everything."""
+    try:
+        target, out = path.stat(), os.fstat(sys.__stdout__.fileno())  # type: ignore[union-attr]
+        return os.path.samestat(target, out) and not os.path.samestat(out, Path(os.devnull).stat())
+    except (OSError, ValueError, AttributeError):  # no such file yet, or stdout is closed
+        return False
+
+
+def present(content: Any, presentation: Presentation, *, failed: bool = False) -> None:
+    """Writes a document to where it is wanted.
 
     Args:
-        report: of an audit or an inspection.
+        content: its record.
         presentation: where, and how it may look.
         failed: the audit stopped; people read the error line then, and no table.
 
     Raises:
-        UsageError: a file cannot be written; told last, as the report is on stdout all the same.
+        UsageError: a file cannot be written; told last, as the document is on stdout all the same.
     """
-    errors = [e for o in presentation.outputs if (e := _write(o, report, presentation)) is not None]
+    document, errors = presentation.document, []
+    for path, name in presentation.outputs:
+        text = render(name, document, content, Style(channels=presentation.channels))
+        try:
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            hint = "name another file for it"
+            failure = UsageError(f"{path}: cannot be written ({error.strerror})", hint=hint)
+            failure.__cause__ = error
+            errors.append(failure)
     wanted = presentation.stdout_format
     if wanted != "none" and not (wanted == "table" and failed):
         style = Style(
@@ -78,10 +125,10 @@ def present(report: AnyReport, presentation: Presentation, *, failed: bool = Fal
             channels=presentation.channels,
             verbose=presentation.verbose > 0,
         )
-        parting = "\n" if presentation.follows and wanted in _PROSE else ""
-        write_stdout(parting + FORMATS[wanted].render(report, style))
+        parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
+        write_stdout(parting + render(wanted, document, content, style))
         if wanted == "github":
-            append_step_summary(lambda: FORMATS["markdown"].render(report, style))
+            append_step_summary(lambda: render("markdown", document, content, style))
     if errors:
         raise errors[0]
 
@@ -112,40 +159,26 @@ def say_why_nothing(report: AnyReport, presentation: Presentation) -> None:
         return
     if report.exit_code not in (EXIT_NO_BATCHNORM, EXIT_NOT_RUN):
         return
-    say_error(*_reason(report))
-
-
-def _reason(report: AnyReport) -> tuple[str, str]:
-    """Fact and remedy of an empty audit: the rule for it may be suppressed, which makes nothing pass."""
+    # The rule for an empty audit may be suppressed, which makes nothing pass.
     reported = [*report.findings, *(entry.finding for entry in report.suppressed)]
     if report.exit_code == EXIT_NO_BATCHNORM:
         told = next((finding for finding in reported if finding.rule == _NO_BATCHNORM), None)
         if told is not None:
-            return told.message, told.fix
+            say_error(told.message, told.fix)
+            return
     worst = next((finding for finding in reported if finding.severity is Severity.ERROR), None)
     remedy = "the table, or `skipped` in the JSON, has the reason of each layer"
-    return _unmeasured(report), remedy if worst is None else worst.fix
+    say_error(_unmeasured(report), remedy if worst is None else worst.fix)
 
 
 def _unmeasured(report: AnyReport) -> str:
     """The first layer's own reason: a finding beside it need not be the cause."""
     fact = "no BatchNorm layer could be measured"
-    if isinstance(report, InspectionReport) or not report.layers:
-        return fact
-    first = report.layers[0]
-    order = first.first_order
-    missing = order if isinstance(order, Skipped) else order.measured
-    return f"{fact} ({first.label}: {missing.reason})" if isinstance(missing, Skipped) else fact
-
-
-def _write(output: Output, report: AnyReport, presentation: Presentation) -> UsageError | None:
-    text = FORMATS[output.format].render(report, Style(channels=presentation.channels))
-    try:
-        output.path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        failed = UsageError(
-            f"{output.path}: cannot be written ({error.strerror})", hint="name another file for it"
-        )
-        failed.__cause__ = error
-        return failed
-    return None
+    first = next(iter(getattr(report, "layers", ())), None)  # an inspection has none
+    order = getattr(first, "first_order", None)
+    missing = order if order is None or isinstance(order, Skipped) else order.measured
+    return (
+        f"{fact} ({first.label}: {missing.reason})"
+        if first and isinstance(missing, Skipped)
+        else fact
+    )

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from bnaudit.cli.streams import table_width, write_stdout
+from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.present import present, presentation_of
+
+_TYPED = ("format", "output")
+"""Options that say what becomes of an audit's report, where they are not typed."""
 
 
-@click.command("rules", short_help="List the rules.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json", "markdown"]),
-    default="table",
-    show_default=True,
-    help="markdown is what docs/rules.md holds.",
+@click.command(
+    "rules",
+    cls=Command,
+    short_help="List the rules.",
+    params=[
+        *options_of("rules", typed=_TYPED),
+        click.Option(["--json", "as_json"], is_flag=True, help="The same as --format json."),
+    ],
+    examples=("bnaudit rules", "bnaudit rules -o docs/rules.md --format none"),
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def command(output_format: str, *, as_json: bool) -> None:
+def command(*, as_json: bool, **given: Any) -> None:
     """List all rules: id, name, severity, what they need, and what they look for.
 
     `bnaudit explain ID` has the rest.
     """
     from bnaudit.judge.catalogue import catalogue
 
-    entries = catalogue()
-    if as_json or output_format == "json":
-        from bnaudit.judge.rule import RuleList
-        from bnaudit.render.json_v1 import document_text
-
-        text = document_text(RuleList(tuple(entries)))
-    elif output_format == "markdown":
-        from bnaudit.render.rules_markdown import rules_to_markdown
-
-        text = rules_to_markdown(entries)
-    else:
-        from bnaudit.render.rules_text import rules_to_text
-
-        text = rules_to_text(entries, table_width())
-    write_stdout(text)
+    wanted = "json" if as_json else given["stdout_format"]
+    present(catalogue(), presentation_of("rules", {**given, "stdout_format": wanted}))

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from bnaudit.cli.streams import say_error
 from bnaudit.errors import BnauditError, UsageError
+from bnaudit.render.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnaudit.cli.present import Presentation
-
-_DOCUMENTS = ("json", "sarif", "junit")
-"""Formats in which two reports one after the other are no document."""
 
 
 def each(
@@ -34,12 +32,23 @@ def each(
 
     Raises:
         BnauditError: the only model cannot be read.
-        UsageError: there are several, and an option is of one; or two reports would go to one file.
+        UsageError: there are several, and an option is of one.
     """
-    _refuse_one_file_twice(presentation)
     if len(models) == 1:
         return one(models[0], presentation)
-    _refuse_options_of_one(presentation, baseline=baseline)
+    wanted = presentation.stdout_format
+    refused = (
+        (bool(presentation.outputs), "--output takes the report of one model"),
+        (baseline, "--baseline is the report of one model"),
+        (
+            wanted != "none" and FORMATS[wanted].whole,
+            f"--format {wanted} is a document of one model",
+        ),
+    )
+    for here, fact in refused:
+        if here:
+            hint = "name one model a command (--no-config, where a configuration says so)"
+            raise UsageError(f"{fact}, and several are named", hint=hint)
     worst = 0
     for model in models:
         try:
@@ -50,25 +59,3 @@ def each(
             code = error.exit_code
         worst = max(worst, code)
     return worst
-
-
-def _refuse_one_file_twice(presentation: Presentation) -> None:
-    paths = [output.path for output in presentation.outputs]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(
-                f"--output names {path} twice", hint="a file holds one format: name another file"
-            )
-
-
-def _refuse_options_of_one(presentation: Presentation, *, baseline: bool) -> None:
-    wanted = presentation.stdout_format
-    refused = (
-        (bool(presentation.outputs), "--output takes the report of one model"),
-        (baseline, "--baseline is the report of one model"),
-        (wanted in _DOCUMENTS, f"--format {wanted} is a document of one model"),
-    )
-    for here, fact in refused:
-        if here:
-            hint = "name one model a command (--no-config, where a configuration says so)"
-            raise UsageError(f"{fact}, and several are named", hint=hint)

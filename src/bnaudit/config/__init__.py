@@ -9,10 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.config.find import named, nearest
-from bnaudit.config.tree import described, did_you_mean
-from bnaudit.judge.rules import RULES
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from bnaudit.judge.rule import Rule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setting:
     """What a file says under one key.
 
@@ -36,7 +32,7 @@ class Setting:
     origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """A configuration.
 
@@ -52,38 +48,47 @@ class Config:
 
     def get(self, key: str) -> Any:
         """The value of a key: the file's, or the default."""
-        from bnaudit.config.keys import BY_NAME
+        from bnaudit.config.options import KEYS
 
         found = self.settings.get(key)
-        return BY_NAME[key].default if found is None else found.value
+        return KEYS[key].default if found is None else found.value
 
 
 NO_CONFIG = Config()
 
 
-def load_config(path: Path | None = None, rules: tuple[Rule, ...] = RULES) -> Config:
+def load_config(path: Path | None = None) -> Config:
     """The named configuration, or the nearest one from the working directory upwards.
 
     Args:
         path: the file, or None to look for one; its absence is harmless then.
-        rules: that the configuration may speak of.
 
     Raises:
         ConfigError: a file that cannot be read, an unknown key or rule, a value of the wrong type.
     """
+    from bnaudit.config.find import named, nearest
+
     found = nearest(Path.cwd()) if path is None else named(path)
-    return NO_CONFIG if found is None else read_config(found, rules)
+    return NO_CONFIG if found is None else read_config(found)
 
 
-def read_config(found: Found, rules: tuple[Rule, ...] = RULES) -> Config:
+def read_config(found: Found, rules: tuple[Rule, ...] | None = None) -> Config:
     """Checks every key and value of a file.
+
+    Args:
+        found: the file.
+        rules: that it may speak of; None for those that there are.
 
     Raises:
         ConfigError: at the first thing that has no meaning.
     """
-    # Without a file nobody waits for the import of its keys.
-    from bnaudit.config.keys import BY_NAME
+    # Without a file nobody waits for the import of its keys and rules.
     from bnaudit.config.kinds import Context
+    from bnaudit.config.options import KEYS
+    from bnaudit.config.tree import described, did_you_mean
+    from bnaudit.judge.rules import RULES
+
+    rules = RULES if rules is None else rules
 
     source, tree = found.source, found.tree
     if tree.value is None:
@@ -92,9 +97,9 @@ def read_config(found: Found, rules: tuple[Rule, ...] = RULES) -> Config:
         source.refuse(tree.line, f"the configuration has to be a mapping, not {described(tree)}")
     settings = {}
     for name, node in tree.value.items():
-        key = BY_NAME.get(name)
+        key = KEYS.get(name)
         if key is None:
-            source.refuse(node.key_line, f"unknown key {name!r}{did_you_mean(name, BY_NAME)}")
+            source.refuse(node.key_line, f"unknown key {name!r}{did_you_mean(name, KEYS)}")
         if node.value is None:
             continue  # `batches:` alone is the default, as if the line were not there
         value = key.kind.read(node, Context(name, source, rules))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bnaudit._version import __version__
-from bnaudit.config.keys import BY_NAME
+from bnaudit.config.options import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Effective:
     Attributes:
         key: its name.
         value: in the form that the file has.
-        origin: "default", "command line", or the file and line.
+        origin: "default", "command line", a variable, the file and line, or what excludes the option.
         origins: of the entries of a mapping, by their path.
     """
 
@@ -55,17 +55,14 @@ def to_yaml(path: str | None, entries: Sequence[Effective], notes: Sequence[str]
     ]
     lines: list[str] = []
     for entry in entries:
-        lines += _entry(entry)
+        clause = KEYS[entry.key].clause
+        comment = f"{entry.origin}; {clause[0].lower()}{clause[1:]}"
+        value = _plain(entry.value)
+        if isinstance(value, dict) and value:
+            lines += [_commented(f"{entry.key}:", comment), *_below(entry, value, ())]
+        else:
+            lines.append(_commented(f"{entry.key}: {_scalar(value)}", comment))
     return "\n".join([*heading, *lines]) + "\n"
-
-
-def _entry(entry: Effective) -> list[str]:
-    value = _plain(entry.value)
-    if not isinstance(value, dict) or not value:
-        meaning = f"{entry.origin}; {BY_NAME[entry.key].meaning}"
-        return [_commented(f"{entry.key}: {_scalar(value)}", meaning)]
-    first = _commented(f"{entry.key}:", f"{entry.origin}; {BY_NAME[entry.key].meaning}")
-    return [first, *_below(entry, value, ())]
 
 
 def _below(entry: Effective, values: dict[str, Any], path: tuple[str, ...]) -> list[str]:
@@ -86,7 +83,9 @@ def _commented(text: str, comment: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Lists for tuples, and plain dictionaries."""
+    """Lists for tuples, and plain dictionaries; what is of the only input needs no name."""
+    if isinstance(value, dict) and set(value) == {""}:
+        return _plain(value[""])
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

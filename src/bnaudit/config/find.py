@@ -10,7 +10,6 @@ from bnaudit.config.tree import Source
 from bnaudit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bnaudit.config.tree import Node
@@ -62,18 +61,14 @@ def nearest(start: Path) -> Found | None:
     Raises:
         ConfigError: there is one, but it cannot be read.
     """
-    for level, folder in enumerate(_folders(start.resolve())):
+    above = [start.resolve(), *start.resolve().parents]
+    root = next((i for i, folder in enumerate(above) if (folder / ".git").exists()), 0)
+    for level, folder in enumerate(above[: root + 1]):
         prefix = "/".join([".."] * level)
         found = _in(folder, prefix)
         if found is not None:
             return found
     return None
-
-
-def _folders(start: Path) -> Iterator[Path]:
-    above = [start, *start.parents]
-    root = next((i for i, folder in enumerate(above) if (folder / ".git").exists()), 0)
-    yield from above[: root + 1]
 
 
 def _in(folder: Path, prefix: str) -> Found | None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from bnaudit.config.tree import described, did_you_mean
+from bnaudit.errors import UsageError
+from bnaudit.render.formats import formats_of, split_output
+from bnaudit.values import Typed
 
 if TYPE_CHECKING:
     from bnaudit.config.tree import Node, Source
@@ -36,9 +43,9 @@ class Context:
     def wrong(self, node: Node, wanted: str, hint: str | None = None) -> NoReturn:
         """Raises "KEY has to be WANTED, not ..."."""
         line = node.line or node.key_line
-        self.source.refuse(
-            line, f"{self.key} has to be {wanted}, not {described(node)}", hint or _hint(node)
-        )
+        if hint is None and isinstance(node.value, bool) and node.text:
+            hint = f"to mean the text, quote it: '{node.text}'"
+        self.source.refuse(line, f"{self.key} has to be {wanted}, not {described(node)}", hint)
 
     def unknown(self, line: int, what: str, name: str, known: list[str]) -> NoReturn:
         """Raises "unknown WHAT 'NAME', did you mean ...?"."""
@@ -46,24 +53,85 @@ class Context:
         self.source.refuse(line, f"unknown {what} {name!r}{did_you_mean(name, known)}", hint)
 
 
-class Kind(Protocol):
-    """What a key takes."""
+class Kind:
+    """What an option takes: typed, in a file, and from Python.
+
+    Its value has one form, that of the file; `accept` makes a field of `AuditOptions` of it.
+
+    Attributes:
+        metavar: what stands for a value in --help.
+        wanted: what it takes, as errors and the documentation say it.
+        repeated: whether the option may be typed several times.
+        files: whether a shell completes names of files.
+    """
+
+    metavar = "TEXT"
+    wanted = "text"
+    repeated = False
+    files = False
+
+    def __init__(
+        self, *, metavar: str | None = None, wanted: str | None = None, files: bool = False
+    ) -> None:
+        self.metavar = metavar or self.metavar
+        self.wanted = wanted or self.wanted
+        self.files = files or self.files
+
+    def of(self, document: str) -> Kind:
+        """The kind as it is for a command that writes this document."""
+        del document
+        return self
+
+    def typed(self, text: str) -> Any:
+        """One text of a command line as a value; the identity on texts that are values.
+
+        Raises:
+            ValueError: it has no meaning; the message is the end of a sentence for people.
+        """
+        if not text:
+            raise ValueError("an empty text says nothing")
+        return text
+
+    def join(self, values: tuple[Any, ...]) -> Any:
+        """What a repeated option says altogether.
+
+        Raises:
+            ValueError: as `typed`.
+        """
+        return values
+
+    def accept(self, name: str, value: Any) -> Any:
+        """A value that Python code, a file or a command line gives, as the field `name` holds it.
+
+        Raises:
+            UsageError: it has no meaning.
+        """
+        del name
+        return value
 
     def read(self, node: Node, context: Context) -> Any:
-        """The value, as the command line's option takes it.
+        """The value that stands in a file.
 
         Raises:
             ConfigError: the node holds something else.
         """
+        return text_of(node, context, self.wanted)
 
     def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """What it takes, as JSON Schema."""
+        """What it takes in a file, as JSON Schema."""
+        del rules
+        return {"type": "string", "minLength": 1}
 
 
-def _hint(node: Node) -> str | None:
-    if isinstance(node.value, bool) and node.text:
-        return f"to mean the text, quote it: '{node.text}'"
-    return None
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number from 0 on, in digits that everybody reads alike."""
+    return text.isascii() and text.isdecimal()
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UsageError(f"unknown {what} {value!r}", hint=f"one of: {', '.join(known)}")
+    return value
 
 
 def text_of(node: Node, context: Context, wanted: str = "text") -> str:
@@ -86,8 +154,13 @@ def entries_of(node: Node, context: Context, wanted: str) -> list[tuple[str, Nod
     """A list of words, or one text with commas as on the command line."""
     found = []
     for text, item in texts_of(node, context, wanted):
-        found += [(part.strip(), item) for part in text.split(",") if part.strip()]
+        found += [(part, item) for part in parts(text)]
     return found
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a text."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def number_of(node: Node, context: Context, wanted: str = "a number") -> float:
@@ -110,131 +183,254 @@ def mapping_of(node: Node, context: Context, wanted: str) -> dict[str, Node]:
     return node.value
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Kind):
     """true or false."""
+
+    wanted = "true or false"
 
     def read(self, node: Node, context: Context) -> bool:
         """See `Kind.read`."""
         if not isinstance(node.value, bool):
-            context.wrong(node, "true or false")
+            context.wrong(node, self.wanted)
         return node.value
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
+        del rules
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole number in a range, or one of a few words instead."""
+class Count(Kind):
+    """How often an option is typed (-vv)."""
 
-    least: int
-    most: int | None = None
-    words: tuple[str, ...] = ()
+
+class Whole(Kind):
+    """A whole number in a range."""
+
+    metavar = "N"
+
+    def __init__(self, least: int = 0, most: int | None = None) -> None:
+        upto = f"of at least {least}" if most is None else f"from {least} to {most}"
+        super().__init__(wanted=f"a whole number {upto}")
+        self.least, self.most = least, most
+
+    def _holds(self, value: Any) -> bool:
+        inside = isinstance(value, int) and not isinstance(value, bool) and value >= self.least
+        return inside and (self.most is None or value <= self.most)
+
+    def accept(self, name: str, value: Any) -> int:
+        """See `Kind.accept`; numpy's whole numbers are numbers too."""
+        number = operator.index(value) if hasattr(type(value), "__index__") else None
+        if isinstance(value, bool) or not self._holds(number):
+            raise UsageError(f"{name} is {value!r}, but has to be {self.wanted}")
+        return cast("int", number)
 
     def read(self, node: Node, context: Context) -> int | str:
         """See `Kind.read`."""
-        value = node.value
-        if isinstance(value, str) and value in self.words:
-            return value
-        if isinstance(value, bool) or not isinstance(value, int):
-            context.wrong(node, self._wanted())
-        if value < self.least or (self.most is not None and value > self.most):
-            context.wrong(node, self._wanted())
-        return value
+        if not self._holds(node.value):
+            context.wrong(node, self.wanted)
+        return cast("int", node.value)
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
-        number: Schema = {"type": "integer", "minimum": self.least}
-        if self.most is not None:
-            number["maximum"] = self.most
-        return {"anyOf": [number, {"enum": list(self.words)}]} if self.words else number
-
-    def _wanted(self) -> str:
-        upto = f"from {self.least} to {self.most}" if self.most else f"of at least {self.least}"
-        return " or ".join([f"a whole number {upto}", *map(repr, self.words)])
+        del rules
+        most = {} if self.most is None else {"maximum": self.most}
+        return {"type": "integer", "minimum": self.least, **most}
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Any text."""
+class LayerCount(Whole):
+    """A number of layers, or "all", which is -1 in a field."""
 
-    wanted: str = "text"
+    metavar = "N|all"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = f"{self.wanted} or 'all'"
+
+    def typed(self, text: str) -> int | str:
+        """See `Kind.typed`."""
+        if text != "all" and not is_count(text):
+            raise ValueError(f"{text!r} is neither a number of layers nor 'all'")
+        return text if text == "all" else int(text)
+
+    def accept(self, name: str, value: Any) -> int:
+        """See `Kind.accept`."""
+        if value == "all" or (value == -1 and not isinstance(value, bool)):
+            return -1
+        return super().accept(name, value)
+
+    def read(self, node: Node, context: Context) -> int | str:
+        """See `Kind.read`."""
+        return "all" if node.value == "all" else super().read(node, context)
+
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
+        """See `Kind.schema`."""
+        return {"anyOf": [super().schema(rules), {"enum": ["all"]}]}
+
+
+class Size(Kind):
+    """A number of bytes: 500MB, 2GB or 1.5GiB."""
+
+    metavar = "SIZE"
+    wanted = "a size such as 500MB or 2GB"
+
+    def typed(self, text: str) -> str:
+        """See `Kind.typed`."""
+        if _bytes(text) is None:
+            raise ValueError(f"{text!r} is no size; write it like 500MB or 2GB")
+        return text
+
+    def accept(self, name: str, value: Any) -> int:
+        """See `Kind.accept`."""
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        size = value if whole else _bytes(str(value))
+        if size is None or size < 1:
+            raise UsageError(
+                f"{name} is {value!r}, but has to be a size", hint="such as 500MB or 2GB"
+            )
+        return int(size)
 
     def read(self, node: Node, context: Context) -> str:
         """See `Kind.read`."""
-        return text_of(node, context, self.wanted)
+        text = text_of(node, context, self.wanted)
+        if _bytes(text) is None:
+            context.wrong(node, self.wanted)
+        return text
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
-        """See `Kind.schema`."""
-        return {"type": "string", "minLength": 1}
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+def _bytes(text: str) -> int | None:
+    """A size of at least one byte, or None."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", text, re.IGNORECASE | re.ASCII)
+    unit = match[2].upper() if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or unit not in _UNITS or not 1 <= float(match[1]) * _UNITS[unit] < math.inf:
+        return None
+    return int(float(match[1]) * _UNITS[unit])
+
+
+class Texts(Kind):
     """One text, or a list."""
 
-    wanted: str
+    repeated = True
 
     def read(self, node: Node, context: Context) -> tuple[str, ...]:
         """See `Kind.read`."""
         return tuple(text for text, _ in texts_of(node, context, self.wanted))
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
-        one = {"type": "string", "minLength": 1}
+        one = super().schema(rules)
         return {"anyOf": [one, {"type": "array", "items": one}]}
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Kind):
     """One of a few words."""
 
-    known: tuple[str, ...]
+    def __init__(self, known: tuple[str, ...]) -> None:
+        super().__init__(wanted=f"one of {', '.join(known)}")
+        self.known = known
+
+    def accept(self, name: str, value: Any) -> Any:
+        """See `Kind.accept`."""
+        return _one_of(name, value, self.known)
 
     def read(self, node: Node, context: Context) -> str:
         """See `Kind.read`."""
-        word = text_of(node, context, f"one of {', '.join(self.known)}")
+        word = text_of(node, context, self.wanted)
         if word not in self.known:
             context.unknown(node.line, context.key, word, list(self.known))
         return word
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
+        del rules
         return {"enum": list(self.known)}
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Some of a few words, or one that stands for all."""
+class Words(Kind):
+    """Some of a few words, or "all"."""
 
-    known: tuple[str, ...]
-    every: str = "all"
+    metavar = "LIST"
+
+    def __init__(self, known: tuple[str, ...], each: str) -> None:
+        super().__init__(wanted=f"a list of {', '.join(known)}, or all")
+        self.known, self.each = known, each
+
+    def typed(self, text: str) -> tuple[str, ...]:
+        """See `Kind.typed`."""
+        words = parts(text)
+        for word in words:
+            if word not in (*self.known, "all"):
+                known = ", ".join(self.known)
+                close = did_you_mean(word, self.known)
+                raise ValueError(f"no {self.each} {word!r}{close} (there are: {known})")
+        return self._meant(words)
+
+    def accept(self, name: str, value: Any) -> tuple[str, ...]:
+        """See `Kind.accept`."""
+        del name
+        names = value.split(",") if isinstance(value, str) else value
+        names = tuple(str(word).strip() for word in names)
+        if names == ("all",):
+            return self.known
+        return tuple(_one_of(self.each, word, self.known) for word in names)
 
     def read(self, node: Node, context: Context) -> tuple[str, ...]:
         """See `Kind.read`."""
-        found = entries_of(node, context, f"a list of {', '.join(self.known)}, or {self.every}")
+        found = entries_of(node, context, self.wanted)
         for word, item in found:
-            if word != self.every and word not in self.known:
-                context.unknown(item.line, context.key, word, [*self.known, self.every])
-        words = tuple(dict.fromkeys(word for word, _ in found))
-        return self.known if self.every in words else words
+            if word not in (*self.known, "all"):
+                context.unknown(item.line, context.key, word, [*self.known, "all"])
+        return self._meant([word for word, _ in found])
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
-        word: Schema = {"enum": [*self.known, self.every]}
+        del rules
+        word: Schema = {"enum": [*self.known, "all"]}
         return {"anyOf": [word, {"type": "array", "items": word}, {"type": "string"}]}
 
+    def _meant(self, words: Sequence[str]) -> tuple[str, ...]:
+        return self.known if "all" in words else tuple(dict.fromkeys(words))
 
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """Input name -> shape, or one shape for the only input; a shape is a list of sizes, or 8x3x32."""
 
-    wanted: str = field(default="a shape like [8, 3, 32, 32] or 8x3x32x32, or one for each input")
+class Shapes(Kind):
+    """Input name -> shape as text, the empty name for the only input."""
+
+    metavar = "[NAME:]NxCx..."
+    repeated = True
+    wanted = "a shape like [8, 3, 32, 32] or 8x3x32x32, or one for each input"
+
+    def typed(self, text: str) -> tuple[str, str]:
+        """`x:8x3x224x224` -> ("x", "8x3x224x224"); see `Kind.typed`."""
+        name, _, shape = text.rpartition(":")
+        sizes = shape.lower().replace(",", "x").split("x")
+        if not _are_sizes(sizes):
+            raise ValueError(f"{text!r} is no shape; write it like x:8x3x224x224")
+        return name, "x".join(sizes)
+
+    def join(self, values: tuple[Any, ...]) -> dict[str, str]:
+        """See `Kind.join`."""
+        names = [name for name, _ in values]
+        for name in names:
+            if names.count(name) > 1:
+                of = f"the input {name!r}" if name else "the only input"
+                raise ValueError(f"is given twice for {of}")
+        return dict(values)
+
+    def accept(self, name: str, value: Any) -> dict[str, tuple[int, ...]]:
+        """See `Kind.accept`; shapes that are no text are taken as they are."""
+        del name
+        return {
+            key: tuple(map(int, shape.split("x"))) if isinstance(shape, str) else shape
+            for key, shape in value.items()
+        }
 
     def read(self, node: Node, context: Context) -> dict[str, str]:
-        """See `Kind.read`; the empty name is the only input."""
+        """See `Kind.read`."""
         if isinstance(node.value, dict):
             return {
                 name: self._shape(item, context.inside(name)) for name, item in node.value.items()
@@ -248,12 +444,13 @@ class Shapes:
             if isinstance(items, list)
             else text_of(node, context, self.wanted).lower().split("x")
         )
-        if not sizes or not all(s.isascii() and s.isdecimal() and int(s) > 0 for s in sizes):
+        if not _are_sizes(sizes):
             context.wrong(node, self.wanted)
         return "x".join(sizes)
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:  # noqa: ARG002
+    def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """See `Kind.schema`."""
+        del rules
         size = {"type": "integer", "minimum": 1}
         shape: Schema = {
             "anyOf": [
@@ -263,3 +460,77 @@ class Shapes:
             ]
         }
         return {"anyOf": [shape, {"type": "object", "additionalProperties": shape}]}
+
+
+def _are_sizes(sizes: Sequence[str]) -> bool:
+    return bool(sizes) and all(is_count(size) and int(size) > 0 for size in sizes)
+
+
+class Pairs(Kind):
+    """Name -> value that is read as YAML where it is used; typed only."""
+
+    metavar = "NAME=VALUE"
+    repeated = True
+
+    def typed(self, text: str) -> tuple[str, Typed]:
+        """`scale=0.5` -> ("scale", "0.5"); the first = separates."""
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise ValueError(f"{text!r} has no name; write it like scale=0.5")
+        return name.strip(), Typed(value)
+
+    def join(self, values: tuple[Any, ...]) -> dict[str, Typed]:
+        """See `Kind.join`."""
+        names = [name for name, _ in values]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"is given twice for {name!r}")
+        return dict(values)
+
+    def accept(self, name: str, value: Any) -> Any:
+        """See `Kind.accept`."""
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{name} has to be a mapping from names to values")
+        return value
+
+
+class StdoutFormat(Word):
+    """The name of a format, or none."""
+
+    def __init__(self, document: str = "report") -> None:
+        super().__init__((*formats_of(document), "none"))
+
+    def of(self, document: str) -> StdoutFormat:
+        """See `Kind.of`."""
+        return StdoutFormat(document)
+
+
+class Outputs(Texts):
+    """Files to write a document to: FILE, or FORMAT=FILE where the suffix says nothing."""
+
+    metavar = "FILE"
+    wanted = "a file, or a list of files (FORMAT=FILE where the suffix says nothing)"
+    files = True
+
+    def __init__(self, document: str = "report") -> None:
+        super().__init__()
+        self.document = document
+
+    def of(self, document: str) -> Outputs:
+        """See `Kind.of`."""
+        return Outputs(document)
+
+    def typed(self, text: str) -> str:
+        """The folder is checked now, not after minutes of measuring; see `Kind.typed`."""
+        name, path = split_output(text)
+        known = formats_of(self.document)
+        if name is None:
+            suffixes = ", ".join(f.suffix for f in known.values() if f.suffix)
+            raise ValueError(
+                f"{text}: the suffix says no format (known: {suffixes}; or FORMAT=FILE)"
+            )
+        if name not in known:
+            raise ValueError(f"{text}: no format of this command (there are: {', '.join(known)})")
+        if not Path(path).parent.is_dir() or Path(path).is_dir():
+            raise ValueError(f"{text}: cannot be written: no such folder, or a folder itself")
+        return text

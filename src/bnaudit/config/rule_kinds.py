@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.config.kinds import entries_of, mapping_of, number_of, text_of
+from bnaudit.config.kinds import Kind, Word, entries_of, mapping_of, number_of, parts, text_of
 from bnaudit.config.tree import did_you_mean
-from bnaudit.judge.policy import matches
+from bnaudit.errors import UsageError
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ SEVERITIES = tuple(severity.label for severity in sorted(Severity, reverse=True)
 
 def names_rule(entry: str, rules: Sequence[Rule]) -> bool:
     """Whether an entry is a rule's id or name, or a prefix of ids of at least "BN"."""
+    from bnaudit.judge.policy import matches  # imports every rule: not for --help
+
     return len(entry) >= len("BN") and any(matches(entry, rule) for rule in rules)
 
 
@@ -56,13 +57,52 @@ def _some_rules(rules: tuple[Rule, ...]) -> Schema:
     return {"anyOf": [{"type": "array", "items": one}, {"type": "string"}]}
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class FailOn(Word):
+    """A severity, or never, which is None in a field."""
+
+    def __init__(self) -> None:
+        super().__init__((*SEVERITIES, "never"))
+
+    def accept(self, name: str, value: Any) -> Severity | None:
+        """See `Kind.accept`."""
+        if value is None or isinstance(value, int):
+            return value if value is None else Severity(value)
+        if value not in self.known:
+            raise UsageError(f"unknown {name} {value!r}", hint=self.wanted)
+        return None if value == "never" else Severity[value.upper()]
+
+
+class Rules(Kind):
     """A list of rules."""
+
+    metavar = "RULES"
+    wanted = "a list of rules"
+    repeated = True
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What a shell completes."""
+        from bnaudit.judge.rules import RULES
+
+        return tuple(name for rule in RULES for name in (rule.id, rule.name))
+
+    def typed(self, text: str) -> tuple[str, ...]:
+        """`BN101,few-values` -> entries, each of which names a rule there is."""
+        from bnaudit.judge.rules import RULES
+
+        for entry in parts(text):
+            if not names_rule(entry, RULES):
+                raise ValueError(f"no rule {entry!r}{nearest_rule(entry, RULES)}")
+        return parts(text)
+
+    def join(self, values: tuple[Any, ...]) -> tuple[str, ...]:
+        """See `Kind.join`; a file's entries come one by one, a command line's by the comma."""
+        each = (value if isinstance(value, tuple) else (value,) for value in values)
+        return tuple(dict.fromkeys(entry for entries in each for entry in entries))
 
     def read(self, node: Node, context: Context) -> tuple[str, ...]:
         """See `Kind.read`."""
-        found = entries_of(node, context, "a list of rules")
+        found = entries_of(node, context, self.wanted)
         return tuple(dict.fromkeys(rule_of(entry, item.line, context) for entry, item in found))
 
     def schema(self, rules: tuple[Rule, ...]) -> Schema:
@@ -70,14 +110,15 @@ class Rules:
         return _some_rules(rules)
 
 
-@dataclass(frozen=True, slots=True)
-class Severities:
+class Severities(Kind):
     """Rule -> severity of all its findings."""
+
+    wanted = "a mapping of rules to severities"
 
     def read(self, node: Node, context: Context) -> dict[str, str]:
         """See `Kind.read`."""
         found = {}
-        for entry, item in mapping_of(node, context, "a mapping of rules to severities").items():
+        for entry, item in mapping_of(node, context, self.wanted).items():
             rule_of(entry, item.key_line, context)
             inside = context.inside(entry)
             severity = text_of(item, inside, f"one of {', '.join(SEVERITIES)}")
@@ -99,15 +140,15 @@ class Severities:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(Kind):
     """Rule -> name of one of its thresholds -> value."""
+
+    wanted = "a mapping of rules to their thresholds"
 
     def read(self, node: Node, context: Context) -> dict[str, dict[str, float]]:
         """See `Kind.read`."""
-        wanted = "a mapping of rules to their thresholds"
         found: dict[str, dict[str, float]] = {}
-        for entry, item in mapping_of(node, context, wanted).items():
+        for entry, item in mapping_of(node, context, self.wanted).items():
             rule_of(entry, item.key_line, context)
             inside = context.inside(entry)
             known = _threshold_names(entry, context.rules)
@@ -159,6 +200,8 @@ def _threshold(node: Node, context: Context) -> float:
 
 
 def _threshold_names(entry: str, rules: Sequence[Rule]) -> list[str]:
+    from bnaudit.judge.policy import matches
+
     names = [t.name for rule in rules if matches(entry, rule) for t in rule.thresholds]
     return list(dict.fromkeys(names))
 
@@ -166,15 +209,15 @@ def _threshold_names(entry: str, rules: Sequence[Rule]) -> list[str]:
 _EXCUSES = ("ignore",)
 
 
-@dataclass(frozen=True, slots=True)
-class PerLayer:
+class PerLayer(Kind):
     """Pattern of layer labels -> what holds at these layers."""
+
+    wanted = "a mapping of layer patterns to {ignore: [rules]}"
 
     def read(self, node: Node, context: Context) -> dict[str, dict[str, Any]]:
         """See `Kind.read`."""
         found: dict[str, dict[str, Any]] = {}
-        wanted = "a mapping of layer patterns to {ignore: [rules]}"
-        for pattern, item in mapping_of(node, context, wanted).items():
+        for pattern, item in mapping_of(node, context, self.wanted).items():
             inside = context.inside(pattern)
             given = mapping_of(item, inside, "a mapping with the key ignore")
             for key, value in given.items():

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import UsageError
-from bnaudit.judge.rule import Entry
+from bnaudit.judge.rule import Entry, RuleList
 from bnaudit.judge.rules import RULES
 from bnaudit.records.inspection import Inspection
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
 
 
-def catalogue() -> tuple[Entry, ...]:
+def catalogue() -> RuleList:
     """All rules, in the order of their ids."""
-    return tuple(Entry(rule, example(rule)) for rule in sorted(RULES, key=lambda rule: rule.id))
+    rules = sorted(RULES, key=lambda rule: rule.id)
+    return RuleList(tuple(Entry(rule, example(rule)) for rule in rules))
 
 
 def example(rule: Rule) -> Finding | None:

@@ -9,7 +9,7 @@ from bnaudit.render.rules_text import NEEDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bnaudit.judge.rule import Entry
+    from bnaudit.judge.rule import Entry, RuleList
     from bnaudit.records.finding import Finding
 
 _INTRODUCTION = """\
@@ -57,8 +57,9 @@ channels there (BN018), and one bias that BatchNorm subtracts again (BN014).
 """
 
 
-def rules_to_markdown(entries: Sequence[Entry]) -> str:
+def rules_to_markdown(catalogue: RuleList) -> str:
     """The whole page."""
+    entries = catalogue.rules
     return (
         "\n".join([_INTRODUCTION, *_index(entries), _SURVEY, *_sections(entries)]).rstrip() + "\n"
     )

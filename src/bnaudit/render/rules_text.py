@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bnaudit.judge.rule import Entry
+    from bnaudit.judge.rule import Entry, RuleList
 
 _TITLES = ("id", "name", "severity", "needs")
 _GAP = "  "
@@ -18,8 +18,9 @@ _NARROW = 90
 _PAGE = 96
 
 
-def rules_to_text(entries: Sequence[Entry], width: int) -> str:
+def rules_to_text(catalogue: RuleList, width: int) -> str:
     """One rule a row: id, name, severity, what it needs, summary."""
+    entries = catalogue.rules
     rows = [
         (entry.rule.id, entry.rule.name, entry.rule.severity.label, entry.rule.needs.value)
         for entry in entries

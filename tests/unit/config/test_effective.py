@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnaudit.config.effective import Effective, to_json, to_yaml
-from bnaudit.config.keys import KEYS
+from bnaudit.config.options import KEYS
 
 from .reading import from_yaml
 
@@ -50,7 +50,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_what_is_printed_reads_back(values: dict[str, Any]) -> None:
     entries = [
-        Effective(key.name, values.get(key.name, key.default), "bnaudit.yaml:1") for key in KEYS
+        Effective(name, values.get(name, key.default), "bnaudit.yaml:1")
+        for name, key in KEYS.items()
     ]
     text = to_yaml("bnaudit.yaml", entries, ["a note"])
     assert all(line.isprintable() for line in text.split("\n"))
@@ -61,4 +62,4 @@ def test_what_is_printed_reads_back(values: dict[str, Any]) -> None:
         else:
             assert entry.key not in settings
     document = json.loads(to_json("bnaudit.yaml", entries, ["a note"]))
-    assert list(document["settings"]) == [key.name for key in KEYS]
+    assert list(document["settings"]) == list(KEYS)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from bnaudit.config.keys import BY_NAME
+from bnaudit.config.options import KEYS
 from bnaudit.config.schema import config_schema
 
 from .reading import WITH_THRESHOLDS, from_yaml, refusal
@@ -54,5 +54,5 @@ def test_both_refuse(text: str) -> None:
 
 def test_every_key_is_described() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert set(SCHEMA["properties"]) == set(BY_NAME)
+    assert set(SCHEMA["properties"]) == set(KEYS)
     assert all(p["description"].endswith(".") for p in SCHEMA["properties"].values())

@@ -48,4 +48,4 @@ def test_difference() -> None:
 
 
 def test_rules() -> None:
-    documents.check("rules", document_text(RuleList(catalogue()[:4])))
+    documents.check("rules", document_text(RuleList(catalogue().rules[:4])))
