@@ -187,6 +187,6 @@ def _text(diff: Diff, name: str, **style: Any) -> str:
         from bnaudit.render.diff_json_v1 import diff_to_json
 
         return diff_to_json(diff)
-    from bnaudit.render.diff_table import diff_to_text
+    from bnaudit.render.text import diff_to_text
 
     return diff_to_text(diff, **style)

@@ -118,6 +118,6 @@ def _render(report: InitReport, name: str, width: int, *, unicode: bool) -> str:
         from bnaudit.render.init_json_v1 import init_to_json
 
         return init_to_json(report)
-    from bnaudit.render.init_table import init_to_text
+    from bnaudit.render.text import init_to_text
 
     return init_to_text(report, width=width, unicode=unicode)

@@ -34,7 +34,7 @@ def command(output_format: str, *, as_json: bool) -> None:
 
         text = rules_to_markdown(entries)
     else:
-        from bnaudit.render.rules_text import rules_to_text
+        from bnaudit.render.text.rules import rules_to_text
 
         text = rules_to_text(entries, table_width())
     write_stdout(text)

@@ -198,6 +198,6 @@ class InspectionReport:
             unicode: whether letters and lines beyond ASCII may be used.
             verbose: list what is otherwise counted: suppressed findings, rules that did not run.
         """
-        from bnaudit.render.inspect_table import inspection_to_text
+        from bnaudit.render.text import inspection_to_text
 
         return inspection_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

@@ -208,6 +208,6 @@ class Report:
             unicode: whether letters and lines beyond ASCII may be used.
             verbose: list what is otherwise counted: suppressed findings, rules that did not run.
         """
-        from bnaudit.render.table import report_to_text
+        from bnaudit.render.text import report_to_text
 
         return report_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)

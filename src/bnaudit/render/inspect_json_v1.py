@@ -14,12 +14,8 @@ from bnaudit.render.json_v1.document import (
     suppressed_entry,
 )
 from bnaudit.render.json_v1.values import Json, Skips, array, finite, nulls, number
-from bnaudit.summary.inspection import (
-    gain_channels,
-    gain_of,
-    is_foldable,
-    summarize_inspection,
-)
+from bnaudit.summary.gain import gain_channels, gain_of, is_foldable
+from bnaudit.summary.inspection import summarize_inspection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
 from bnaudit.render.outcome import outcome_of
-from bnaudit.render.table.numbers import error_size, significant
-from bnaudit.render.table.text import plural
+from bnaudit.render.text.words import error_size, plural, significant
 from bnaudit.summary.audit import gain_of, gain_statistics
 
 if TYPE_CHECKING:

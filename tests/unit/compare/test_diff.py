@@ -20,8 +20,8 @@ from bnaudit.records.inspection import BatchNormStatics, Inspection
 from bnaudit.records.snapshot import LayerSnapshot, Quantity
 from bnaudit.records.values import Skipped
 from bnaudit.render.diff_json_v1 import diff_to_json
-from bnaudit.render.diff_table import diff_to_text
 from bnaudit.render.schema import schema_text
+from bnaudit.render.text import diff_to_text
 
 from .makers import finding, layers, snapshot
 

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator, ValidationError
 from rich.cells import cell_len
 
 from bnaudit.render.init_json_v1 import init_to_json
-from bnaudit.render.init_table import init_to_text
 from bnaudit.render.schema import schema_text
+from bnaudit.render.text import init_to_text
 
 from . import samples
 
@@ -34,7 +34,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "width", "unicode"), CASES)
 def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnaudit.render.init_table.__version__", "X.Y.Z")
+    monkeypatch.setattr("bnaudit.render.text.sheet.__version__", "X.Y.Z")
     text = init_to_text(samples.ALL[name](), width=width, unicode=unicode)
     path = GOLDEN / f"init_{name}_{width}{'' if unicode else '_ascii'}.txt"
     if UPDATE:

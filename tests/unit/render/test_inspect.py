@@ -26,14 +26,10 @@ from bnaudit.records.inspection import (
 from bnaudit.records.report import TensorInfo
 from bnaudit.records.values import Skipped
 from bnaudit.render.inspect_json_v1 import inspection_to_json
-from bnaudit.render.inspect_table import inspection_to_text
 from bnaudit.render.schema import schema_text
-from bnaudit.summary.inspection import (
-    gain_channels,
-    gain_of,
-    is_foldable,
-    summarize_inspection,
-)
+from bnaudit.render.text import inspection_to_text
+from bnaudit.summary.gain import gain_channels, gain_of, is_foldable
+from bnaudit.summary.inspection import summarize_inspection
 
 from . import inspect_samples as samples
 from .test_schema import walk
@@ -58,7 +54,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "width", "unicode"), CASES)
 def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnaudit.render.table.sheet.__version__", "X.Y.Z")
+    monkeypatch.setattr("bnaudit.render.text.sheet.__version__", "X.Y.Z")
     text = inspection_to_text(samples.ALL[name](), width=width, unicode=unicode)
     path = GOLDEN / f"inspect_{name}_{width}{'' if unicode else '_ascii'}.txt"
     if UPDATE:

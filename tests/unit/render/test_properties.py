@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from bnaudit.render.json_v1 import report_to_json
-from bnaudit.render.table import report_to_text
+from bnaudit.render.text import report_to_text
 
 from .strategies import REPORT
 from .test_json_v1 import VALIDATOR, strict

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
-from bnaudit.render.table import MIN_WIDTH, report_to_text
+from bnaudit.render.text import report_to_text
+from bnaudit.render.text.sheet import MIN_WIDTH
 
 from . import samples
 from .sick import sick
@@ -40,7 +41,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "width", "unicode"), CASES)
 def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnaudit.render.table.sheet.__version__", "X.Y.Z")
+    monkeypatch.setattr("bnaudit.render.text.sheet.__version__", "X.Y.Z")
     text = report_to_text(samples.ALL[name](), width=width, unicode=unicode)
     path = GOLDEN / f"{name}_{width}{'' if unicode else '_ascii'}.txt"
     if UPDATE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +11,12 @@ import pytest
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.twins import Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
-from bnaudit.render.table import report_to_text
-from bnaudit.render.table.channels import channel_facts
-from bnaudit.render.table.layout import Elastic, Plan, Titles, place
-from bnaudit.render.table.notes import Notes
-from bnaudit.render.table.numbers import factor, scientific
-from bnaudit.render.table.verdict import verdict_line
+from bnaudit.render.text import report_to_text
+from bnaudit.render.text.cells import Charset
+from bnaudit.render.text.channels import channel_facts
+from bnaudit.render.text.table import LEFT, Column, Notes, Room, Row, Table
+from bnaudit.render.text.verdict import verdict_line
+from bnaudit.render.text.words import factor, scientific
 
 from . import samples
 from .builders import drift, inconspicuous, layer, second_order
@@ -159,16 +160,16 @@ def test_a_twin_without_gradients_has_no_ratio() -> None:
 
 
 def test_numbers_are_dropped_before_they_are_cut() -> None:
-    keys = ["name", "first", "second", "third"]
-    cells = {"name": ["a" * 30], "first": ["1" * 8], "second": ["2" * 8], "third": ["3" * 8]}
-    titles = Titles(dict.fromkeys(keys, ""), dict.fromkeys(keys, ""))
-    plan = Plan(("name", "third", "first", "second"), {"name": Elastic(10, 40)})
-    placed = place(keys, cells, titles, 34, plan)
-    assert [(item.key, item.start, item.width) for item in placed] == [
-        ("name", 2, 12),
-        ("first", 16, 8),
-        ("third", 26, 8),
+    cells = SimpleNamespace(name="a" * 30, first="1" * 8, second="2" * 8, third="3" * 8)
+    columns: list[Column[SimpleNamespace]] = [
+        Column("layer", "name", rank=1, align=LEFT, room=Room(10, 40)),
+        Column("x", "first", rank=3),
+        Column("y", "second", rank=4),
+        Column("z", "third", rank=2),
     ]
+    table = Table([Row(cells, "a")], columns, Charset(unicode=False), 34)
+    assert [column.title for column in table.columns] == ["layer", "x", "z"]
+    assert table.lines[-1].plain == "  aaa...aaaaaa  11111111  33333333"
 
 
 def test_a_bound_without_a_finite_slack_is_neither_yes_nor_no() -> None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+from rich.text import Text
+
 from bnaudit.records.values import NOT_REQUESTED, Skipped
-from bnaudit.render.table.notes import Notes
-from bnaudit.render.table.numbers import factor, percent, significant
-from bnaudit.render.table.text import listing
+from bnaudit.render.text.cells import pad_right
+from bnaudit.render.text.sheet import HANGING
+from bnaudit.render.text.table import Notes
+from bnaudit.render.text.words import factor, listing, percent, plural, significant
 from bnaudit.summary.audit import is_synthetic
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from bnaudit.records.drift import Channels, Drift
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
+    from bnaudit.render.text.sheet import Sheet
 
 MEAN_DRIFT = 0.25
 """In units of sigma; the largest of a healthy model is about 0.12."""
@@ -41,6 +46,24 @@ _SYNTHETIC = Skipped("synthetic data says nothing about the running statistics")
 
 _LAYERS_SHOWN = 10
 _INDICES_SHOWN = 4
+
+
+def write_channels(sheet: Sheet, report: Report) -> None:
+    """Layers with channels that stand out, and what was not looked at."""
+    facts, more = channel_facts(report)
+    if facts:
+        sheet.heading("channels worth a look")
+    names = [sheet.charset.clean(label) for label, _ in facts]
+    indent = min(max((cell_len(name) for name in names), default=0), sheet.width // 4)
+    names = sheet.charset.shorten_names(names, indent)
+    for name, (_, text) in zip(names, facts, strict=True):
+        head = Text(" " * HANGING + pad_right(name, indent) + "  ")
+        sheet.beside(head, Text(sheet.charset.clean(text)))
+    if more:
+        sheet.wrapped(f"and {plural(more, 'more layer')} (all in the JSON)", "dim")
+    if facts:
+        sheet.gap()
+    sheet.notes(channel_notes(report))
 
 
 def channel_facts(report: Report) -> tuple[list[tuple[str, str]], int]:
