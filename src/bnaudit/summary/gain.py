@@ -1,16 +1,33 @@
-"""|gamma|/sigma of a layer as the file stores it, and whether an exporter can fold it."""
+"""|gamma|/sigma of a layer as the file stores it, which channels stand out, whether it can be folded.
+
+The one place for it: rules, tables and JSON take it from here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, log, nan, sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.records.inspection import BatchNormStatics
+
+TORCH_EPS = 1e-5
+"""PyTorch's default; a state_dict does not store eps."""
+
+_FEWEST_CHANNELS = 8
+"""A median and a spread of fewer channels mean little."""
+
+_NORMAL = 1.4826
+"""Median absolute deviation -> standard deviation, for a normal distribution."""
+
+_NO_SPREAD = 0.05
+"""Equal channels have no spread; one of them 20 times larger still counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +47,38 @@ class StoredGain:
     not_finite: int
 
 
+def eps_of(layer: BatchNormStatics) -> float:
+    """The layer's eps, or PyTorch's default where the file stores none."""
+    return TORCH_EPS if layer.eps is None else layer.eps
+
+
+def leaks(layer: BatchNormStatics) -> tuple[float, ...]:
+    """eps/(running_var + eps) per channel; not a number where the variance is none.
+
+    0 for a healthy channel, 1 for a constant one. Empty without a running variance.
+    """
+    eps = eps_of(layer)
+    return tuple(
+        eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else nan
+        for var in layer.running_var or ()
+    )
+
+
 def gain_channels(layer: BatchNormStatics) -> tuple[float, ...] | Skipped:
     """|gamma|/sqrt(running_var + eps) of each channel; |gamma| is 1 where the layer has none.
 
-    Where the file does not store eps (a state_dict) it counts as 0, which makes sigma a little smaller.
+    Infinite where the root is 0 and not a number where there is none, or 0/0. For eps see `eps_of`.
     """
     if layer.running_var is None:
         return Skipped("no running variance is stored")
     gamma = layer.gamma or (1.0,) * len(layer.running_var)
     if len(gamma) != len(layer.running_var):
         return Skipped(f"{len(gamma)} gamma for {len(layer.running_var)} variances")
-    eps = layer.eps or 0.0
-    return tuple(_ratio(g, v + eps) for g, v in zip(gamma, layer.running_var, strict=True))
-
-
-def _ratio(gamma: float, variance: float) -> float:
-    if variance == 0:
-        return inf if gamma else nan
-    return abs(gamma) / sqrt(variance) if variance > 0 else nan
+    squares = [variance + eps_of(layer) for variance in layer.running_var]
+    return tuple(
+        abs(g) / sqrt(s) if s > 0 else inf if s == 0 and g else nan
+        for g, s in zip(gamma, squares, strict=True)
+    )
 
 
 def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
@@ -65,6 +96,29 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
         sum(value <= 1 for value in finite) / len(finite),
         len(values) - len(finite),
     )
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median of the finite values, 0 where there are none."""
+    kept = [value for value in values if isfinite(value)]
+    return median(kept) if kept else 0.0
+
+
+def outlying(values: Sequence[float], ratio: float, deviations: float) -> tuple[int, ...]:
+    """Channels that are both many times and many deviations above the median, on a log scale.
+
+    Args:
+        values: per channel; those that are 0 or not finite are left out.
+        ratio: over the median.
+        deviations: robust standard deviations of the logarithm (1.4826 MAD).
+    """
+    logs = {c: log(v) for c, v in enumerate(values) if isfinite(v) and v > 0}
+    if len(logs) < _FEWEST_CHANNELS:
+        return ()
+    centre = middle(list(logs.values()))
+    deviation = max(_NO_SPREAD, _NORMAL * middle([abs(v - centre) for v in logs.values()]))
+    above = max(log(ratio), deviations * deviation)
+    return tuple(c for c, v in logs.items() if v - centre > above)
 
 
 def is_foldable(layer: BatchNormStatics) -> bool | None:
