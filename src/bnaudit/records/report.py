@@ -155,6 +155,7 @@ class Report:
         suppressed: findings that the configuration silences.
         rules_not_run: rules that had nothing to judge by, and why.
         baseline: the earlier report that the findings were held against, or None.
+        thresholds: rule -> threshold name -> value, where the configuration sets another.
     """
 
     model: ModelInfo
@@ -170,6 +171,7 @@ class Report:
     suppressed: tuple[Suppressed, ...] = ()
     rules_not_run: tuple[RuleNotRun, ...] = ()
     baseline: Baseline | None = None
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

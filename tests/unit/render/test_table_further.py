@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnaudit.judge.limits import channel_limits
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.twins import Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
@@ -17,6 +18,7 @@ from bnaudit.render.text.channels import channel_facts
 from bnaudit.render.text.table import LEFT, Column, Notes, Room, Row, Table
 from bnaudit.render.text.verdict import verdict_line
 from bnaudit.render.text.words import factor, scientific
+from bnaudit.summary.channels import conspicuous
 
 from . import samples
 from .builders import drift, inconspicuous, layer, second_order
@@ -108,8 +110,9 @@ def test_no_weight_space_and_twins_unless_asked_for() -> None:
 
 def facts(channels: Channels) -> str:
     entry = layer("bn", statistics=channels)
-    found, _ = channel_facts(replace(samples.healthy(), layers=(entry,)))
-    return "".join(text for _, text in found)
+    report = replace(samples.healthy(), layers=(entry,))
+    found = conspicuous(report, channel_limits(report.thresholds))
+    return "; ".join(text for entry in found for text in channel_facts(entry))
 
 
 def test_inconspicuous_channels_are_not_listed() -> None:

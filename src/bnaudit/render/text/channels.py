@@ -1,8 +1,4 @@
-"""Channels worth a look: far from the model's own statistics, dead, or far from their neighbours.
-
-What is listed here is a selection for readers, by fixed factors; whether something is wrong with it is
-for the rules to say.
-"""
+"""The block of channels worth a look; what is one, the rules' thresholds say."""
 
 from __future__ import annotations
 
@@ -12,35 +8,20 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
+from bnaudit.judge.limits import channel_limits
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.cells import pad_right
 from bnaudit.render.text.sheet import HANGING
 from bnaudit.render.text.table import Notes
 from bnaudit.render.text.words import factor, listing, percent, plural, significant
-from bnaudit.summary.audit import is_synthetic
+from bnaudit.summary.channels import conspicuous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from bnaudit.records.drift import Channels, Drift
-    from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
     from bnaudit.render.text.sheet import Sheet
-
-MEAN_DRIFT = 0.25
-"""In units of sigma; the largest of a healthy model is about 0.12."""
-
-VARIANCE_DRIFT = 0.5
-"""In log2; the largest of a healthy model is about 0.34."""
-
-SAMPLING_ERRORS = 6.0
-"""Drift below so many sampling errors may be chance."""
-
-GAIN_OUTLIER = 5.0
-"""Over the layer's median; channels of a healthy layer stay within 2 or 3."""
-
-LEAK = 0.1
-"""Share of eps in a channel's variance."""
+    from bnaudit.summary.channels import Conspicuous
 
 _SYNTHETIC = Skipped("synthetic data says nothing about the running statistics")
 
@@ -50,85 +31,42 @@ _INDICES_SHOWN = 4
 
 def write_channels(sheet: Sheet, report: Report) -> None:
     """Layers with channels that stand out, and what was not looked at."""
-    facts, more = channel_facts(report)
-    if facts:
+    found = conspicuous(report, channel_limits(report.thresholds))
+    if found:
         sheet.heading("channels worth a look")
-    names = [sheet.charset.clean(label) for label, _ in facts]
+    names = [sheet.charset.clean(entry.layer.label) for entry in found[:_LAYERS_SHOWN]]
     indent = min(max((cell_len(name) for name in names), default=0), sheet.width // 4)
-    names = sheet.charset.shorten_names(names, indent)
-    for name, (_, text) in zip(names, facts, strict=True):
+    for name, entry in zip(sheet.charset.shorten_names(names, indent), found, strict=False):
         head = Text(" " * HANGING + pad_right(name, indent) + "  ")
-        sheet.beside(head, Text(sheet.charset.clean(text)))
-    if more:
-        sheet.wrapped(f"and {plural(more, 'more layer')} (all in the JSON)", "dim")
-    if facts:
+        sheet.beside(head, Text(sheet.charset.clean("; ".join(channel_facts(entry)))))
+    if len(found) > _LAYERS_SHOWN:
+        more = plural(len(found) - _LAYERS_SHOWN, "more layer")
+        sheet.wrapped(f"and {more} (all in the JSON)", "dim")
+    if found:
         sheet.gap()
-    sheet.notes(channel_notes(report))
+    sheet.notes(_notes(report))
 
 
-def channel_facts(report: Report) -> tuple[list[tuple[str, str]], int]:
-    """(label, what stands out) of the first few layers, and how many more have something."""
-    drift = not is_synthetic(report)
-    found = [(layer.label, "; ".join(_facts(layer, drift=drift))) for layer in report.layers]
-    found = [(label, text) for label, text in found if text]
-    return found[:_LAYERS_SHOWN], len(found[_LAYERS_SHOWN:])
-
-
-def channel_notes(report: Report) -> Notes:
-    """Which of it is not shown, and why."""
-    notes = Notes(len(report.layers))
-    drawn = report.run is not None and report.run.data.source == "synthetic"
-    synthetic = _SYNTHETIC if drawn else None
-    for layer in report.layers:
-        for what, why in _missing(layer.statistics, synthetic):
-            # The line of the layer in the table gives this reason already.
-            if why not in (NOT_REQUESTED, layer.first_order):
-                notes.add(what, why.reason, layer.label)
-    return notes
-
-
-def _missing(channels: Channels | Skipped, synthetic: Skipped | None) -> list[tuple[str, Skipped]]:
-    if isinstance(channels, Skipped):
-        return [("channel statistics", channels)]
+def channel_facts(found: Conspicuous) -> Iterator[str]:
+    """What stands out, a clause each."""
+    of, mean, variance = found.layer.channels, found.mean, found.variance
+    if mean is not None:
+        middle = significant(mean.median)
+        yield f"mean drift {significant(mean.value)} σ in channel {mean.channel} (median {middle})"
+    if variance is not None:
+        largest, middle = _power_of_two(variance.value), _power_of_two(variance.median)
+        yield f"variance drift {largest} in channel {variance.channel} (median {middle})"
     parts = (
-        ("drift", synthetic or channels.mean_drift),
-        ("drift", synthetic or channels.variance_drift),
-        ("dead channels", channels.dead_gradient),
-        ("outlying channels", channels.gain_outlier),
+        (found.silent, "without gradient"),
+        (found.switched_off, "with γ near 0"),
+        (found.outlying, f"with |γ|/σ up to {factor(found.ratio)} the layer's median"),
     )
-    return [(what, value) for what, value in parts if isinstance(value, Skipped)]
-
-
-def _facts(layer: LayerReport, *, drift: bool) -> list[str]:
-    channels = layer.statistics
-    if isinstance(channels, Skipped):
-        return []
-    facts = (
-        _drift(channels.mean_drift, MEAN_DRIFT, _mean_drift) if drift else "",
-        _drift(channels.variance_drift, VARIANCE_DRIFT, _variance_drift) if drift else "",
-        _indices(channels.dead_gradient, layer.channels, "without gradient"),
-        _indices(channels.dead_gamma, layer.channels, "with γ near 0"),
-        _outlier(channels.gain_outlier),
-        _leak(layer),
-    )
-    return [fact for fact in facts if fact]
-
-
-def _drift(drift: Drift | Skipped, threshold: float, write: Callable[[Drift], str]) -> str:
-    if isinstance(drift, Skipped):
-        return ""
-    chance = drift.maximum <= max(threshold, SAMPLING_ERRORS * drift.sampling_error)
-    return "" if chance else write(drift)
-
-
-def _mean_drift(drift: Drift) -> str:
-    largest, middle = significant(drift.maximum), significant(drift.median)
-    return f"mean drift {largest} σ in channel {drift.channel} (median {middle})"
-
-
-def _variance_drift(drift: Drift) -> str:
-    largest, middle = _power_of_two(drift.maximum), _power_of_two(drift.median)
-    return f"variance drift {largest} in channel {drift.channel} (median {middle})"
+    for channels, what in parts:
+        if channels:
+            names = listing([str(channel) for channel in channels], _INDICES_SHOWN)
+            yield f"{len(channels)} of {of} channels {what} ({names})"
+    if found.leak is not None:
+        yield f"eps is up to {percent(found.leak)} of a channel's variance"
 
 
 def _power_of_two(exponent: float) -> str:
@@ -137,21 +75,21 @@ def _power_of_two(exponent: float) -> str:
     return factor(2**exponent)
 
 
-def _indices(channels: tuple[int, ...] | Skipped, of: int, what: str) -> str:
-    if isinstance(channels, Skipped) or not channels:
-        return ""
-    names = listing([str(channel) for channel in channels], _INDICES_SHOWN)
-    return f"{len(channels)} of {of} channels {what} ({names})"
-
-
-def _outlier(outlier: float | Skipped) -> str:
-    if isinstance(outlier, Skipped) or outlier <= GAIN_OUTLIER:
-        return ""
-    return f"a channel's |γ|/σ is {factor(outlier)} from the layer's median"
-
-
-def _leak(layer: LayerReport) -> str:
-    leak = layer.leak
-    if isinstance(leak, Skipped) or leak.maximum.median <= LEAK:
-        return ""
-    return f"eps is up to {percent(leak.maximum.median)} of a channel's variance"
+def _notes(report: Report) -> Notes:
+    """Which of it is not shown, and why."""
+    notes = Notes(len(report.layers))
+    drawn = report.run is not None and report.run.data.source == "synthetic"
+    for layer in report.layers:
+        channels = layer.statistics
+        missing: list[tuple[str, object]] = [("channel statistics", channels)]
+        if not isinstance(channels, Skipped):
+            missing = [
+                ("drift", _SYNTHETIC if drawn else channels.mean_drift),
+                ("drift", _SYNTHETIC if drawn else channels.variance_drift),
+                ("dead channels", channels.dead_gradient),
+            ]
+        for what, why in missing:
+            # The line of the layer in the table gives its reason already.
+            if isinstance(why, Skipped) and why not in (NOT_REQUESTED, layer.first_order):
+                notes.add(what, why.reason, layer.label)
+    return notes
