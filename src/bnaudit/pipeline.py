@@ -215,6 +215,7 @@ def _with_verdicts(report: Report, options: AuditOptions) -> Report:
         findings=verdicts.findings,
         suppressed=verdicts.suppressed,
         rules_not_run=verdicts.not_run,
+        thresholds=options.policy.thresholds,
     )
 
 

@@ -81,7 +81,7 @@ RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
         (RUN.format(args=["diff", "nosuch.json", "nosuch.json"], code=2), set()),
         (RUN.format(args=["check", "--bogus"], code=2), set()),
         ("import bnaudit.judge, bnaudit.records.report, bnaudit.records.layer", set()),
-        ("import bnaudit.render.formats, bnaudit.render.table, bnaudit.render.json_v1", set()),
+        ("import bnaudit.render.formats, bnaudit.render.text, bnaudit.render.json_v1", set()),
         ("from bnaudit import AuditOptions, BnauditError, Report", set()),
         ("import bnaudit.load.sniff, bnaudit.load", set()),
         (RUN.format(args=["check", "pyproject.toml"], code=2), set()),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bnaudit.judge.catalogue import catalogue
 from bnaudit.judge.rules import RULES
-from bnaudit.render.rules_markdown import rules_to_markdown
+from bnaudit.render.markdown import document_to_markdown
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
@@ -20,7 +20,9 @@ def anchors(page: str) -> set[str]:
 
 
 def test_it_is_up_to_date() -> None:
-    assert rules_to_markdown(catalogue()) == PAGE, "bnaudit rules --format markdown > docs/rules.md"
+    assert document_to_markdown(catalogue()) == PAGE, (
+        "bnaudit rules --format markdown > docs/rules.md"
+    )
 
 
 def test_every_rule_has_a_section_and_a_row() -> None:

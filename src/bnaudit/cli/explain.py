@@ -41,6 +41,6 @@ def command(rules: tuple[str, ...], *, as_json: bool) -> None:
 
         write_stdout(document_text(RuleList(tuple(entries))))
         return
-    from bnaudit.render.rules_text import explanation
+    from bnaudit.render.text.rules import explanation
 
     write_stdout("\n\n".join(explanation(entry, table_width()) for entry in entries))

@@ -106,9 +106,9 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     Raises:
         UsageError: a file cannot be written; told last, as the document is on stdout all the same.
     """
-    document, errors = presentation.document, []
+    errors = []
     for path, name in presentation.outputs:
-        text = render(name, document, content, Style(channels=presentation.channels))
+        text = render(name, content, Style(channels=presentation.channels))
         try:
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -126,9 +126,9 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             verbose=presentation.verbose > 0,
         )
         parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
-        write_stdout(parting + render(wanted, document, content, style))
+        write_stdout(parting + render(wanted, content, style))
         if wanted == "github":
-            append_step_summary(lambda: render("markdown", document, content, style))
+            append_step_summary(lambda: render("markdown", content, style))
     if errors:
         raise errors[0]
 

@@ -10,7 +10,7 @@ from bnaudit._version import __version__
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
 from bnaudit.records.values import Skipped, Spread
-from bnaudit.summary.inspection import StoredGain, gain_of
+from bnaudit.summary.gain import StoredGain, gain_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

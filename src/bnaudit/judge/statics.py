@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite, sqrt
-from statistics import median
+from math import isfinite
 from typing import TYPE_CHECKING
+
+from bnaudit.records.values import Skipped
+from bnaudit.summary.gain import ASSUMED_EPS, eps_of, gain_channels, leaks, middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnaudit.records.inspection import BatchNormStatics, Inspection
 
-TORCH_EPS = 1e-5
-"""PyTorch's default; a state_dict does not store eps."""
+__all__ = ["eps_of", "leaks", "middle"]  # from summary/, for the rules
 
 _SHOWN_CHANNELS = 5
 
@@ -22,57 +23,22 @@ def activations(inspection: Inspection) -> list[BatchNormStatics]:
     return [bn for bn in inspection.batchnorms if not bn.of_weights]
 
 
-def eps_of(bn: BatchNormStatics) -> float:
-    """The layer's eps, or PyTorch's default where the file stores none (see `eps_clause`)."""
-    return TORCH_EPS if bn.eps is None else bn.eps
-
-
 def eps_clause(bn: BatchNormStatics) -> str:
     """How sure a finding is whose number depends on eps."""
     if bn.eps is None:
-        return f"the file stores no eps; {TORCH_EPS:g}, PyTorch's default, is assumed"
+        return f"the file stores no eps; {ASSUMED_EPS:g}, PyTorch's default, is assumed"
     return "read from the file"
 
 
-def leaks(bn: BatchNormStatics) -> tuple[float, ...]:
-    """eps/(running_var + eps) per channel; not a number where the variance is none.
-
-    0 for a healthy channel, 1 for a constant one. Empty without a running variance.
-    """
-    eps = eps_of(bn)
-    return tuple(
-        eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else float("nan")
-        for var in bn.running_var or ()
-    )
-
-
 def gains(bn: BatchNormStatics) -> tuple[float, ...]:
-    """|gamma|/sqrt(running_var + eps) per channel; inf where the root is 0, NaN where there is none.
-
-    Empty without a running variance; gamma is 1 where the layer has none.
-    """
-    variances = bn.running_var or ()
-    gammas = bn.gamma or (1.0,) * len(variances)
-    return tuple(_gain(abs(g), var + eps_of(bn)) for g, var in zip(gammas, variances, strict=False))
-
-
-def _gain(gamma: float, squared: float) -> float:
-    if not (isfinite(gamma) and isfinite(squared)) or squared < 0:
-        return float("nan")
-    if squared == 0:
-        return inf if gamma else 0.0
-    return gamma / sqrt(squared)
+    """`gain_channels`; empty where the layer has none."""
+    values = gain_channels(bn)
+    return () if isinstance(values, Skipped) else values
 
 
 def largest(values: Sequence[float] | None) -> float:
     """The largest finite absolute value, 0 where there is none."""
     return max((abs(v) for v in values or () if isfinite(v)), default=0.0)
-
-
-def middle(values: Sequence[float]) -> float:
-    """The median of the finite values, 0 where there are none."""
-    kept = [v for v in values if isfinite(v)]
-    return median(kept) if kept else 0.0
 
 
 def statistics_untouched(bn: BatchNormStatics) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
 from bnaudit.records.baseline import Baseline
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
@@ -33,6 +34,7 @@ class Report:
         allow_no_bn: whether a model without BatchNorm passes.
         gradient_scale: |dL/dz| at the first measured layer over that at the last.
         inspection: what the file stores, where it was read.
+        thresholds: rule -> threshold name -> value, where the configuration sets another.
     """
 
     model: ModelInfo
@@ -49,6 +51,7 @@ class Report:
     allow_no_bn: bool = False
     gradient_scale: Metric = NOT_REQUESTED
     inspection: Inspection | None = None
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

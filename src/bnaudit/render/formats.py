@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 DOCUMENTS = ("report", "inspect", "init", "diff", "rules")
 """What is written, as `bnaudit schema` names it; each but the report by the command of its name."""
+
+VERDICTS = ("report", "inspect")
+"""Those that judge a model: a format of verdicts alone reads `render.outcome`, the same for both."""
 
 
 @dataclass(frozen=True)
@@ -39,93 +39,59 @@ class Format:
     Attributes:
         suffix: file names that end so are written in it; None where only its name says it.
         summary: what it is for, a few words of `--help`.
-        writers: document -> the function that writes it ("module:function", imported when called),
-            and the attributes of `Style` that it takes.
+        writer: the function that writes it ("module:function" of this folder, imported when called).
+        takes: the attributes of `Style` that it takes.
+        documents: what it can write.
         prose: whether two of them are parted by an empty line.
         whole: whether it is one document: two of them, one after the other, are none.
     """
 
     suffix: str | None
     summary: str
-    writers: Mapping[str, tuple[str, tuple[str, ...]]]
+    writer: str
+    takes: tuple[str, ...] = ()
+    documents: tuple[str, ...] = VERDICTS
     prose: bool = False
     whole: bool = False
 
 
-_VERDICTS = ("report", "inspect")
-_LOOK = ("width", "color", "unicode")
-
-
-def _verdicts(writer: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """A format of verdicts alone: `render.outcome` is the same for audits and inspections."""
-    return dict.fromkeys(_VERDICTS, (writer, ()))
-
+_TEXT = ("width", "color", "unicode", "verbose")
 
 FORMATS: dict[str, Format] = {
-    "table": Format(
-        ".txt",
-        "for people",
-        {
-            "report": ("bnaudit.render.table:report_to_text", (*_LOOK, "verbose")),
-            "inspect": ("bnaudit.render.inspect_table:inspection_to_text", (*_LOOK, "verbose")),
-            "init": ("bnaudit.render.init_table:init_to_text", ("width", "unicode")),
-            "diff": ("bnaudit.render.diff_table:diff_to_text", _LOOK),
-            "rules": ("bnaudit.render.rules_text:rules_to_text", ("width",)),
-        },
-        prose=True,
-    ),
+    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, DOCUMENTS, prose=True),
     "json": Format(
-        ".json",
-        "for programs",
-        {
-            "report": ("bnaudit.render.json_v1:document_text", ("channels",)),
-            "inspect": ("bnaudit.render.json_v1:document_text", ("channels",)),
-            "init": ("bnaudit.render.json_v1:document_text", ()),
-            "diff": ("bnaudit.render.json_v1:document_text", ()),
-            "rules": ("bnaudit.render.json_v1:document_text", ()),
-        },
-        whole=True,
+        ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),
-    "sarif": Format(
-        ".sarif", "for code scanning", _verdicts("bnaudit.render.sarif:report_to_sarif"), whole=True
-    ),
-    "junit": Format(
-        ".xml", "for test reports", _verdicts("bnaudit.render.junit:report_to_junit"), whole=True
-    ),
+    "sarif": Format(".sarif", "for code scanning", "sarif:report_to_sarif", whole=True),
+    "junit": Format(".xml", "for test reports", "junit:report_to_junit", whole=True),
     "markdown": Format(
         ".md",
         "for pull-request comments",
-        {
-            **_verdicts("bnaudit.render.markdown:report_to_markdown"),
-            "rules": ("bnaudit.render.rules_markdown:rules_to_markdown", ()),
-        },
+        "markdown:document_to_markdown",
+        documents=(*VERDICTS, "rules"),
         prose=True,
     ),
-    "github": Format(
-        None, "annotations of GitHub Actions", _verdicts("bnaudit.render.github:report_to_github")
-    ),
+    "github": Format(None, "annotations of GitHub Actions", "github:report_to_github"),
 }
 
 
 def formats_of(document: str) -> dict[str, Format]:
     """The formats in which one of `DOCUMENTS` is written."""
-    return {name: form for name, form in FORMATS.items() if document in form.writers}
+    return {name: form for name, form in FORMATS.items() if document in form.documents}
 
 
-def render(name: str, document: str, content: Any, style: Style) -> str:
+def render(name: str, record: Any, style: Style) -> str:
     """A document as text.
 
     Args:
         name: of a format in which the document is written.
-        document: one of `DOCUMENTS`.
-        content: its record.
+        record: what it is written from.
         style: how it may look.
     """
-    writer, taken = FORMATS[name].writers[document]
-    module, function = writer.split(":")
-    text: str = getattr(import_module(module), function)(
-        content, **{attribute: getattr(style, attribute) for attribute in taken}
-    )
+    form = FORMATS[name]
+    module, function = form.writer.split(":")
+    write = getattr(import_module(f"bnaudit.render.{module}"), function)
+    text: str = write(record, **{attribute: getattr(style, attribute) for attribute in form.takes})
     return text
 
 

@@ -37,10 +37,7 @@ from bnaudit.summary.audit import (
     summarize,
 )
 from bnaudit.summary.difference import DiffSummary, summarize_diff
-from bnaudit.summary.initialisation import InitSummary
-from bnaudit.summary.initialisation import summarize as summarize_start
-from bnaudit.summary.inspection import (
-    InspectSummary,
+from bnaudit.summary.gain import (
     StoredChannels,
     StoredExtent,
     StoredGain,
@@ -48,8 +45,10 @@ from bnaudit.summary.inspection import (
     gain_of,
     is_foldable,
     stored_channels,
-    summarize_inspection,
 )
+from bnaudit.summary.initialisation import InitSummary
+from bnaudit.summary.initialisation import summarize as summarize_start
+from bnaudit.summary.inspection import InspectSummary, summarize_inspection
 from bnaudit.summary.residuals import Residual
 from bnaudit.summary.twins import effect
 
@@ -128,7 +127,7 @@ FORMS: dict[type, Form] = {
     RunInfo: Form(skipped=True),
     Report: Form(
         names={"twins": "entries"},
-        hidden=("fail_on", "allow_no_bn", "gradient_scale", "inspection"),
+        hidden=("fail_on", "allow_no_bn", "gradient_scale", "inspection", "thresholds"),
         groups={
             "twins": Group(
                 ("twins",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.render.outcome import artifact_path, outcome_of, sentence_of
-from bnaudit.render.table.text import plural
+from bnaudit.render.text.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from bnaudit.records.wire.read import MisfitError, read
 from bnaudit.records.wire.schema import schema
 from bnaudit.records.wire.write import write
 from bnaudit.render.forms_v1 import FORMS, STARTS
-from bnaudit.summary.inspection import StoredGain
+from bnaudit.summary.gain import StoredGain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

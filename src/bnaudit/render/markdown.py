@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.rule import RuleList
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
 from bnaudit.render.outcome import outcome_of
-from bnaudit.render.table.numbers import error_size, significant
-from bnaudit.render.table.text import plural
+from bnaudit.render.rules_markdown import rules_to_markdown
+from bnaudit.render.text.words import error_size, plural, significant
 from bnaudit.summary.audit import gain_of, gain_statistics
 
 if TYPE_CHECKING:
@@ -31,7 +32,14 @@ _FINDINGS = 40_000
 _ROOM = 1_500  # for headings, and the lines that say what was left out
 
 
-def report_to_markdown(report: Report | InspectionReport) -> str:
+def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
+    """A comment on a report, or the page of the rules."""
+    if isinstance(record, RuleList):
+        return rules_to_markdown(record)
+    return _report(record)
+
+
+def _report(report: Report | InspectionReport) -> str:
     """Verdict, findings as a table, then everything else folded away."""
     outcome = outcome_of(report)
     parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import InspectionReport
-from bnaudit.render.inspect_verdict import inspection_verdict
-from bnaudit.render.table.verdict import verdict_line
+from bnaudit.render.text.verdict import verdict_line
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
@@ -63,30 +62,23 @@ class Outcome:
 def outcome_of(report: Report | InspectionReport) -> Outcome:
     """The outcome of an audit or of an inspection."""
     if isinstance(report, InspectionReport):
-        word, _, sentence = inspection_verdict(report)
-        return Outcome(
-            command="inspect",
-            path=report.inspection.path,
-            headline=f"{word}: {sentence}",
-            layers=tuple(layer.name for layer in report.inspection.batchnorms),
-            findings=report.findings,
-            suppressed=report.suppressed,
-            rules_not_run=report.rules_not_run,
-            fail_on=report.fail_on,
-            exit_code=report.exit_code,
-        )
+        command, path, failure = "inspect", report.inspection.path, None
+        layers = tuple(layer.name for layer in report.inspection.batchnorms)
+    else:
+        command, path, failure = "check", report.model.path, report.failure
+        layers = tuple(layer.label for layer in report.layers)
     word, _, sentence = verdict_line(report)
     return Outcome(
-        command="check",
-        path=report.model.path,
+        command=command,
+        path=path,
         headline=f"{word}: {sentence}",
-        layers=tuple(layer.label for layer in report.layers),
+        layers=layers,
         findings=report.findings,
         suppressed=report.suppressed,
         rules_not_run=report.rules_not_run,
         fail_on=report.fail_on,
         exit_code=report.exit_code,
-        failure=report.failure,
+        failure=failure,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.render.rules_text import NEEDS
+from bnaudit.render.text.rules import NEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Count, Metric, Skipped
+from bnaudit.summary.outcome import Verdict, count, verdict_of
 from bnaudit.summary.residuals import (
     Residual,
     bound_holds,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from bnaudit.records.layer import Gain, LayerReport
     from bnaudit.records.report import Report
 
-Verdict = Literal["clean", "findings", "nothing-to-audit", "failed"]
 Statistics = Literal["batch", "running"]
 
 
@@ -158,16 +158,16 @@ def summarize(report: Report) -> Summary:
         order for layer in report.layers if (order := trusted_first_order(layer)) is not None
     ]
     gains = [gain_of(layer, statistics) for layer in report.layers]
-    severities = [finding.severity for finding in report.findings]
+    counts = count(report.findings)
     return Summary(
         layers=len(report.layers),
         measured=sum(layer.measured for layer in report.layers),
         integrity_failed=sum(layer.integrity_failed for layer in report.layers),
         defined=len(report.model.defined),
         not_executed=len(report.model.not_executed),
-        errors=severities.count(Severity.ERROR),
-        warnings=severities.count(Severity.WARNING),
-        infos=severities.count(Severity.INFO),
+        errors=counts.errors,
+        warnings=counts.warnings,
+        infos=counts.infos,
         statistics=statistics,
         gain=_median(gain.median.median for gain in gains if not isinstance(gain, Skipped)),
         reduction=_median(
@@ -180,7 +180,7 @@ def summarize(report: Report) -> Summary:
         weight_space=_weight_space(report.layers),
         fail_on=report.fail_on,
         allow_no_bn=report.allow_no_bn,
-        verdict=_verdict(report),
+        verdict=verdict_of(report),
         exit_code=report.exit_code,
     )
 
@@ -223,7 +223,8 @@ def worst_difference(report: Report) -> Difference | None:
 def _second_order(layers: Sequence[LayerReport]) -> SecondOrderSummary:
     residuals = [second_order_residual(layer) for layer in layers]
     trusted = [order for layer in layers if (order := trusted_second_order(layer)) is not None]
-    holds = [held for order in trusted if (held := bound_holds(order)) is not None]
+    slacks = [o.bound_slack.median for o in trusted if not isinstance(o.bound_slack, Skipped)]
+    holds = [held for slack in slacks if (held := bound_holds(slack)) is not None]
     verified = [
         order.verification.relative_difference
         for order in trusted
@@ -256,16 +257,6 @@ def _weight_space(layers: Sequence[LayerReport]) -> WeightSpaceSummary:
 
 def _count_failed(residuals: Iterable[Residual | None]) -> int:
     return sum(residual is not None and residual.failed for residual in residuals)
-
-
-def _verdict(report: Report) -> Verdict:
-    if report.failure is not None:
-        return "failed"
-    if not report.layers:
-        return "nothing-to-audit"
-    if any(finding.severity > Severity.INFO for finding in report.findings):
-        return "findings"
-    return "clean"
 
 
 def _median(values: Iterable[float]) -> float | None:

@@ -84,12 +84,12 @@ def trusted_weight_space(layer: LayerReport) -> WeightSpace | None:
     return None if isinstance(group, Skipped) or _failed(weight_residual(layer)) else group
 
 
-def bound_holds(order: SecondOrder) -> bool | None:
-    """Whether the curvature stays below the theorem's right side, or None where not compared."""
-    slack = order.bound_slack
-    if isinstance(slack, Skipped) or not isfinite(slack.median):
-        return None
-    return slack.median >= 0
+def bound_holds(slack: float) -> bool | None:
+    """Whether the curvature stays below the theorem's right side, by their relative difference.
+
+    None where that is no number.
+    """
+    return slack >= 0 if isfinite(slack) else None
 
 
 def _residual(

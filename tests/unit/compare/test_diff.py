@@ -19,8 +19,8 @@ from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import BatchNormStatics, Inspection
 from bnaudit.records.snapshot import LayerSnapshot, Quantity
 from bnaudit.records.values import Skipped
-from bnaudit.render.diff_table import diff_to_text
 from bnaudit.render.json_v1 import document_text, schema_text
+from bnaudit.render.text import document_to_text
 
 from .makers import finding, layers, snapshot
 
@@ -75,7 +75,11 @@ def everything() -> Diff:
 def test_the_same_has_no_regression() -> None:
     diff = warned(snapshot(MILD), snapshot(MILD, path="new.json"))
     assert (diff.exit_code, diff.unchanged, diff.regressions) == (0, 1, 0)
-    assert diff_to_text(diff).splitlines()[-1].startswith("PASS: no regression; findings: 0 appear")
+    assert (
+        document_to_text(diff)
+        .splitlines()[-1]
+        .startswith("PASS: no regression; findings: 0 appear")
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_a_removed_layer_is_a_warning() -> None:
 def test_nothing_on_either_side_is_3() -> None:
     diff = warned(snapshot(layers=()), snapshot(layers=()))
     assert diff.exit_code == 3
-    assert diff_to_text(diff).splitlines()[-1].startswith("NOTHING TO COMPARE")
+    assert document_to_text(diff).splitlines()[-1].startswith("NOTHING TO COMPARE")
     assert warned(snapshot(), snapshot(layers=())).exit_code == 1
 
 
@@ -166,7 +170,7 @@ def test_frozen_layers_must_not_move() -> None:
     moved = (stored(bn("a"), bn("b")), stored(bn("a", running_var=(1.0, 9.0)), bn("b")))
     diff = warned(snapshot(), snapshot(), stored=moved, frozen=["*"])
     assert (diff.frozen, diff.exit_code) == (("a",), 1)
-    assert "FROZEN: statistics" in diff_to_text(diff)
+    assert "FROZEN: statistics" in document_to_text(diff)
     assert warned(snapshot(), snapshot(), stored=moved, frozen=["b"]).exit_code == 0
     assert warned(snapshot(), snapshot(), stored=moved).exit_code == 0
     with pytest.raises(UsageError, match="matches none of the 2 layers"):
@@ -183,7 +187,7 @@ def test_an_audit_is_not_an_inspection() -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 @pytest.mark.parametrize("unicode", [True, False])
 def test_the_table_fits_and_tells_everything(width: int, unicode: bool) -> None:
-    text = diff_to_text(everything(), width=width, unicode=unicode)
+    text = document_to_text(everything(), width=width, unicode=unicode)
     sentence = " ".join(text.split())
     assert all(cell_len(line) <= width and line == line.rstrip() for line in text.splitlines())
     assert unicode or text.isascii()
@@ -193,7 +197,7 @@ def test_the_table_fits_and_tells_everything(width: int, unicode: bool) -> None:
     for word in ("appeared", "worse", "better", "gone", "not judged", "1 removed", "FROZEN"):
         assert word in sentence
     assert "FAIL: 4 regressions" in sentence
-    colored = diff_to_text(everything(), width=width, unicode=unicode, color=True)
+    colored = document_to_text(everything(), width=width, unicode=unicode, color=True)
     assert "\x1b[" in colored
 
 

@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from rich.cells import cell_len
 
-from bnaudit.render.init_table import init_to_text
 from bnaudit.render.json_v1 import document_text, schema_text
+from bnaudit.render.text import document_to_text
 
 from . import samples
 
@@ -33,8 +33,8 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "width", "unicode"), CASES)
 def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnaudit.render.init_table.__version__", "X.Y.Z")
-    text = init_to_text(samples.ALL[name](), width=width, unicode=unicode)
+    monkeypatch.setattr("bnaudit.render.text.sheet.__version__", "X.Y.Z")
+    text = document_to_text(samples.ALL[name](), width=width, unicode=unicode)
     path = GOLDEN / f"init_{name}_{width}{'' if unicode else '_ascii'}.txt"
     if UPDATE:
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -44,7 +44,7 @@ def test_golden(name: str, width: int, unicode: bool, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", samples.ALL)
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 200])
 def test_lines_fit(name: str, width: int) -> None:
-    for line in init_to_text(samples.ALL[name](), width=width).splitlines():
+    for line in document_to_text(samples.ALL[name](), width=width).splitlines():
         assert cell_len(line) <= width
         assert line == line.rstrip()
 
@@ -52,8 +52,8 @@ def test_lines_fit(name: str, width: int) -> None:
 @pytest.mark.parametrize("name", samples.ALL)
 def test_nothing_acts_on_a_terminal(name: str) -> None:
     report = samples.ALL[name]()
-    assert init_to_text(report, unicode=False).isascii()
-    text = init_to_text(report)
+    assert document_to_text(report, unicode=False).isascii()
+    text = document_to_text(report)
     assert "\x1b" not in text
     assert "\u202e" not in text
 

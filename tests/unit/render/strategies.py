@@ -89,7 +89,7 @@ WEIGHT_SPACE = st.builds(
 )
 FLOATS = st.lists(FLOAT, max_size=4).map(tuple)
 DRIFT = st.builds(
-    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, COUNT
+    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, batches=COUNT
 )
 INDICES = st.lists(COUNT, max_size=6).map(tuple)
 CHANNELS = st.builds(

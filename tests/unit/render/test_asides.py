@@ -7,7 +7,7 @@ from dataclasses import replace
 from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
 from bnaudit.records.finding import RuleNotRun, Suppressed
-from bnaudit.render.table.asides import aside_lines
+from bnaudit.render.text.sheet import aside_lines
 
 from . import samples
 from .sick import sick

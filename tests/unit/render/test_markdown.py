@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
 from bnaudit.records.finding import RuleNotRun
-from bnaudit.render.markdown import LIMIT, report_to_markdown
+from bnaudit.render.markdown import LIMIT, document_to_markdown
 
 from . import samples
 from .sick import sick
@@ -35,14 +35,14 @@ def rows(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", sorted(samples.ALL))
 def test_every_table_keeps_its_columns(name: str) -> None:
-    text = report_to_markdown(samples.ALL[name]())
+    text = document_to_markdown(samples.ALL[name]())
     assert len(text) < LIMIT
     assert {len(row) for row in rows(text)} <= {5, 6}
 
 
 def test_all_findings_and_layers_are_there() -> None:
     report = sick()
-    text = report_to_markdown(report)
+    text = document_to_markdown(report)
     assert sum(len(row) == 5 for row in rows(text)) == len(report.findings) + 1
     assert sum(len(row) == 6 for row in rows(text)) == len(report.layers) + 1
 
@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_counted() -> None:
     report = sick()
     findings = tuple(replace(report.findings[0], layer=f"layer{i}") for i in range(2000))
     layers = tuple(replace(report.layers[0], name="x" * 60 + str(i)) for i in range(2000))
-    text = report_to_markdown(replace(report, findings=findings, layers=layers))
+    text = document_to_markdown(replace(report, findings=findings, layers=layers))
     assert len(text) < LIMIT
     shown = sum(len(row) == 5 for row in rows(text)) - 1
     assert f"{2000 - shown} more findings" in text
@@ -63,7 +63,7 @@ def test_suppressed_findings_and_rules_not_run_are_listed() -> None:
     verdicts = judge(bare, Policy(ignore=("integrity",)))
     not_run = (RuleNotRun("BN104", "minimax-bound", "no <weights>"),)
     report = replace(bare, suppressed=verdicts.suppressed, rules_not_run=not_run)
-    text = report_to_markdown(report)
+    text = document_to_markdown(report)
     assert "suppressed</summary>" in text
     assert "ignore: integrity" in text
     assert r"no \<weights\>" in text
@@ -74,7 +74,7 @@ def test_names_of_a_model_are_no_markup() -> None:
     nasty = "a`|b\n<img src=x> @everyone [x](http://evil) **b**"
     finding = replace(report.findings[0], layer=nasty, message=nasty, fix=nasty)
     model = replace(report.model, path=nasty)
-    text = report_to_markdown(replace(report, model=model, findings=(finding,)))
+    text = document_to_markdown(replace(report, model=model, findings=(finding,)))
     assert {len(row) for row in rows(text)} == {5, 6}
     tokens = [child for token in PARSER.parse(text) for child in token.children or []]
     assert not [t for t in tokens if t.type in ("link_open", "image", "html_inline")]

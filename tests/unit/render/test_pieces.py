@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from math import inf, nan
 
 import pytest
 
-from bnaudit.render.table.bars import LogAxis, axis_for, box
-from bnaudit.render.table.columns import PLAN, columns_for
-from bnaudit.render.table.numbers import (
+from bnaudit.render.text.cells import Charset, LogAxis, axis_for, draw
+from bnaudit.render.text.words import (
     align_decimal,
     count,
     error_size,
+    listing,
     percent,
+    plural,
     significant,
     whole_percent,
 )
-from bnaudit.render.table.text import Charset, listing, plural
-
-from .builders import gain
-from .settings import RUN
-from .sick import sick
 
 
 @pytest.mark.parametrize(
@@ -125,52 +120,45 @@ def test_counted_nouns() -> None:
 
 
 def test_axis_ends_are_round_and_hold_every_channel() -> None:
-    axis = axis_for([gain(0.11, 0.6, 3.1, 0), gain(0.3, 5.7, 12.3, 0)])
+    axis = axis_for([(0.11, 0.6, 3.1), (0.3, 5.7, 12.3)])
     assert axis == LogAxis(0.1, 20.0)
 
 
 def test_axis_is_not_stretched_by_a_pruned_channel() -> None:
-    axis = axis_for([gain(1e-30, 1.0, 2.0, 0.5)])
+    axis = axis_for([(1e-30, 1.0, 2.0)])
     assert axis == LogAxis(0.01, 2.0)
-    assert box(gain(1e-30, 1.0, 2.0, 0.5), axis, 12).startswith("‹")
+    assert draw((1e-30, 1.0, 2.0), axis, 12).startswith("‹")
 
 
 def test_axis_without_any_positive_gain() -> None:
-    assert axis_for([gain(0, 0, 0, 1)]) is None
+    assert axis_for([(0, 0, 0)]) is None
     assert axis_for([]) is None
 
 
 def test_axis_survives_a_diverged_layer() -> None:
-    axis = axis_for([gain(1e-290, 1e-280, 1, 0), gain(1, 1e290, 1e299, 0)])
+    axis = axis_for([(1e-290, 1e-280, 1), (1, 1e290, 1e299)])
     assert axis is not None
-    assert box(gain(1, 1e290, 1e299, 0), axis, 21).endswith("├─────────●")
+    assert draw((1, 1e290, 1e299), axis, 21).endswith("├─────────●")
 
 
 def test_axis_of_one_value_has_a_length() -> None:
-    assert axis_for([gain(1, 1, 1, 1)]) == LogAxis(0.5, 2.0)
+    assert axis_for([(1, 1, 1)]) == LogAxis(0.5, 2.0)
 
 
 def test_boxes_share_one_axis() -> None:
     axis = LogAxis(0.1, 10.0)
     assert axis.labels(21) == "0.1       1        10"
-    assert box(gain(0.1, 1, 10, 0), axis, 21) == "├─────────●─────────┤"
-    assert box(gain(2, 4, 8, 0), axis, 21) == "          ┊  ├──●──┤ "
-    assert box(gain(1, 1, 1, 0), axis, 21) == "          ●          "
-    assert box(gain(nan, 1, 1, 0), axis, 21) == "          ┊          "
-
-
-def test_every_column_has_its_place_in_the_order_of_importance() -> None:
-    # Real data, so that drift shows, and verified gradients.
-    report = replace(sick(), run=RUN)
-    keys = {column.key for width in (100, 200) for column in columns_for(report, width)}
-    assert sorted(keys) == sorted(PLAN.importance)
+    assert draw((0.1, 1, 10), axis, 21) == "├─────────●─────────┤"
+    assert draw((2, 4, 8), axis, 21) == "          ┊  ├──●──┤ "
+    assert draw((1, 1, 1), axis, 21) == "          ●          "
+    assert draw((nan, 1, 1), axis, 21) == "          ┊          "
 
 
 @pytest.mark.parametrize(
     "statement",
     [
         "from bnaudit.render.json_v1 import document_text",
-        "from bnaudit.render.table import report_to_text",
+        "from bnaudit.render.text import document_to_text",
         "from bnaudit.render.json_v1 import schema_text; schema_text()",
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from bnaudit.render.json_v1 import document_text
-from bnaudit.render.table import report_to_text
+from bnaudit.render.text import document_to_text
 
 from .strategies import REPORT
 from .test_json_v1 import VALIDATOR, strict
@@ -33,7 +33,7 @@ def test_json_is_strict_and_valid(report: Report, channels: bool) -> None:
 @SETTINGS
 @given(report=REPORT, width=st.integers(60, 200), unicode=st.booleans())
 def test_text_fits_and_is_printable(report: Report, width: int, unicode: bool) -> None:
-    text = report_to_text(report, width=width, unicode=unicode)
+    text = document_to_text(report, width=width, unicode=unicode)
     assert unicode or text.isascii()
     # Not splitlines: a line separator that slipped through would hide behind it.
     for line in text.split("\n"):
@@ -48,4 +48,4 @@ def test_text_fits_and_is_printable(report: Report, width: int, unicode: bool) -
 @given(report=REPORT)
 def test_a_document_is_the_same_every_time(report: Report) -> None:
     assert document_text(report) == document_text(report)
-    assert report_to_text(report) == report_to_text(report)
+    assert document_to_text(report) == document_to_text(report)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bnaudit.judge.limits import channel_limits
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.twins import Twin
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
-from bnaudit.render.table import report_to_text
-from bnaudit.render.table.channels import channel_facts
-from bnaudit.render.table.layout import Elastic, Plan, Titles, place
-from bnaudit.render.table.notes import Notes
-from bnaudit.render.table.numbers import factor, scientific
-from bnaudit.render.table.verdict import verdict_line
+from bnaudit.render.text import document_to_text
+from bnaudit.render.text.cells import Charset
+from bnaudit.render.text.channels import channel_facts
+from bnaudit.render.text.table import LEFT, Column, Notes, Room, Row, Table
+from bnaudit.render.text.verdict import verdict_line
+from bnaudit.render.text.words import factor, scientific
+from bnaudit.summary.channels import conspicuous
 
 from . import samples
 from .builders import drift, inconspicuous, layer, second_order
@@ -47,18 +50,18 @@ def test_factors() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
 def test_curvature_columns_only_where_it_was_measured(width: int) -> None:
-    assert "curvature" not in report_to_text(samples.first_order_only(), width=width)
-    assert ("curvature" in report_to_text(samples.healthy(), width=width)) == (width >= 80)
+    assert "curvature" not in document_to_text(samples.first_order_only(), width=width)
+    assert ("curvature" in document_to_text(samples.healthy(), width=width)) == (width >= 80)
 
 
 def test_the_terms_of_the_projection_have_a_column_each_where_there_is_room() -> None:
-    assert "removed by" in report_to_text(samples.healthy(), width=140)
-    assert "removed by" in report_to_text(samples.first_order_only(), width=100)
-    assert "removed by" not in report_to_text(samples.healthy(), width=100)
+    assert "removed by" in document_to_text(samples.healthy(), width=140)
+    assert "removed by" in document_to_text(samples.first_order_only(), width=100)
+    assert "removed by" not in document_to_text(samples.healthy(), width=100)
 
 
 def test_a_reason_that_all_layers_share_needs_no_names() -> None:
-    text = report_to_text(samples.running_mode())
+    text = document_to_text(samples.running_mode())
     assert "\n– curvature: the theorem is about batch statistics (--mode batch)\n" in text
 
 
@@ -74,7 +77,7 @@ def test_notes_are_said_once() -> None:
 
 
 def test_curvature_that_is_withheld_is_marked_and_explained() -> None:
-    text = report_to_text(sick(), width=120)
+    text = document_to_text(sick(), width=120)
     note = "✗ curvature of backbone.stages.0.blocks.0.norm: integrity: residual 0.0034, tolerance"
     assert note in text
     assert "second order disagrees in 1 (worst residual 0.0034, tolerance 1e-10)" in " ".join(
@@ -87,19 +90,19 @@ def test_the_bound_on_curvature_is_a_fact_and_never_fails_a_run() -> None:
         replace(entry, second_order=second_order(1e-3, slack=-0.9, holds=0.0))
         for entry in samples.healthy().layers
     )
-    text = report_to_text(replace(samples.healthy(), layers=never), width=200)
+    text = document_to_text(replace(samples.healthy(), layers=never), width=200)
     last = text.splitlines()[-1]
     assert last.startswith("PASS: ")
     assert "second order agrees (residual 2e-13), bound holds in 0 of 10" in last
 
 
 def test_a_minimax_bound_that_is_exceeded_is_marked() -> None:
-    text = report_to_text(sick(), width=120)
+    text = document_to_text(sick(), width=120)
     assert "✗ minimax bound of backbone.stem.bn: exceeded 2 times" in text
 
 
 def test_no_weight_space_and_twins_unless_asked_for() -> None:
-    text = report_to_text(samples.healthy())
+    text = document_to_text(samples.healthy())
     assert "feeder" not in text
     assert "twin" not in text
     assert "worth a look" not in text
@@ -107,8 +110,9 @@ def test_no_weight_space_and_twins_unless_asked_for() -> None:
 
 def facts(channels: Channels) -> str:
     entry = layer("bn", statistics=channels)
-    found, _ = channel_facts(replace(samples.healthy(), layers=(entry,)))
-    return "".join(text for _, text in found)
+    report = replace(samples.healthy(), layers=(entry,))
+    found = conspicuous(report, channel_limits(report.thresholds))
+    return "; ".join(text for entry in found for text in channel_facts(entry))
 
 
 def test_inconspicuous_channels_are_not_listed() -> None:
@@ -127,8 +131,8 @@ def test_drift_is_listed_with_its_channel() -> None:
 
 def test_synthetic_data_says_nothing_of_drift() -> None:
     synthetic = replace(samples.drifted(), run=SYNTHETIC)
-    assert "mean drift" in report_to_text(samples.drifted(), width=140)
-    text = report_to_text(synthetic, width=200)
+    assert "mean drift" in document_to_text(samples.drifted(), width=140)
+    text = document_to_text(synthetic, width=200)
     assert "mean drift" not in text
     assert "log2 var" not in text
     assert "– drift: synthetic data says nothing about the running statistics" in text
@@ -136,44 +140,46 @@ def test_synthetic_data_says_nothing_of_drift() -> None:
 
 def test_gradient_scale_and_its_absence() -> None:
     report = samples.healthy()
-    assert "depth: |G| at the first layer is 3.12 times that at the last" in report_to_text(report)
+    assert "depth: |G| at the first layer is 3.12 times that at the last" in document_to_text(
+        report
+    )
     gone = replace(report, gradient_scale=Skipped("fewer than two layers have a gradient"))
-    assert "– depth: fewer than two layers have a gradient" in report_to_text(gone)
+    assert "– depth: fewer than two layers have a gradient" in document_to_text(gone)
     unasked = replace(report, gradient_scale=NOT_REQUESTED)
-    assert "depth" not in report_to_text(unasked)
+    assert "depth" not in document_to_text(unasked)
 
 
 def test_many_twins_name_the_parameters_of_the_whole_only() -> None:
     whole, _ = samples.twins()
     each = tuple(replace(whole, layer=f"bn{place}") for place in range(6))
     report = replace(samples.healthy(), twins=(whole, *each))
-    text = report_to_text(report)
+    text = document_to_text(report)
     assert text.count("most affected") == 1
     assert text.count("\n  frozen  ") == 7
 
 
 def test_a_twin_without_gradients_has_no_ratio() -> None:
     twin = Twin("identity", "bn", 0.0, 0.0, 0.0, ())
-    text = report_to_text(replace(samples.healthy(), twins=(twin,)))
+    text = document_to_text(replace(samples.healthy(), twins=(twin,)))
     assert next(line for line in text.splitlines() if line.startswith("  identity")).endswith("–")
 
 
 def test_numbers_are_dropped_before_they_are_cut() -> None:
-    keys = ["name", "first", "second", "third"]
-    cells = {"name": ["a" * 30], "first": ["1" * 8], "second": ["2" * 8], "third": ["3" * 8]}
-    titles = Titles(dict.fromkeys(keys, ""), dict.fromkeys(keys, ""))
-    plan = Plan(("name", "third", "first", "second"), {"name": Elastic(10, 40)})
-    placed = place(keys, cells, titles, 34, plan)
-    assert [(item.key, item.start, item.width) for item in placed] == [
-        ("name", 2, 12),
-        ("first", 16, 8),
-        ("third", 26, 8),
+    cells = SimpleNamespace(name="a" * 30, first="1" * 8, second="2" * 8, third="3" * 8)
+    columns: list[Column[SimpleNamespace]] = [
+        Column("layer", "name", rank=1, align=LEFT, room=Room(10, 40)),
+        Column("x", "first", rank=3),
+        Column("y", "second", rank=4),
+        Column("z", "third", rank=2),
     ]
+    table = Table([Row(cells, "a")], columns, Charset(unicode=False), 34)
+    assert [column.title for column in table.columns] == ["layer", "x", "z"]
+    assert table.lines[-1].plain == "  aaa...aaaaaa  11111111  33333333"
 
 
 def test_a_bound_without_a_finite_slack_is_neither_yes_nor_no() -> None:
     order = replace(second_order(1.0), bound_slack=Spread(float("nan"), 0.0, 0.0, 1))
-    text = report_to_text(replace(samples.healthy(), layers=(layer("bn", curvature=order),)))
+    text = document_to_text(replace(samples.healthy(), layers=(layer("bn", curvature=order),)))
     row = next(line for line in text.splitlines() if line.startswith("  bn "))
     assert row.endswith("nan")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite, log
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.aggregate import Hit, findings
@@ -11,6 +10,7 @@ from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import activations, gains, leaks, listed, middle, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
+from bnaudit.summary.gain import outlying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import BatchNormStatics
     from bnaudit.records.report import Report
-
-_FEWEST_CHANNELS = 8
-"""A median and a spread of fewer channels mean little."""
-
-_NORMAL = 1.4826
-"""Median absolute deviation -> standard deviation, for a normal distribution."""
-
-_NO_SPREAD = 0.05
-"""Equal channels have no spread; one of them 20 times larger still counts."""
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
@@ -66,14 +57,7 @@ def _hit(rule: Rule, bn: BatchNormStatics) -> Hit | None:
 
 
 def _outliers(rule: Rule, values: Sequence[float]) -> tuple[int, ...]:
-    """Channels that are both many times and many deviations above the median, on a log scale."""
-    logs = {c: log(v) for c, v in enumerate(values) if isfinite(v) and v > 0}
-    if len(logs) < _FEWEST_CHANNELS:
-        return ()
-    centre = middle(list(logs.values()))
-    deviation = max(_NO_SPREAD, _NORMAL * middle([abs(v - centre) for v in logs.values()]))
-    above = max(log(rule.limit("ratio")), rule.limit("deviations") * deviation)
-    return tuple(c for c, v in logs.items() if v - centre > above)
+    return outlying(values, rule.limit("ratio"), rule.limit("deviations"))
 
 
 def _not_applicable(subject: Inspection | Report) -> str | None:

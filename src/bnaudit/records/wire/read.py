@@ -150,7 +150,10 @@ class _Reader:
         if hint.base is Mapping:
             _wanted(isinstance(value, dict), where, "a mapping")
             inner = hint.items[0]
-            return {k: self.value(v, inner, _join(where, k), {}, "") for k, v in value.items()}
+            return {
+                k: self.value(v, inner, f"{where}.{k}", reasons, f"{path}.{k}")
+                for k, v in value.items()
+            }
         return _plain(value, hint, where)
 
     def entries(

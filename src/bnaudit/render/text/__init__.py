@@ -1,4 +1,4 @@
-"""Documents as text for people. Importing this loads no rich; rendering does."""
+"""Documents as text for people, a page each. Importing this loads no rich; rendering does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from bnaudit.records.diff import Diff
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.report import Report
 
 
 def document_to_text(
@@ -17,21 +18,27 @@ def document_to_text(
     unicode: bool = True,
     verbose: bool = False,
 ) -> str:
-    """A record as its command prints it."""
-    if isinstance(record, InspectionReport):
-        from bnaudit.render.inspect_table import inspection_to_text
+    """A document as its command prints it: the same bytes for the same record, on any terminal.
 
-        return inspection_to_text(
-            record, width=width, color=color, unicode=unicode, verbose=verbose
-        )
-    if isinstance(record, InitReport):
-        from bnaudit.render.init_table import init_to_text
+    Args:
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport` or `RuleList`.
+        width: columns to fit into; anything below 60 counts as 60.
+        color: whether to emit ANSI colour. Nothing is said by colour alone.
+        unicode: whether letters and lines beyond ASCII may be used.
+        verbose: list what is otherwise counted: suppressed findings, rules that did not run.
+    """
+    from bnaudit.render.text import audit, difference, initialisation, inspection, rules
+    from bnaudit.render.text.sheet import Sheet
 
-        return init_to_text(record, width=width, unicode=unicode)
-    if isinstance(record, Diff):
-        from bnaudit.render.diff_table import diff_to_text
-
-        return diff_to_text(record, width=width, color=color, unicode=unicode)
-    from bnaudit.render.table import report_to_text
-
-    return report_to_text(record, width=width, color=color, unicode=unicode, verbose=verbose)
+    sheet = Sheet(width, unicode=unicode)
+    if isinstance(record, Report):
+        audit.write_audit(sheet, record, verbose=verbose)
+    elif isinstance(record, InspectionReport):
+        inspection.write_inspection(sheet, record, verbose=verbose)
+    elif isinstance(record, Diff):
+        difference.write_difference(sheet, record)
+    elif isinstance(record, InitReport):
+        initialisation.write_initialisation(sheet, record)
+    else:
+        return rules.rules_to_text(record, width)
+    return sheet.text(color=color)

@@ -1,11 +1,11 @@
-"""Numbers as people compare them: three significant digits, decimal points under each other."""
+"""Numbers and counted nouns as people read them: three significant digits, decimal points under each other.
+
+No rich here: formats for machines write numbers as well.
+"""
 
 from __future__ import annotations
 
-import re
 from math import isfinite
-
-_SPLIT = re.compile(r"([^.e]*)(.*)")
 
 
 def significant(value: float) -> str:
@@ -70,16 +70,26 @@ def count(value: int) -> str:
 
 def align_decimal(numbers: list[str]) -> list[str]:
     """The same strings padded to one width, with the decimal points in one column."""
-    halves = [_halves(number) for number in numbers]
+    cuts = [min(n.find(c) if c in n else len(n) for c in ".e") for n in numbers]
+    halves = [(number[:cut], number[cut:]) for number, cut in zip(numbers, cuts, strict=True)]
     left = max((len(whole) for whole, _ in halves), default=0)
     right = max((len(rest) for _, rest in halves), default=0)
     return [whole.rjust(left) + rest.ljust(right) for whole, rest in halves]
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 layer", "2 layers", "2 batches"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def listing(names: list[str], limit: int) -> str:
+    """The first few names, and how many more there are."""
+    if len(names) <= limit:
+        return ", ".join(names)
+    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+
+
 def _power(value: float) -> str:
     return f"{value:.1e}".replace(".0e", "e")
-
-
-def _halves(number: str) -> tuple[str, str]:
-    found = _SPLIT.fullmatch(number)
-    return (found[1], found[2]) if found else (number, "")

@@ -1,0 +1,168 @@
+"""The page of an audit: its blocks under each other."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from bnaudit.records.values import NOT_REQUESTED, Skipped
+from bnaudit.render.text.channels import write_channels
+from bnaudit.render.text.layers import layer_table
+from bnaudit.render.text.sheet import input_text
+from bnaudit.render.text.twins import write_twins
+from bnaudit.render.text.verdict import verdict_line, why_nothing
+from bnaudit.render.text.weights import write_weights
+from bnaudit.render.text.words import count, listing, plural, significant
+from bnaudit.summary.audit import gain_statistics
+
+if TYPE_CHECKING:
+    from bnaudit.records.report import Report
+    from bnaudit.records.run import DataInfo, LossInfo, RunInfo
+    from bnaudit.render.text.sheet import Entry, Sheet
+
+_LABELS = len("batchnorm") + 2
+_NAMES_SHOWN = 6
+FACTS_SHOWN = ("opset",)
+"""The JSON has all."""
+
+
+def write_audit(sheet: Sheet, report: Report, *, verbose: bool) -> None:
+    """The whole page."""
+    sheet.entries("", _header(report), _LABELS)
+    if report.layers:
+        _layers(sheet, report)
+        write_channels(sheet, report)
+        write_weights(sheet, report.layers)
+        write_twins(sheet, report.twins)
+    elif report.failure is None:
+        fact = f"No BatchNorm to audit: {why_nothing(report)}."
+        if not report.model.defined and not report.findings:
+            fact += (
+                " An inference export folds BatchNorm into convolutions: audit the model before."
+            )
+        sheet.banner(fact, "bold yellow")
+    if report.findings:
+        sheet.findings(report.findings)
+    sheet.aside(report, verbose=verbose)
+    if report.failure is not None:
+        # As stderr has it.
+        clean, hint = sheet.charset.clean, report.failure.hint
+        sheet.beside(Text("error: ", style="bold red"), Text(clean(report.failure.message)))
+        if hint is not None:
+            sheet.beside(Text("hint:  ", style="bold cyan"), Text(clean(hint)))
+        sheet.gap()
+    sheet.closing(*verdict_line(report))
+
+
+def _layers(sheet: Sheet, report: Report) -> None:
+    """The table, the reasons that did not fit into it, and the legend."""
+    table = layer_table(report, sheet.charset, sheet.width)
+    sheet.table(table)
+    sheet.notes(table.notes)
+    scale = report.gradient_scale
+    if not isinstance(scale, Skipped):
+        # Measured, and not multiplied up through the layers.
+        times = significant(scale.median)
+        sheet.paragraphs([f"depth: |G| at the first layer is {times} times that at the last"], "")
+    elif scale != NOT_REQUESTED:
+        sheet.paragraphs([f"– depth: {scale.reason}"], "")
+    heads = {
+        1: f"|γ|/σ scales a channel's gradient ({gain_statistics(report)} σ)",
+        2: "|g|/|G|: gradient norm at the layer's input / output,",
+    }
+    sheet.paragraphs(table.legend(heads))
+
+
+def _header(report: Report) -> list[Entry]:
+    model, run = report.model, report.run
+    facts = [model.format, model.producer]
+    facts += [f"{key} {model.facts[key]}" for key in FACTS_SHOWN if key in model.facts]
+    facts.append(f"{count(model.parameters)} parameters")
+    entries: list[Entry] = [
+        ("model", f"{model.path} ({', '.join(fact for fact in facts if fact)})", "")
+    ]
+    if model.inputs:
+        entries.append(("input", "; ".join(input_text(tensor) for tensor in model.inputs), ""))
+    entries.append(("batchnorm", _executed(report), ""))
+    if model.not_executed:
+        names = listing(list(model.not_executed), _NAMES_SHOWN)
+        entries.append(("", f"not executed: {names}", "yellow"))
+    if run is not None:
+        entries += _run(run)
+    notes = model.notes + (run.notes if run is not None else ())
+    return entries + [("note", note, "") for note in notes]
+
+
+def _executed(report: Report) -> str:
+    model = report.model
+    names = {layer.name for layer in report.layers}
+    defined, calls = len(model.defined), len(report.layers)
+    if defined + calls == 0:
+        text = "the model defines no layer"
+    elif defined == 0:
+        text = f"{plural(len(names), 'layer')} executed"
+    elif report.run is None or report.failure is not None:
+        text = f"{plural(defined, 'layer')} defined"
+    else:
+        text = f"{len(names)} of {plural(defined, 'defined layer')} executed"
+    if calls > len(names):
+        text += f" in {calls} calls"
+    if model.instance_norms:
+        text += f"; {plural(model.instance_norms, 'InstanceNorm call')} told apart, not audited"
+    return text
+
+
+def _run(run: RunInfo) -> list[Entry]:
+    parts = [f"{run.mode} statistics", run.device, run.dtype, f"seed {run.seed}"]
+    if "torch" in run.versions:
+        parts.append(f"torch {run.versions['torch']}")
+    if run.verify_gradients is not None:
+        parts.append(f"finite differences: {run.verify_gradients}")
+    made_up = run.data.source in {"synthetic", "example"}
+    entries = [
+        ("run", ", ".join(parts), ""),
+        ("data", _data(run.data), "yellow" if made_up else ""),
+        ("loss", _loss(run.loss), ""),
+    ]
+    if run.inputs:
+        given = ", ".join(f"{name}={json.dumps(value)}" for name, value in run.inputs.items())
+        entries.append(("given", given, ""))
+    found = run.verification
+    if isinstance(found, Skipped):
+        return (
+            entries
+            if found == NOT_REQUESTED
+            else [*entries, ("conversion", found.reason, "yellow")]
+        )
+    fact = f"outputs within {found.worst:.1e} of {found.reference}"
+    if not found.agrees:
+        fact = f"MISMATCH: outputs differ by {found.worst:.1e} from {found.reference}"
+    text = f"{fact} (relative; tolerance {found.tolerance:.0e})"
+    return [*entries, ("conversion", text, "" if found.agrees else "red")]
+
+
+def _data(data: DataInfo) -> str:
+    size = f"{plural(data.batches, 'batch')} of {data.batch_size}"
+    if data.source == "example":
+        return f"the example inputs inside the file, not your data: {size}"
+    rows = f" ({data.available} rows available)" if data.available is not None else ""
+    return f"{origin(data)}: {size}" + ("" if data.source == "synthetic" else rows)
+
+
+def origin(data: DataInfo) -> str:
+    """Where a batch came from."""
+    if data.source == "synthetic":
+        drawn = f" ({data.distribution})" if data.distribution else ""
+        return f"SYNTHETIC{drawn}, not your data"
+    return ", ".join(data.paths) or f"given as {data.source}"
+
+
+def _loss(loss: LossInfo) -> str:
+    labels = "label-free" if loss.label_free else f"labels from {loss.labels or 'the data'}"
+    if isinstance(loss.value, Skipped):
+        value = f"no value: {loss.value.reason}"
+    else:
+        value = f"median {significant(loss.value.median)}"
+    return f"{loss.name} ({labels}; {loss.why}), {value}"
