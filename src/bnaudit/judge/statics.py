@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite, sqrt
+from math import isfinite, nan
 from statistics import median
 from typing import TYPE_CHECKING
+
+from bnaudit.records.values import Skipped
+from bnaudit.summary.inspection import ASSUMED_EPS, eps_of, gain_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnaudit.records.inspection import BatchNormStatics, Inspection
-
-TORCH_EPS = 1e-5
-"""PyTorch's default; a state_dict does not store eps."""
 
 _SHOWN_CHANNELS = 5
 
@@ -22,15 +22,10 @@ def activations(inspection: Inspection) -> list[BatchNormStatics]:
     return [bn for bn in inspection.batchnorms if not bn.of_weights]
 
 
-def eps_of(bn: BatchNormStatics) -> float:
-    """The layer's eps, or PyTorch's default where the file stores none (see `eps_clause`)."""
-    return TORCH_EPS if bn.eps is None else bn.eps
-
-
 def eps_clause(bn: BatchNormStatics) -> str:
     """How sure a finding is whose number depends on eps."""
     if bn.eps is None:
-        return f"the file stores no eps; {TORCH_EPS:g}, PyTorch's default, is assumed"
+        return f"the file stores no eps; {ASSUMED_EPS:g}, PyTorch's default, is assumed"
     return "read from the file"
 
 
@@ -41,27 +36,17 @@ def leaks(bn: BatchNormStatics) -> tuple[float, ...]:
     """
     eps = eps_of(bn)
     return tuple(
-        eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else float("nan")
+        eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else nan
         for var in bn.running_var or ()
     )
 
 
 def gains(bn: BatchNormStatics) -> tuple[float, ...]:
-    """|gamma|/sqrt(running_var + eps) per channel; inf where the root is 0, NaN where there is none.
-
-    Empty without a running variance; gamma is 1 where the layer has none.
-    """
-    variances = bn.running_var or ()
-    gammas = bn.gamma or (1.0,) * len(variances)
-    return tuple(_gain(abs(g), var + eps_of(bn)) for g, var in zip(gammas, variances, strict=False))
-
-
-def _gain(gamma: float, squared: float) -> float:
-    if not (isfinite(gamma) and isfinite(squared)) or squared < 0:
-        return float("nan")
-    if squared == 0:
-        return inf if gamma else 0.0
-    return gamma / sqrt(squared)
+    """|gamma|/sigma per channel, NaN where it is no finite number; empty without a running variance."""
+    values = gain_channels(bn)
+    if isinstance(values, Skipped):
+        return ()
+    return tuple(value if isfinite(value) else nan for value in values)
 
 
 def largest(values: Sequence[float] | None) -> float:

@@ -57,8 +57,6 @@ def _layers(sheet: Sheet, report: InspectionReport) -> None:
     gain = "|γ|/σ: what the stored γ and running variance scale a channel's gradient with: median"
     gain += ", ├●┤ min to max (log, ┊ at 1)" if "spread" in shown else ""
     gain += ", share ≤1" if "fraction_le_1" in shown else ""
-    if any(layer.eps is None for layer in report.inspection.batchnorms):
-        gain += "; an eps that is not stored counts as 0"
     sheet.wrapped(gain, "dim")
     if "fold" in shown:
         fold = "folds: whether an exporter can fold it into the layer in front, which then loses it"

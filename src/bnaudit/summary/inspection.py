@@ -11,9 +11,14 @@ from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.records.inspection import BatchNormStatics, InspectionReport
 
 Verdict = Literal["clean", "findings", "nothing-to-audit"]
+
+ASSUMED_EPS = 1e-5
+"""PyTorch's default, for the layers of a file that stores no eps (a state_dict)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +38,38 @@ class StoredGain:
     not_finite: int
 
 
+def eps_of(layer: BatchNormStatics) -> float:
+    """The layer's eps, or `ASSUMED_EPS` where the file stores none."""
+    return ASSUMED_EPS if layer.eps is None else layer.eps
+
+
+def eps_notes(layers: Sequence[BatchNormStatics]) -> tuple[str, ...]:
+    """The sentence of a report whose numbers rest on `ASSUMED_EPS`, if any does."""
+    without = sum(layer.eps is None for layer in layers)
+    if not without:
+        return ()
+    whose = "no eps" if without == len(layers) else f"no eps of {without} of {len(layers)} layers"
+    return (f"the file stores {whose}: {ASSUMED_EPS:g}, PyTorch's default, is assumed",)
+
+
 def gain_channels(layer: BatchNormStatics) -> tuple[float, ...] | Skipped:
     """|gamma|/sqrt(running_var + eps) of each channel; |gamma| is 1 where the layer has none.
 
-    Where the file does not store eps (a state_dict) it counts as 0, which makes sigma a little smaller.
+    Infinite where the root is 0 and gamma is not; NaN where both are, or the root is none.
     """
     if layer.running_var is None:
         return Skipped("no running variance is stored")
     gamma = layer.gamma or (1.0,) * len(layer.running_var)
     if len(gamma) != len(layer.running_var):
         return Skipped(f"{len(gamma)} gamma for {len(layer.running_var)} variances")
-    eps = layer.eps or 0.0
-    return tuple(_ratio(g, v + eps) for g, v in zip(gamma, layer.running_var, strict=True))
+    eps = eps_of(layer)
 
+    def ratio(gamma: float, variance: float) -> float:
+        if variance == 0:
+            return inf if gamma else nan
+        return abs(gamma) / sqrt(variance) if variance > 0 else nan
 
-def _ratio(gamma: float, variance: float) -> float:
-    if variance == 0:
-        return inf if gamma else nan
-    return abs(gamma) / sqrt(variance) if variance > 0 else nan
+    return tuple(ratio(g, v + eps) for g, v in zip(gamma, layer.running_var, strict=True))
 
 
 def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
@@ -121,6 +140,9 @@ def summarize_inspection(report: InspectionReport) -> InspectSummary:
     gains = [gain.median for layer in layers if isinstance(gain := gain_of(layer), StoredGain)]
     foldable = [is_foldable(layer) for layer in layers]
     known = any(value is not None for value in foldable)
+    verdict: Verdict = "findings" if any(s > Severity.INFO for s in severities) else "clean"
+    if not layers:
+        verdict = "nothing-to-audit"
     return InspectSummary(
         layers=len(layers),
         channels=sum(layer.channels or 0 for layer in layers),
@@ -132,12 +154,6 @@ def summarize_inspection(report: InspectionReport) -> InspectSummary:
         errors=severities.count(Severity.ERROR),
         warnings=severities.count(Severity.WARNING),
         infos=severities.count(Severity.INFO),
-        verdict=_verdict(report, severities),
+        verdict=verdict,
         exit_code=report.exit_code,
     )
-
-
-def _verdict(report: InspectionReport, severities: list[Severity]) -> Verdict:
-    if not report.inspection.batchnorms:
-        return "nothing-to-audit"
-    return "findings" if any(s > Severity.INFO for s in severities) else "clean"

@@ -15,6 +15,7 @@ from bnaudit.records.inspection import (
     InspectionReport,
 )
 from bnaudit.records.report import TensorInfo
+from bnaudit.summary.inspection import eps_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,7 @@ def state_dict() -> InspectionReport:
         inputs=(),
         outputs=(),
         weight_layers=None,
+        notes=eps_notes(layers),
     )
     return InspectionReport(read, fail_on=None)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.aggregate import FEWEST
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import TORCH_EPS, activations, eps_of, middle, statistics_untouched
+from bnaudit.judge.statics import activations, middle, statistics_untouched
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
+from bnaudit.summary.inspection import ASSUMED_EPS, eps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +83,13 @@ def _reset_eps(
     producer = (inspection.producer or "").lower()
     if not any(name in producer for name in _KERAS):
         return
-    if not all(bn.eps is not None and abs(bn.eps / TORCH_EPS - 1) < 1e-4 for bn in layers):
+    if not all(bn.eps is not None and abs(bn.eps / ASSUMED_EPS - 1) < 1e-4 for bn in layers):
         return
     yield rule.finding(
-        f"eps is {TORCH_EPS:g} in all {len(layers)} layers of a file from {inspection.producer}, whose own "
+        f"eps is {ASSUMED_EPS:g} in all {len(layers)} layers of a file from {inspection.producer}, whose own "
         "default is 1e-3; ONNX readers fall back to 1e-5 where the attribute is missing",
         severity=Severity.INFO,
-        observed=TORCH_EPS,
+        observed=ASSUMED_EPS,
         threshold=1e-3,
         confidence=_SUGGESTED,
         fix="compare one output with the original; if they differ, set eps to the original's",
