@@ -90,7 +90,7 @@ def test_what_feeds_a_layer(tmp_path: Path, form: str) -> None:
         "bn_fork": Feeder("fork.weight", "Conv", True, False),
         "bn_fc": Feeder("fc.weight", linear, False, True),
     }
-    assert found["bn0"].preceded_by is None
+    assert found["bn0"].preceded_by == "input"
     assert found["bn_last"].preceded_by in ("BatchNormalization", "Split")
 
 

@@ -141,7 +141,7 @@ def test_what_feeds_a_layer(tmp_path: Path, how: str) -> None:
     assert {n: b.feeder for n, b in found.items() if b.feeder} == feeders
     before = {n: b.preceded_by for n, b in found.items()}
     assert before == {
-        "bn0": None,
+        "bn0": "input",
         "stem.1": "Conv",
         "blocks.0.bn": "Conv",
         "blocks.1.bn": "Conv",

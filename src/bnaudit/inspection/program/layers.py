@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.inspection.layers import counter, values
-from bnaudit.inspection.operators import onnx_name
+from bnaudit.inspection.operators import keeps_channels, onnx_name
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _BATCH_NORM = re.compile(
 _CONVOLUTION = re.compile(r"_?conv(olution|\dd|_transpose\dd)$")
 _GEMM = ("linear", "addmm", "mm", "matmul")
 _PASSES = ("contiguous", "clone", "detach", "alias", "to", "_to_copy")
+_LONGEST_WAY = 12
+_NO_END = 2**62
 _PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -167,42 +169,54 @@ def _never_called(
 
 
 def feeder(operator: Operator, graph: Graph) -> Feeder | None:
-    """The convolution or linear layer whose result goes into a call, unchanged."""
+    """The convolution or linear layer whose result goes into a call, whole or a crop of its positions."""
     alone = True
-    for _ in range(4):
+    cut: list[int] = []
+    for _ in range(_LONGEST_WAY):
         maker = graph.makers.get(operator.reads[0]) if operator.reads else None
         if maker is None or operator.input_op != maker.op:
             return None
         alone = alone and graph.readers.get(operator.reads[0], 0) == 1
         if is_weighted(maker):
-            return _feeder(maker, graph, alone=alone)
-        if maker.op not in _PASSES:
+            break
+        axes = [] if maker.op in _PASSES else _cropped(maker)
+        if axes is None:
             return None
+        cut += axes
         operator = maker
-    return None
-
-
-def _feeder(maker: Operator, graph: Graph, *, alone: bool) -> Feeder | None:
+    else:
+        return None
     weight = graph.source(maker.tensor("weight", "mat2", "other"))
-    if weight is None:
+    if weight is None or not keeps_channels(cut, graph.rank(operator.reads[0])):
         return None
     bias = maker.tensor("bias", "self") if maker.op in ("addmm",) else maker.tensor("bias")
     return Feeder(weight, _name(maker), bias is not None, alone)
 
 
+def _cropped(operator: Operator) -> list[int] | None:
+    """The axes along which a node leaves positions out; None for one that does anything else."""
+    if operator.op in ("slice", "narrow"):
+        start, end, dim = (operator.literal(name) for name in ("start", "end", "dim"))
+        whole = operator.op == "slice" and not start and (end is None or end >= _NO_END)
+        return [] if whole and operator.literal("step") in (None, 1) else [dim or 0]
+    sizes = operator.args.get("pad", {}).get("as_ints")
+    if isinstance(sizes, list) and all(type(size) is int and size <= 0 for size in sizes):
+        return [-1 - place // 2 for place, size in enumerate(sizes) if size]
+    return None
+
+
 def preceded_by(operator: Operator, graph: Graph) -> str | None:
-    """The operator whose result a call reads; None where that is the network's input."""
-    if not operator.input_op:
-        return None
-    maker = graph.makers.get(operator.reads[0])
-    if maker is not None and maker.op == operator.input_op:
-        return _name(maker)
-    return onnx_name(operator.input_op)
+    """The operator whose result a call reads, "input" for the network's own input."""
+    maker = graph.makers.get(operator.reads[0]) if operator.reads else None
+    while maker is not None and maker.op == operator.input_op and maker.op in _PASSES:
+        operator, maker = maker, graph.makers.get(maker.reads[0]) if maker.reads else None
+    if operator.input_op:
+        same = maker is not None and maker.op == operator.input_op
+        return _name(maker) if maker is not None and same else onnx_name(operator.input_op)
+    return "input" if operator.reads and operator.reads[0] in graph.inputs else None
 
 
 def _name(operator: Operator) -> str:
-    if operator.op == "getitem" or operator.op.endswith("getitem"):
-        return "Split"
     if is_batchnorm(operator):
         return "BatchNormalization"
     transposed = operator.literal("transposed") is True
