@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bnaudit.inspection.onnx import inspect_onnx
-from tests.unit.load.onnx import models
+from tests.load.onnx import models
 
 from . import nets
 
