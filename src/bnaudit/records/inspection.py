@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from bnaudit.records.report import TensorInfo
 
 AbsenceCase = Literal[
-    "folded", "partly-folded", "frozen", "quantised", "other-normalisation", "none", "unknown"
+    "folded",
+    "partly-folded",
+    "frozen",
+    "quantised",
+    "other-form",
+    "other-normalisation",
+    "none",
+    "unknown",
 ]
 
 
@@ -46,7 +53,8 @@ class BatchNormStatics:
         eps: None where the file does not store it (a state_dict).
         momentum: weight of the new batch in the running statistics (PyTorch's convention: 0.1 by
             default), or None where the file does not store it.
-        training: the stored training flag, or None.
+        training: whether it normalises with the statistics of its batch: the stored training flag, and
+            True for a layer without running statistics whatever that says; None where unknown.
         batches_tracked: num_batches_tracked, or None.
         dtype: numpy's name of the type in which the statistics (or gamma) are stored, or None.
         gamma, beta, running_mean, running_var: per channel, or None where the layer has none
@@ -96,8 +104,10 @@ class Absence:
     """Why BatchNorm layers that one expects are not in the file.
 
     Attributes:
-        case: which of the known reasons applies; "none" where nothing suggests that there ever was
-            a BatchNorm, "unknown" where the evidence does not decide.
+        case: which of the known reasons applies; "other-form" where a class or arithmetic of the
+            network's own normalises with stored statistics, which no batch_norm call runs; "none" where
+            nothing suggests that there ever was a BatchNorm, "unknown" where the evidence does not
+            decide.
         evidence: what in the file says so, one clause each.
         fix: the exact call, for what wrote this file, that keeps BatchNorm.
     """

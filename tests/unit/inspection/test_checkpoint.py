@@ -219,9 +219,10 @@ def test_what_only_looks_like_batchnorm(tmp_path: Path) -> None:
         "good.running_var": one(1),
     }
     found = inspect(state, tmp_path)
-    assert [b.name for b in found.batchnorms] == ["good"]
+    assert [b.name for b in found.batchnorms] == ["flat", "good"]
     assert found.batchnorms[0].gamma is None
-    assert any("short, other, flat: running statistics" in note for note in found.notes)
+    assert any("flat: statistics of more than one dimension" in note for note in found.notes)
+    assert any("short, other: running statistics" in note for note in found.notes)
     assert any("1 pairs of vectors" in note and "norm" in note for note in found.notes)
 
 

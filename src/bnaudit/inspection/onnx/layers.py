@@ -6,12 +6,15 @@ import struct
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.inspection.layers import Layer, statics
+from bnaudit.inspection.named import groups, members
 from bnaudit.inspection.onnx.net import WEIGHTED, is_default, metadata_scopes
 from bnaudit.inspection.onnx.scale import absorbed
 from bnaudit.inspection.onnx.values import DTYPES
 from bnaudit.inspection.operators import common_name, keeps_channels
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.origin import Origin
+from bnaudit.load.pickles.objects import StoredTensor
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
 if TYPE_CHECKING:
@@ -109,10 +112,10 @@ def _counter(net: Net, node: Node) -> int | None:
     return int(values[0]) if values else None
 
 
-Vector = tuple[float, ...] | None
+Vector = tuple[float, ...]
 
 
-def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector, Vector, Vector, Vector]:
+def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector | None, ...]:
     found = [net.values(name) for name in node.inputs[1:5]]
     sizes = [len(values) for values in found if values is not None]
     for parameter, values in zip(_PARAMETERS, found, strict=True):
@@ -126,10 +129,15 @@ def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector, Vector, Vecto
 
 
 def _training(net: Net, node: Node) -> bool:
-    """Whether the file asks for batch statistics; each operator version says it in its own way."""
+    """Whether the file asks for batch statistics; each operator version says it in its own way.
+
+    An inference node whose mean and variance are computed from the model's input asks for them as well.
+    """
     opsets = net.reading.model.opsets
     version = opsets.get("", 0) or opsets.get("ai.onnx", 0)
     attributes = node.attributes()
+    if any(name in net.fed for name in node.inputs[3:5]):
+        return True
     if version >= _TRAINING_MODE_SINCE:
         flag = attributes.get("training_mode")
         return bool(flag and flag.integer)
@@ -137,6 +145,32 @@ def _training(net: Net, node: Node) -> bool:
         flag = attributes.get("is_test")
         return not (flag and flag.integer)
     return any(net.readers.get(name) for name in node.outputs[1:]) or len(node.outputs) > 1
+
+
+def own_layers(net: Net) -> list[BatchNormStatics]:
+    """Stored tensors that are a BatchNorm's by their names, and that plain arithmetic reads, in its order."""
+    in_calls = {name for node in net.reading.nodes if node.op == OP for name in node.inputs[1:5]}
+    tensors = {
+        name: StoredTensor(None, DTYPES.get(t.kind, "other"), t.shape)
+        for name, t in net.reading.initializers.items()
+    }
+    place = {id(node): index for index, node in enumerate(net.ordered)}
+    found: list[tuple[int, BatchNormStatics]] = []
+    for group in groups(tensors).values():
+        names = set(group.roles.values())
+        layer = Layer(group.prefix, "BatchNorm", "", members(tensors, group))
+        statistics = [group.roles.get(role, "") for role in ("mean", "var")]
+        readers = [place[id(node)] for name in statistics for node in net.readers.get(name, [])]
+        if not layer.is_own_batchnorm or names & in_calls or not readers:
+            continue
+        of = {id(tensors[name]): name for name in names}
+
+        def read(tensor: StoredTensor, of: dict[int, str] = of) -> Vector:
+            return net.values(of[id(tensor)]) or ()
+
+        where = f"initializers {group.prefix}.*, read by arithmetic"
+        found.append((min(readers), statics(layer, group.prefix or "BatchNorm", where, read)))
+    return [layer for _, layer in sorted(found, key=lambda entry: entry[0])]
 
 
 def _before(net: Net, node: Node) -> str:

@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.inspection.layers import counter, values
+from bnaudit.inspection.layers import Layer, counter, paired, statics, values
+from bnaudit.inspection.named import groups, members
 from bnaudit.inspection.operators import keeps_channels, onnx_name
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
@@ -52,7 +53,7 @@ def program_batchnorms(
         if is_batchnorm(operator):
             layer = _layer(operator, len(found), graph, tensors, read, owners)
             found[layer.name] = _merged(found.get(layer.name), layer)
-    return (*found.values(), *_never_called(graph, found, tensors, read))
+    return (*found.values(), *_without_call(graph, found, tensors, read))
 
 
 def _layer(
@@ -70,7 +71,7 @@ def _layer(
         for part, name in names.items()
     }
     tracks = operator.tensor("running_mean") is not None
-    training = operator.literal("training", "train")
+    training = operator.literal("training", "train") if tracks else True
     if "no_training" in operator.op:
         training = False
     mean = names["running_mean"]
@@ -84,7 +85,7 @@ def _layer(
         eps=_number(operator.literal("eps", "epsilon")),
         # 0 is what an export in eval mode writes for momentum=None, the cumulative average.
         momentum=_number(operator.literal("momentum", "exponential_average_factor")) or None,
-        training=training if type(training) is bool and tracks else None,
+        training=training if type(training) is bool else None,
         feeder=feeder(operator, graph),
         preceded_by=preceded_by(operator, graph),
     )
@@ -149,23 +150,33 @@ def _merged(first: BatchNormStatics | None, again: BatchNormStatics) -> BatchNor
     )
 
 
-def _never_called(
+def _without_call(
     graph: Graph,
     called: Mapping[str, BatchNormStatics],
     tensors: Mapping[str, StoredTensor],
     read: Read,
 ) -> list[BatchNormStatics]:
+    """Layers whose statistics no call has: those that are never run, and arithmetic of one's own."""
     used = {graph.targets[n] for op in graph.operators for n in op.reads if n in graph.targets}
-    missing = []
-    for name in graph.buffers:
-        path, _, own = name.rpartition(".")
-        both = own == "running_mean" and f"{path}.running_var" in graph.buffers
-        if not both or path in called or name in used:
+    # Another normalisation may keep running statistics too: InstanceNorm does.
+    normalising = [op for op in graph.operators if is_batchnorm(op) or "_norm" in op.op]
+    in_calls = {graph.source(name) for op in normalising for name in op.reads}
+    found = []
+    for group in groups(tensors).values():
+        own = members(tensors, group)
+        names = set(group.roles.values())
+        if group.prefix in called or names & in_calls or paired(own) is None:
             continue
-        parts = {part: tensors.get(f"{path}.{part}") for part in _PARTS}
-        count = tensors.get(f"{path}.num_batches_tracked")
-        missing.append(_statics(path, f"buffers {path}.*, never read", parts, count, read))
-    return missing
+        if group.roles["mean"] not in graph.buffers and not names & used:
+            continue
+        how = ARITHMETIC if names & used else ", never read"
+        layer = Layer(group.prefix, "BatchNorm", "", own)
+        name = group.prefix or "BatchNorm"
+        found.append(statics(layer, name, f"tensors {group.prefix}.*{how}", read))
+    return found
+
+
+ARITHMETIC = " in arithmetic of the network's own"
 
 
 def feeder(operator: Operator, graph: Graph) -> Feeder | None:

@@ -164,6 +164,12 @@ def has_bias(node: Node) -> bool:
     return 0 <= place < len(node.args) and isinstance(node.args[place], Stored)
 
 
+def runs_on_batches(call: BatchNormCall) -> bool | None:
+    """Whether a call normalises with the statistics of its batch: by its flag, or for want of others."""
+    without = all(isinstance(a, Constant) and a.value is None for a in call.node.args[3:5])
+    return True if without else call.training
+
+
 def stored_tensor(call: BatchNormCall, part: str) -> StoredTensor | None:
     """One of the four tensors of a call."""
     found = call.tensors.get(part)
