@@ -13,10 +13,10 @@ from bnaudit.inspection import inspect_file
 from bnaudit.judge import judge_inspection
 from bnaudit.judge.policy import DEFAULT_POLICY
 from bnaudit.records.finding import Severity
+from bnaudit.summary.gain import eps_notes
 
 if TYPE_CHECKING:
     from bnaudit.judge.policy import Policy
-    from bnaudit.records.inspection import Inspection
 
 _SHOWN = 6
 _NO_BATCHNORM = "BN001"
@@ -46,7 +46,18 @@ def inspect(
         InputError: the file cannot be read.
         UsageError: the pattern matches no layer.
     """
-    read = _selected(inspect_file(Path(path)), layers)
+    read = inspect_file(Path(path))
+    if layers is not None and read.batchnorms:
+        names = [b.name for b in read.batchnorms]
+        chosen = tuple(b for b in read.batchnorms if fnmatchcase(b.name, layers))
+        if not chosen:
+            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            raise UsageError(
+                f"--layers {layers!r} matches none of the {len(names)} layers",
+                hint=f"the layers are: {shown}",
+            )
+        read = replace(read, batchnorms=chosen)
+    read = replace(read, notes=(*read.notes, *eps_notes(read.batchnorms)))
     verdicts = judge_inspection(read, policy)
     findings = verdicts.findings
     if allow_no_bn:
@@ -61,17 +72,3 @@ def inspect(
         fail_on=fail_on,
         allow_no_bn=allow_no_bn,
     )
-
-
-def _selected(inspection: Inspection, pattern: str | None) -> Inspection:
-    if pattern is None or not inspection.batchnorms:
-        return inspection
-    chosen = tuple(b for b in inspection.batchnorms if fnmatchcase(b.name, pattern))
-    if not chosen:
-        names = [b.name for b in inspection.batchnorms]
-        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-        raise UsageError(
-            f"--layers {pattern!r} matches none of the {len(names)} layers",
-            hint=f"the layers are: {shown}",
-        )
-    return replace(inspection, batchnorms=chosen)

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from bnaudit.render.json_v1 import schema_text
 from tests.cli.conftest import MLP, RESNET, Outcome, shell
-from tests.unit.load.onnx import models
-from tests.unit.load.onnx.test_errors import external
+from tests.load.onnx import models
+from tests.load.onnx.test_errors import external
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bnaudit.cli import run
-from tests.unit.load.onnx import models
+from tests.load.onnx import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable

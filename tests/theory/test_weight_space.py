@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bnaudit.measure.weight_space.bound import weight_gradients, weight_space
 from bnaudit.measure.weight_space.spectral import spectral_norms
 from bnaudit.measure.weight_space.unfolded import UnfoldedProduct
 from bnaudit.records.values import Skipped
 from tests.theory.weight_space_reference import OneLayer, define, numbers, only, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {
@@ -94,6 +98,30 @@ def test_depthwise(transposed: bool, width: int) -> None:
     cls = nn.ConvTranspose2d if transposed else nn.Conv2d
     layer = cls(4, 4 * width, 3, stride=2, padding=1, groups=4).double()
     assert_matches(layer, torch.randn(5, 4, 7, 6, dtype=torch.float64), groups=4)
+
+
+CUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "chomp": lambda y: y[..., :-2],
+    "middle": lambda y: y[:, :, 1:-1, 1:-1],
+    "every second": lambda y: y[:, :, ::2, 1::2],
+    "narrow": lambda y: y.narrow(2, 0, 3),
+    "negative padding": lambda y: F.pad(y, (-1, 0, 0, -2)),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("base", "groups"), [(nn.Conv2d, 1), (nn.Conv2d, 2), (nn.ConvTranspose2d, 2)]
+)
+def test_a_crop_leaves_out_rows_of_u(base: type[nn.Module], groups: int, cut: str) -> None:
+    """The bound is that of the positions that the BatchNorm reads, which is smaller than the whole one."""
+    torch.manual_seed(2)
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return CUTS[cut](base.forward(self, x))
+
+    layer = type(base.__name__, (base,), {"forward": forward})(4, 6, 3, groups=groups)
+    assert_matches(layer.double(), torch.randn(5, 4, 7, 8, dtype=torch.float64), groups=groups)
 
 
 @settings(max_examples=20, deadline=None)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.data.batch import Batch
-    from bnaudit.initialisation.feeders import Node
     from bnaudit.load.weights.model import Layout
     from bnaudit.measure.execution import Execution
+    from bnaudit.measure.weight_space.graph import Node
     from bnaudit.tap.naming import Namer
 
 FACTORS = (0.25, 0.5, 2.0, 4.0)

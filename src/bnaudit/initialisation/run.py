@@ -1,4 +1,9 @@
-"""The run of the trained network: which weights feed BatchNorm, and whether their scale matters."""
+"""The run of the trained network: which weights feed BatchNorm, and whether their scale matters.
+
+What feeds a BatchNorm is found as for the minimax bound (`measure.weight_space.feeders`). A weight is scale
+invariant only if nothing but BatchNorm reads what it makes, a skip connection for one; so every node on
+the way must have no other reader.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.errors import BnauditError, RunError
-from bnaudit.initialisation.feeders import Feeder, Graph
 from bnaudit.initialisation.invariance import Call, Group, Recorder, scale_test
+from bnaudit.load.weights.model import Layout
 from bnaudit.measure.session import open_session, place_model
+from bnaudit.measure.weight_space.feeders import Feeder, find_feeder
+from bnaudit.measure.weight_space.graph import IDENTITY, SHAPE, Node, leaf, operation, parents
 from bnaudit.records.initialisation import InitRun, Unfed
 from bnaudit.records.values import Skipped
 from bnaudit.tap.dispatch import tapped
@@ -23,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.load.model import LoadedModel
-    from bnaudit.load.weights.model import Layout
     from bnaudit.measure.session import Session
     from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
@@ -59,6 +65,48 @@ class _Fed:
     calls: list[Call] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Readers:
+    """The autograd graph of one loss, from the makers of values to their readers.
+
+    Attributes:
+        of: node -> the nodes that read what it made; keeps all nodes alive, so that the same node is
+            the same object.
+    """
+
+    of: dict[Node, list[Node]] = field(default_factory=dict)
+
+    @classmethod
+    def behind(cls, loss: Tensor) -> _Readers:
+        """Walks the graph once."""
+        found = cls({loss.grad_fn: []})
+        waiting: list[Node] = [loss.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            for child in parents(node):
+                if child not in found.of:
+                    found.of[child] = []
+                    waiting.append(child)
+                found.of[child].append(node)
+        return found
+
+    def alone(self, feeder: Feeder, batch_norms: set[Node]) -> bool:
+        """Whether nothing but BatchNorm reads a feeder's output, on the whole way."""
+        above = batch_norms
+        for node in (*feeder.path, feeder.node):
+            if not all(reader in above for reader in self.of.get(node, [])):
+                return False
+            above = {node}
+        return True
+
+    def uses(self, node: Node) -> int:
+        """How many operations read a value, rearrangements of it aside."""
+        return sum(
+            self.uses(reader) if operation(reader) in IDENTITY | SHAPE else 1
+            for reader in self.of[node]
+        )
+
+
 def run_trained(
     loaded: LoadedModel,
     options: AuditOptions,
@@ -80,35 +128,62 @@ def run_trained(
     placed = place_model(loaded, replace(options, dtype="float64", batches=1, mode="batch"))
     with untouched(placed.module):
         session = open_session(placed, replace(options, dtype="float64", batches=1))
-        return _measure(session, weight_of, options, progress)
+        weights = {
+            name: p
+            for name, p in session.placed.module.named_parameters()
+            if p.is_floating_point() and p.dim() > 1
+        }
+        for p in weights.values():
+            p.requires_grad_(True)
+        progress.stage("differentiating")
+        run = _differentiate(session, weights, weight_of)
+        loss = session.execution.loss
+        info = InitRun(
+            device=str(session.placed.device),
+            seed=options.seed,
+            data=session.batches.info,
+            loss=loss.name,
+            loss_why=loss.why,
+            labels=session.batches.labels_from,
+            value=run.loss,
+            unfed=tuple(run.unfed),
+            versions={"python": platform.python_version(), "torch": torch.__version__},
+            notes=session.notes,
+        )
+        seen = Seen(info, executed=frozenset(c.name for c in run.calls))
+        progress.stage("scaling weights", len(run.fed))
+        for name, found in run.fed.items():
+            _test(name, found, seen, session, run)
+            progress.advance()
+        return seen
 
 
-def _measure(
-    session: Session, weight_of: Mapping[str, str], options: AuditOptions, progress: Progress
-) -> Seen:
-    weights = {
-        name: p
-        for name, p in session.placed.module.named_parameters()
-        if p.is_floating_point() and p.dim() > 1
-    }
-    for p in weights.values():
-        p.requires_grad_(True)
-    progress.stage("differentiating")
-    calls, loss, gradients, graph = _differentiate(session, list(weights.values()))
-    names = {id(p): name for name, p in weights.items()}
-    fed, unfed = _feeders(calls, graph, names, weight_of)
-    seen = Seen(_info(session, options, loss, unfed), executed=frozenset(c.name for c in calls))
-    uses = graph.uses(weights.values())
-    progress.stage("scaling weights", len(fed))
-    for name, found in fed.items():
-        _test(name, found, seen, session, uses, gradients, loss)
-        progress.advance()
-    return seen
+@dataclass(slots=True)
+class _Run:
+    """One batch forward and backward.
+
+    Attributes:
+        loss: its value.
+        calls: of BatchNorm.
+        gradients: id of a weight -> dL/dW.
+        uses: id of a weight -> how many operations read it.
+        alone: id of a feeder -> whether nothing but BatchNorm reads its output.
+        fed: weight -> what it feeds.
+        unfed: BatchNorms before which no weight of their own stands.
+    """
+
+    loss: float
+    calls: list[Call]
+    gradients: dict[int, Tensor | None] = field(default_factory=dict)
+    uses: dict[int, int] = field(default_factory=dict)
+    alone: dict[int, bool] = field(default_factory=dict)
+    fed: dict[str, _Fed] = field(default_factory=dict)
+    unfed: list[Unfed] = field(default_factory=list)
 
 
 def _differentiate(
-    session: Session, weights: list[Tensor]
-) -> tuple[list[Call], float, dict[int, Tensor | None], Graph]:
+    session: Session, weights: Mapping[str, Tensor], weight_of: Mapping[str, str]
+) -> _Run:
     recorder = Recorder()
     batch = session.batches.items[0]
     with tapped(session.placed.namer, recorder) as tap, torch.enable_grad():
@@ -120,87 +195,85 @@ def _differentiate(
             raise RunError(f"the loss is {float(loss.detach())}")
         if not loss.requires_grad:
             raise RunError("no gradient flows from the output back to any weight")
-        graph = Graph.of(loss)
-        leaves = [*weights, *(c.gamma for c in recorder.calls)]
+        run = _Run(float(loss.detach()), recorder.calls)
+        _find_feeders(run, loss, {id(p): name for name, p in weights.items()}, weight_of)
+        leaves = [*weights.values(), *(c.gamma for c in run.calls)]
         try:
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
         except RuntimeError as error:
             first = next(iter(str(error).splitlines()), "unknown error")
             raise RunError(f"the network cannot be differentiated: {first[:200]}") from error
-    for call, gradient in zip(recorder.calls, found[len(weights) :], strict=True):
+    for call, gradient in zip(run.calls, found[len(weights) :], strict=True):
         call.gamma_grad = gradient
-    gradients: dict[int, Tensor | None] = {
-        id(p): g for p, g in zip(weights, found[: len(weights)], strict=True)
-    }
-    return recorder.calls, float(loss.detach()), gradients, graph
+    for p, gradient in zip(weights.values(), found, strict=False):
+        run.gradients[id(p)] = gradient
+    return run
 
 
-def _feeders(
-    calls: list[Call], graph: Graph, names: Mapping[int, str], weight_of: Mapping[str, str]
-) -> tuple[dict[str, _Fed], list[Unfed]]:
-    """Weight -> what it feeds, and the calls without a weight of their own."""
-    fed: dict[str, _Fed] = {}
-    unfed: list[Unfed] = []
-    nodes = {call.node for call in calls}
-    for call in calls:
-        found = (
-            "no gradient flows through it" if call.node is None else graph.feeder(call.node, nodes)
-        )
-        if isinstance(found, str):
-            unfed.append(Unfed(call.name, found))
+def _find_feeders(
+    run: _Run, loss: Tensor, names: Mapping[int, str], weight_of: Mapping[str, str]
+) -> None:
+    """Fills in what the graph tells; before backward, which frees what the search reads."""
+    readers = _Readers.behind(loss)
+    nodes = {call.node for call in run.calls}
+    for call in run.calls:
+        if call.node is None:
+            run.unfed.append(Unfed(call.name, "no gradient flows through it"))
             continue
-        own = None if weight_of else names.get(id(found.parameter))
+        found = find_feeder(call.node.next_functions[0][0])
+        if isinstance(found, Skipped):
+            run.unfed.append(Unfed(call.name, found.reason))
+            continue
+        if not found.direct:
+            run.unfed.append(Unfed(call.name, "its weight is computed while the network runs"))
+            continue
+        own = None if weight_of else names.get(id(found.leaves[0]))
         name = weight_of.get(call.name, own)
         if name is None:
-            unfed.append(Unfed(call.name, "its weight cannot be found in the file"))
+            run.unfed.append(Unfed(call.name, "its weight cannot be found in the file"))
             continue
-        entry = fed.setdefault(name, _Fed())
+        run.alone[id(found)] = readers.alone(found, nodes)
+        entry = run.fed.setdefault(name, _Fed())
         entry.feeders.append(found)
         entry.calls.append(call)
-    return fed, unfed
+    for node in readers.of:
+        if leaf(node) is not None:
+            run.uses[id(leaf(node))] = readers.uses(node)
 
 
-def _test(
-    name: str,
-    found: _Fed,
-    seen: Seen,
-    session: Session,
-    uses: Mapping[int, int],
-    gradients: Mapping[int, Tensor | None],
-    loss: float,
-) -> None:
+def _layout(feeder: Feeder) -> Layout:
+    """Where a weight has its output channels: along the axis that they arrive at, laid out anew."""
+    if feeder.kind != "Linear":
+        groups = int(feeder.node._saved_groups)
+        return Layout(1, groups) if "Transpose" in feeder.kind else Layout(0)
+    node, flips = feeder.node.next_functions[feeder.slot][0], 0
+    while leaf(node) is None:
+        flips += operation(node) in {"T", "Transpose", "Permute"}
+        node = node.next_functions[0][0]
+    # x @ W has W (in, out), W @ x has it (out, in); F.linear's own node means the latter.
+    first = feeder.transposed or operation(feeder.node) == "Linear"
+    return Layout((0 if first else 1) ^ (flips % 2))
+
+
+def _test(name: str, found: _Fed, seen: Seen, session: Session, run: _Run) -> None:
     first = found.feeders[0]
-    seen.layouts[name] = first.layout
-    parameters = list({id(f.parameter): f.parameter for f in found.feeders}.values())
-    if not all(f.alone for f in found.feeders):
+    layout = seen.layouts[name] = _layout(first)
+    parameters = list({id(f.leaves[0]): f.leaves[0] for f in found.feeders}.values())
+    if not all(run.alone[id(f)] for f in found.feeders):
         seen.tests[name] = Skipped("its output also goes where no BatchNorm stands")
         return
-    if sum(uses[id(p)] for p in parameters) > len(found.feeders):
+    if sum(run.uses[id(p)] for p in parameters) > len(found.feeders):
         seen.tests[name] = Skipped("it is also used where no BatchNorm follows")
         return
     seen.feeds[name] = found.calls[0].name
     if any(c.m == 1 for c in found.calls):
         seen.tests[name] = Skipped(_ONE_VALUE)
         return
-    group = Group(parameters, [gradients[id(p)] for p in parameters], found.calls, first.layout)
+    group = Group(parameters, [run.gradients[id(p)] for p in parameters], found.calls, layout)
     batch = session.batches.items[0]
     try:
-        seen.tests[name] = scale_test(group, session.execution, session.placed.namer, batch, loss)
+        seen.tests[name] = scale_test(
+            group, session.execution, session.placed.namer, batch, run.loss
+        )
     except BnauditError as error:
         seen.tests[name] = Skipped(error.message)
-
-
-def _info(session: Session, options: AuditOptions, value: float, unfed: list[Unfed]) -> InitRun:
-    loss = session.execution.loss
-    return InitRun(
-        device=str(session.placed.device),
-        seed=options.seed,
-        data=session.batches.info,
-        loss=loss.name,
-        loss_why=loss.why,
-        labels=session.batches.labels_from,
-        value=value,
-        unfed=tuple(unfed),
-        versions={"python": platform.python_version(), "torch": torch.__version__},
-        notes=session.notes,
-    )

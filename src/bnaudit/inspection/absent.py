@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.named import groups, split
+from bnaudit.inspection.layers import ROLES, few, own_forms, paired
+from bnaudit.inspection.named import groups, members, split
+from bnaudit.load.pickles.objects import StoredTensor
 from bnaudit.records.inspection import Absence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bnaudit.inspection.layers import Layer
-    from bnaudit.load.pickles.objects import StoredTensor
 
 KEEP_STATE = (
     "if the network has BatchNorm: torch.save(net.state_dict(), path), before anything fuses it"
@@ -36,8 +38,34 @@ _FUSED_HOME = re.compile(r"\.nn\.intrinsic\b")
 _QUANTISED_HOME = re.compile(r"\.nn\.(?:intrinsic\.)?quantized\b|\.nn\.quantizable\b")
 
 
+BEFORE_DEPLOYMENT = (
+    "audit the network as it was trained, from before it was switched to its form for deployment"
+)
+_REPARAMETERISED = re.compile(
+    r"(.*?(?:^|[./_])reparam(?:eteri[sz]ed)?(?:_\w+)?)(?:[./]|$)", re.IGNORECASE
+)
+
+
+def reparameterised(names: Iterable[str]) -> Absence | None:
+    """BatchNorm that went into one convolution with the branches of a block (RepVGG, MobileOne)."""
+    found = {m[1]: None for name in names if (m := _REPARAMETERISED.match(name))}
+    if not found:
+        return None
+    return Absence(
+        "folded",
+        (
+            f"{_layers(len(found))} called {few(list(found))}: a re-parameterised network, whose blocks "
+            "had BatchNorm in their branches while it was trained",
+        ),
+        BEFORE_DEPLOYMENT,
+    )
+
+
 def absent_by_names(tensors: Mapping[str, StoredTensor]) -> Absence:
-    """Why a state_dict has no running statistics."""
+    """Why a state_dict has no running statistics that can be judged."""
+    told = unpaired(tensors) or reparameterised(tensors)
+    if told is not None:
+        return told
     quantised = [
         name
         for name, tensor in tensors.items()
@@ -67,27 +95,12 @@ def absent_by_names(tensors: Mapping[str, StoredTensor]) -> Absence:
             "other-normalisation" if by_name else "unknown",
             (
                 f"{_layers(len(pairs))} with a vector weight and bias and no running statistics "
-                f"({few(pairs)}), as LayerNorm and GroupNorm have them",
+                f"({few(pairs)}), as LayerNorm and GroupNorm have them, and BatchNorm with "
+                "track_running_stats=False, whose answers depend on the batch",
             ),
             NOTHING,
         )
-    return _no_norm(tensors)
-
-
-def norm_pairs(tensors: Mapping[str, StoredTensor]) -> list[str]:
-    """Prefixes with a vector gamma and a vector beta and no running statistics."""
-    return [
-        group.prefix
-        for group in groups(tensors).values()
-        if "mean" not in group.roles
-        and "gamma" in group.roles
-        and "beta" in group.roles
-        and all(len(tensors[group.roles[r]].shape) == 1 for r in ("gamma", "beta"))
-    ]
-
-
-def _no_norm(tensors: Mapping[str, StoredTensor]) -> Absence:
-    """Weights alone: convolutions that all have a bias are what folding leaves."""
+    # Weights alone: convolutions that all have a bias are what folding leaves.
     convolutions = [n for n, t in tensors.items() if len(t.shape) >= 3 and split(n)[1] == "weight"]
     biased = [n for n in convolutions if n.removesuffix("weight") + "bias" in tensors]
     if convolutions and len(biased) == len(convolutions):
@@ -103,8 +116,48 @@ def _no_norm(tensors: Mapping[str, StoredTensor]) -> Absence:
     return Absence("none", ("no tensors of a normalisation",), NOTHING)
 
 
+def norm_pairs(tensors: Mapping[str, StoredTensor]) -> list[str]:
+    """Prefixes with a vector gamma and a vector beta and no running statistics."""
+    return [
+        group.prefix
+        for group in groups(tensors).values()
+        if "mean" not in group.roles
+        and "gamma" in group.roles
+        and "beta" in group.roles
+        and all(len(tensors[group.roles[r]].shape) == 1 for r in ("gamma", "beta"))
+    ]
+
+
+def unpaired(tensors: Mapping[str, StoredTensor]) -> Absence | None:
+    """A normalisation with running statistics that are not a BatchNorm's four vectors, if there is one."""
+    odd = odd_statistics(tensors)
+    return replace(own_forms(odd), fix=_UNPAIRED) if odd else None
+
+
+_UNPAIRED = (
+    "none with these tensors: bnaudit judges layers with one mean and one variance a channel, as "
+    "torch.nn.BatchNorm2d has them"
+)
+
+
+def odd_statistics(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, str]]:
+    """Prefixes with a running mean and variance that cannot be paired, and the sizes of their tensors."""
+    found = []
+    for group in groups(tensors).values():
+        own = members(tensors, group)
+        statistics = any("mean" in n for n in own) and any("var" in n for n in own)
+        told = any(n not in ("mean", "var", "variance", "weight", "bias") for n in own)
+        if statistics and told and paired(own) is None:
+            sizes = ", ".join(f"{n} {list(t.shape)}" for n, t in own.items() if ROLES[n] != "count")
+            found.append((group.prefix, f"a normalisation of its own form ({sizes})"))
+    return found
+
+
 def absent_by_classes(layers: Sequence[Layer], norms: Mapping[str, int]) -> Absence:
     """Why a module has no BatchNorm among its submodules."""
+    told = unpaired(layer_tensors(layers)) or reparameterised(layer.path for layer in layers)
+    if told is not None:
+        return told
     quantised = [layer for layer in layers if _QUANTISED_HOME.search(layer.home)]
     if quantised:
         return Absence(
@@ -126,10 +179,15 @@ def absent_by_classes(layers: Sequence[Layer], norms: Mapping[str, int]) -> Abse
     return Absence("none", ("no normalisation among its modules",), NOTHING)
 
 
-def few(names: Sequence[str], shown: int = 3) -> str:
-    """The first names, and how many more."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(n or "the model itself" for n in names[:shown]) + more
+def layer_tensors(layers: Iterable[Layer]) -> dict[str, StoredTensor]:
+    """The tensors of modules by the names that a state_dict would give them."""
+    return {
+        f"{layer.path}.{own}" if layer.path else own: tensor
+        for layer in layers
+        if layer.other_norm is None
+        for own, tensor in layer.values.items()
+        if isinstance(tensor, StoredTensor)
+    }
 
 
 def _paths(layers: Sequence[Layer]) -> str:

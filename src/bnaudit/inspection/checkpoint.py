@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
-from bnaudit.inspection.absent import absent_by_classes, absent_by_names, few, norm_pairs
-from bnaudit.inspection.layers import Layer, other_norms, statics
+from bnaudit.inspection.absent import (
+    absent_by_classes,
+    absent_by_names,
+    norm_pairs,
+    odd_statistics,
+)
+from bnaudit.inspection.layers import Layer, few, other_norms, own_forms, require_run, statics
 from bnaudit.inspection.named import (
     count_parameters,
-    groups,
-    length,
     named_batchnorms,
+    shape_notes,
     unwrapped,
     wrapper_notes,
     wrapping,
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnaudit.load.weights.stored import StoredFile
-    from bnaudit.records.inspection import BatchNormStatics
 
 _LIGHTNING = "pytorch-lightning_version"
 
@@ -69,57 +72,58 @@ def inspect_names(
         parameters=count_parameters(stored),
         batchnorms=batchnorms,
         absence=None if batchnorms else absent_by_names(stored.tensors),
-        notes=(*_notes(stored), *wrapper_notes(stored.tensors), *_unclear(stored)),
+        notes=(
+            *_notes(stored),
+            *wrapper_notes(stored.tensors),
+            *shape_notes(stored.tensors),
+            *_unclear(stored),
+        ),
     )
 
 
 def _module(stored: StoredFile, root: Opaque) -> Inspection:
-    layers = [_layer(path, module) for path, module in named_modules(root, once=True)]
+    layers = []
+    sizes: dict[tuple[object, ...], int] = {}
+    for path, module in named_modules(root, once=True):
+        parameters = attributes(module, "_parameters")
+        plain = {n: v for n, v in module.state.items() if isinstance(n, str)}
+        values = {**plain, **parameters, **attributes(module, "_buffers")}
+        layers.append(Layer(path, module.kind, module.home, values))
+        for tensor in parameters.values():
+            if isinstance(tensor, StoredTensor):
+                place = tensor.storage and (tensor.storage.key, tensor.storage.start)
+                key = (place, tensor.offset, tensor.shape, id(tensor) if place is None else 0)
+                sizes[key] = tensor.numel
     wrapper = wrapping(stored.tensors)
-    batchnorms: list[BatchNormStatics] = [
-        statics(layer, unwrapped(layer.path, wrapper) or layer.kind, _origin(layer), stored.vector)
-        for layer in layers
-        if layer.is_batchnorm
-    ]
+    found = [layer for layer in layers if layer.is_batchnorm or layer.is_own_batchnorm]
+    require_run(stored.path, layers)
+    own = [(x.path, f"class {x.home}.{x.kind}") for x in found if x.is_own_batchnorm]
     norms = other_norms(layers)
+    notes = ["a whole module was pickled: it was read as data, and none of its code was run"]
+    notes += [f"judged by what they store: {clause}" for clause in own_forms(own).evidence]
     return Inspection(
         path=str(stored.path),
         kind="checkpoint",
         producer=_producer(stored),
         facts={**_facts(stored), "class": f"{root.home}.{root.kind}"},
         size=stored.size,
-        parameters=_parameters(root),
-        batchnorms=tuple(batchnorms),
+        parameters=sum(sizes.values()),
+        batchnorms=tuple(
+            statics(
+                layer,
+                unwrapped(layer.path, wrapper) or layer.kind,
+                f"module {layer.path!r} ({layer.kind})"
+                if layer.path
+                else f"the model ({layer.kind})",
+                stored.vector,
+            )
+            for layer in found
+        ),
         other_norms=norms,
         weight_layers=sum(layer.has_weights for layer in layers),
-        absence=None if batchnorms else absent_by_classes(layers, norms),
-        notes=(
-            *_notes(stored),
-            *wrapper_notes(stored.tensors),
-            "a whole module was pickled: it was read as data, and none of its code was run",
-        ),
+        absence=None if found else absent_by_classes(layers, norms),
+        notes=(*_notes(stored), *wrapper_notes(stored.tensors), *notes),
     )
-
-
-def _layer(path: str, module: Opaque) -> Layer:
-    tensors = {**attributes(module, "_parameters"), **attributes(module, "_buffers")}
-    values = {n: v for n, v in module.state.items() if isinstance(n, str)}
-    return Layer(path, module.kind, module.home, {**values, **tensors})
-
-
-def _origin(layer: Layer) -> str:
-    return f"module {layer.path!r} ({layer.kind})" if layer.path else f"the model ({layer.kind})"
-
-
-def _parameters(root: Opaque) -> int:
-    sizes: dict[tuple[object, ...], int] = {}
-    for _, module in named_modules(root, once=True):
-        for tensor in attributes(module, "_parameters").values():
-            if isinstance(tensor, StoredTensor):
-                place = tensor.storage and (tensor.storage.key, tensor.storage.start)
-                key = (place, tensor.offset, tensor.shape, id(tensor) if place is None else 0)
-                sizes[key] = tensor.numel
-    return sum(sizes.values())
 
 
 def _facts(stored: StoredFile) -> dict[str, str]:
@@ -148,13 +152,10 @@ def _unclear(stored: StoredFile) -> tuple[str, ...]:
             f"{len(pairs)} pairs of vectors weight and bias without running statistics ({few(pairs)}): "
             "LayerNorm, GroupNorm, or BatchNorm that tracks none"
         )
-    odd = [
-        group.prefix
-        for group in groups(stored.tensors).values()
-        if {"mean", "var"} <= group.roles.keys() and length(stored.tensors, group) is None
-    ]
+    odd = odd_statistics(stored.tensors)
     if odd:
         notes.append(
-            f"{few(odd)}: running statistics, but not of one length with weight and bias; left out"
+            f"{few([prefix for prefix, _ in odd])}: running statistics, but not one number a channel as "
+            "of weight and bias; left out"
         )
     return tuple(notes)

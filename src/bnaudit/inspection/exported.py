@@ -6,10 +6,16 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.inspection.absent import few
+from bnaudit.inspection.absent import reparameterised, unpaired
+from bnaudit.inspection.layers import few, own_forms
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.program.graph import Graph, read_graph
-from bnaudit.inspection.program.layers import is_batchnorm, is_weighted, program_batchnorms
+from bnaudit.inspection.program.layers import (
+    ARITHMETIC,
+    is_batchnorm,
+    is_weighted,
+    program_batchnorms,
+)
 from bnaudit.load.pickles.archive import Archive
 from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.vectors import read_vector
@@ -18,10 +24,11 @@ from bnaudit.records.inspection import Absence, Inspection
 from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from bnaudit.load.pickles.objects import StoredTensor
+    from bnaudit.records.inspection import BatchNormStatics
 
 _NORMS = ("layer_norm", "group_norm", "instance_norm", "rms_norm")
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^)]*\)|Integer\((-?\d+)\)")
@@ -65,7 +72,7 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         batchnorms=batchnorms,
         other_norms=_other_norms(graph),
         weight_layers=sum(map(is_weighted, graph.operators)),
-        absence=None if batchnorms else _absence(graph),
+        absence=_absence(graph, batchnorms, tensors),
         notes=_notes(models, tensors.values()),
     )
 
@@ -110,8 +117,13 @@ def _other_norms(graph: Graph) -> dict[str, int]:
     return dict(Counter(onnx_name(op) for op in plain if op in _NORMS))
 
 
-def _absence(graph: Graph) -> Absence:
+def _absence(
+    graph: Graph, batchnorms: tuple[BatchNormStatics, ...], tensors: Mapping[str, StoredTensor]
+) -> Absence | None:
     """Why no BatchNorm is called: the modules around the nodes are still named."""
+    if batchnorms:
+        own = [(b.name, b.origin) for b in batchnorms if b.origin.endswith(ARITHMETIC)]
+        return own_forms(own) if len(own) == len(batchnorms) else None
     quantised = [o.op for o in graph.operators if o.space.startswith(("quantized", "torchao"))]
     if quantised:
         return Absence(
@@ -131,15 +143,22 @@ def _absence(graph: Graph) -> Absence:
         why = [f"{few(list(dict.fromkeys(classes)))}: a BatchNorm without its call"] * bool(classes)
         why += [f"buffers {few(left)} that nothing reads"] * bool(left)
         return Absence("folded", tuple(why), _KEEP)
+    paths = [path for operator in graph.operators for path, _ in operator.stack]
+    told = unpaired(tensors) or reparameterised([*graph.parameters, *paths])
+    if told is not None:
+        return told
     norms = _other_norms(graph)
     if norms:
         kinds = ", ".join(f"{count} {kind}" for kind, count in norms.items())
         return Absence("other-normalisation", (kinds,), "none: another normalisation is in use")
     layers = [o for o in graph.operators if is_weighted(o) and o.op.startswith(("conv", "_conv"))]
-    if layers and all(o.tensor("bias") for o in layers):
-        why = [f"no normalisation, and each of the {len(layers)} convolutions has a bias"]
-        return Absence("unknown", tuple(why), _KEEP)
-    return Absence("none", ("no normalisation among its operators",), _KEEP)
+    biased = bool(layers) and all(o.tensor("bias") for o in layers)
+    what = f"no normalisation, and each of the {len(layers)} convolutions has a bias"
+    return Absence(
+        "unknown" if biased else "none",
+        (what if biased else "no normalisation among its operators",),
+        _KEEP,
+    )
 
 
 def _notes(models: list[str], tensors: Iterable[StoredTensor]) -> tuple[str, ...]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from bnaudit.inspection.absent import absent_by_classes
-from bnaudit.inspection.layers import Layer, other_norms
-from bnaudit.records.inspection import BatchNormStatics, Inspection
+from bnaudit.inspection.layers import Layer, other_norms, own_forms, statics
+from bnaudit.load.pickles.objects import StoredTensor
+from bnaudit.records.inspection import Inspection
 from bnaudit.records.model import TensorInfo
 from bnaudit.tap.scripted import is_batchnorm, module_kind
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from bnaudit.load.model import LoadedModel
 
@@ -26,16 +27,25 @@ def inspect_live(loaded: LoadedModel) -> Inspection:
         loaded: the network, as `load_live` hands it over; nothing in it is changed.
     """
     root = loaded.module
-    modules = {path or module_kind(root): sub for path, sub in root.named_modules()}
-    layers = [
-        Layer(path, module_kind(sub), type(sub).__module__) for path, sub in root.named_modules()
+    tensors: dict[int, Tensor] = {}
+
+    def read(stored: StoredTensor) -> tuple[float, ...]:
+        return tuple(tensors[id(stored)].detach().to("cpu", torch.float64).reshape(-1).tolist())
+
+    layers = [_layer(path, sub, tensors) for path, sub in root.named_modules()]
+    by_name = {layer.path or layer.kind: layer for layer in layers}
+    batchnorms = [
+        statics(by_name[d.name], d.name, d.origin, read)
+        for d in loaded.batchnorms
+        if d.name in by_name
     ]
-    batchnorms = tuple(
-        _statics(defined.name, defined.origin, modules[defined.name], defined.channels)
-        for defined in loaded.batchnorms
-        if defined.name in modules
-    )
+    own = [(name, x) for name, x in by_name.items() if x.is_own_batchnorm]
+    batchnorms += [statics(x, name, f"module {name!r} ({x.kind})", read) for name, x in own]
     norms = other_norms(layers)
+    absence = None
+    if len(batchnorms) == len(own):
+        what = [(n, f"class {x.home}.{x.kind}, which never calls batch_norm") for n, x in own]
+        absence = own_forms(what) if own else absent_by_classes(layers, norms)
     return Inspection(
         path=module_kind(root),
         kind="module",
@@ -44,53 +54,28 @@ def inspect_live(loaded: LoadedModel) -> Inspection:
         parameters=sum(p.numel() for p in root.parameters()),
         inputs=tuple(TensorInfo(i.name, i.shape, i.dtype) for i in loaded.inputs),
         outputs=loaded.outputs,
-        batchnorms=batchnorms,
+        batchnorms=tuple(batchnorms),
         other_norms=norms,
         weight_layers=sum(layer.has_weights for layer in layers),
-        absence=None if batchnorms else absent_by_classes(layers, norms),
+        absence=absence,
         notes=(*loaded.notes, *_several_names(root)),
     )
 
 
-def _statics(name: str, origin: str, module: nn.Module, channels: int | None) -> BatchNormStatics:
-    known = [
-        tensor
-        for own in ("running_mean", "weight")
-        if isinstance(tensor := getattr(module, own, None), torch.Tensor)
-    ]
-    return BatchNormStatics(
-        name=name,
-        origin=origin,
-        channels=channels,
-        eps=_number(getattr(module, "eps", None)),
-        momentum=_number(getattr(module, "momentum", None)),
-        training=bool(module.training),
-        batches_tracked=_counter(getattr(module, "num_batches_tracked", None)),
-        dtype=str(known[0].dtype).removeprefix("torch.") if known else None,
-        gamma=_vector(getattr(module, "weight", None)),
-        beta=_vector(getattr(module, "bias", None)),
-        running_mean=_vector(getattr(module, "running_mean", None)),
-        running_var=_vector(getattr(module, "running_var", None)),
-    )
+def _layer(path: str, module: nn.Module, tensors: dict[int, Tensor]) -> Layer:
+    """A module as a file would have it; `tensors` is given what is behind each tensor's record."""
+    values: dict[str, Any] = {n: getattr(module, n) for n in _ATTRIBUTES if hasattr(module, n)}
+    own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    for name, tensor in own if not any(is_lazy(t) for _, t in own) else ():
+        layout = "meta" if tensor.is_meta else "strided"
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        values[name] = StoredTensor(None, dtype, tuple(tensor.shape), layout=layout)
+        tensors[id(values[name])] = tensor
+    home = type(module).__module__ if not is_batchnorm(module) else torch.nn.BatchNorm1d.__module__
+    return Layer(path, module_kind(module), home, values)
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def _vector(tensor: Any) -> tuple[float, ...] | None:
-    if not isinstance(tensor, torch.Tensor) or tensor.dim() != 1 or tensor.is_meta:
-        return None
-    return tuple(tensor.detach().to("cpu", torch.float64).tolist())
-
-
-def _counter(tensor: Any) -> int | None:
-    if not isinstance(tensor, torch.Tensor) or tensor.numel() != 1 or tensor.is_meta:
-        return None
-    value = float(tensor.detach().to("cpu", torch.float64))
-    return int(value) if math.isfinite(value) else None
+_ATTRIBUTES = ("eps", "momentum", "training", "num_features", "affine", "track_running_stats")
 
 
 def _several_names(root: nn.Module) -> tuple[str, ...]:

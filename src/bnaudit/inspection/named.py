@@ -1,7 +1,7 @@
 """BatchNorm layers by the names of their tensors, all that a state_dict tells.
 
-A layer is a prefix with a vector of running means and one of running variances, as long as each
-other and as gamma and beta, where it has those.
+A layer is a prefix with a mean and a variance, one number a channel each, and as many gammas and betas
+where it has those (`layers.paired`).
 """
 
 from __future__ import annotations
@@ -9,29 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import counter, values
-from bnaudit.records.inspection import BatchNormStatics
+from bnaudit.inspection.layers import ROLES, SWAP, Layer, few, paired, require_run, statics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bnaudit.load.pickles.objects import StoredTensor
     from bnaudit.load.weights.stored import StoredFile
+    from bnaudit.records.inspection import BatchNormStatics
 
-# PyTorch's names, then those of Keras and of JAX libraries.
-_ROLES: dict[str, str] = {
-    "running_mean": "mean",
-    "moving_mean": "mean",
-    "running_var": "var",
-    "moving_variance": "var",
-    "moving_var": "var",
-    "weight": "gamma",
-    "gamma": "gamma",
-    "scale": "gamma",
-    "bias": "beta",
-    "beta": "beta",
-    "num_batches_tracked": "count",
-}
 STATISTICS = ("mean", "var", "count")
 _COMPILED = "_orig_mod."
 _PARALLEL = "module."
@@ -63,61 +49,42 @@ def groups(tensors: Mapping[str, StoredTensor]) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for name in tensors:
         prefix, own = split(name)
-        role = _ROLES.get(own)
+        role = ROLES.get(own)
         if role is not None:
             found.setdefault(prefix, Group(prefix)).roles.setdefault(role, name)
     return found
 
 
-def length(tensors: Mapping[str, StoredTensor], group: Group) -> int | None:
-    """The number of channels of a prefix that is a BatchNorm, None where it is none."""
-    if "mean" not in group.roles or "var" not in group.roles:
-        return None
-    shapes = {tensors[n].shape for role, n in group.roles.items() if role != "count"}
-    floats = all(tensors[group.roles[r]].is_float for r in ("mean", "var"))
-    shape = next(iter(shapes))
-    return shape[0] if floats and len(shapes) == 1 and len(shape) == 1 else None
+def members(tensors: Mapping[str, StoredTensor], group: Group) -> dict[str, StoredTensor]:
+    """Own name -> tensor of a prefix, of those that have a role."""
+    return {split(name)[1]: tensors[name] for name in group.roles.values()}
 
 
 def named_batchnorms(stored: StoredFile) -> tuple[BatchNormStatics, ...]:
     """The BatchNorm layers of a state_dict.
 
     Raises:
-        InputError: their numbers are damaged.
+        InputError: their numbers are damaged, or a lazy layer was saved before it was run.
     """
-    found = groups(stored.tensors)
+    found: list[BatchNormStatics] = []
     wrapper = wrapping(stored.tensors)
-    return tuple(
-        _statics(stored, group, channels, wrapper)
-        for group in found.values()
-        if (channels := length(stored.tensors, group)) is not None
-    )
-
-
-def _statics(stored: StoredFile, group: Group, channels: int, wrapper: str) -> BatchNormStatics:
-    def tensor(role: str) -> StoredTensor | None:
-        return stored.tensors[group.roles[role]] if role in group.roles else None
-
-    part = stored.owners.get
-
-    def vector(role: str) -> tuple[float, ...] | None:
-        owner = part(group.roles.get(role, ""), 0)
-        return values(tensor(role), lambda t: stored.vector(t, owner))
-
-    mean = group.roles["mean"]
-    return BatchNormStatics(
-        name=unwrapped(group.prefix, wrapper) or "BatchNorm",
-        origin=f"tensors {group.prefix + '.' if group.prefix else ''}*",
-        channels=channels,
-        batches_tracked=counter(
-            tensor("count"), lambda t: stored.vector(t, part(group.roles["count"], 0))
-        ),
-        dtype=stored.tensors[mean].dtype,
-        gamma=vector("gamma"),
-        beta=vector("beta"),
-        running_mean=vector("mean"),
-        running_var=vector("var"),
-    )
+    every = groups(stored.tensors).values()
+    layers = {g.prefix: Layer(g.prefix, "BatchNorm", "", members(stored.tensors, g)) for g in every}
+    require_run(stored.path, layers.values())
+    for group in every:
+        layer = layers[group.prefix]
+        if not layer.is_own_batchnorm:
+            continue
+        parts = {id(stored.tensors[n]): stored.owners.get(n, 0) for n in group.roles.values()}
+        found.append(
+            statics(
+                layer,
+                unwrapped(group.prefix, wrapper) or "BatchNorm",
+                f"tensors {group.prefix + '.' if group.prefix else ''}*",
+                lambda t, parts=parts: stored.vector(t, parts[id(t)]),  # type: ignore[misc]
+            )
+        )
+    return tuple(found)
 
 
 def wrapping(names: Iterable[str]) -> str:
@@ -130,6 +97,22 @@ def unwrapped(name: str, wrapper: str) -> str:
     """A name without wrappers; torch.compile's is no author's and goes wherever it stands."""
     plain = f"{name}.".replace(_COMPILED, "").removeprefix(wrapper)
     return plain.removesuffix(".")
+
+
+def shape_notes(tensors: Mapping[str, StoredTensor]) -> tuple[str, ...]:
+    """Which layers are of a class that PyTorch does not have: its statistics have one dimension."""
+    own = [
+        group.prefix
+        for group in groups(tensors).values()
+        if paired(found := members(tensors, group))
+        and any(len(t.shape) > 1 for t in found.values())
+    ]
+    if not own:
+        return ()
+    return (
+        f"{few(own)}: statistics of more than one dimension, as in a BatchNorm of one's own, which no "
+        f"batch_norm runs: judged by what is stored; {SWAP}",
+    )
 
 
 def wrapper_notes(names: Iterable[str]) -> tuple[str, ...]:
@@ -145,7 +128,7 @@ def count_parameters(stored: StoredFile) -> int:
     """Floating-point numbers that are not statistics, each once however many names it has."""
     sizes: dict[tuple[object, ...], int] = {}
     for name, tensor in stored.tensors.items():
-        if _ROLES.get(split(name)[1]) in STATISTICS or "float" not in tensor.dtype:
+        if ROLES.get(split(name)[1]) in STATISTICS or "float" not in tensor.dtype:
             continue
         key: tuple[object, ...] = (name,)
         if tensor.storage is not None:

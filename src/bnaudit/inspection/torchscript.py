@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import counter, other_norms, statics, values
+from bnaudit.inspection.layers import counter, other_norms, own_forms, statics, values
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.script.calls import (
     BatchNormCall,
@@ -13,6 +13,7 @@ from bnaudit.inspection.script.calls import (
     feeder,
     is_weighted,
     preceded_by,
+    runs_on_batches,
     stored_tensor,
 )
 from bnaudit.inspection.script.missing import absence, frozen_notes
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     Read = Callable[[StoredTensor], tuple[float, ...]]
 
 _NORMS = ("instance_norm", "layer_norm", "group_norm", "rms_norm")
-_PREFIXES = ("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")
 
 
 def inspect_torchscript(path: Path) -> Inspection:
@@ -52,8 +52,9 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
 
     program = read_program(archive)
     calls = batchnorm_calls(program.trace.calls)
-    layers = [layer for layer in program.layers if layer.kind.startswith(_PREFIXES)]
+    layers = [x for x in program.layers if x.is_batchnorm or x.is_own_batchnorm]
     batchnorms = tuple(_layer(layer, calls, program, read) for layer in layers)
+    arithmetic = [x for x in layers if x.is_own_batchnorm and not _own(x, calls)]
     if not batchnorms:
         batchnorms = tuple(_call(i, call, read) for i, call in enumerate(calls))
     return Inspection(
@@ -66,8 +67,8 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         batchnorms=batchnorms,
         other_norms=_other_norms(program),
         weight_layers=sum(map(is_weighted, program.trace.calls)) if program.root else None,
-        absence=absence(program, calls),
-        notes=_notes(program, layers, calls),
+        absence=absence(program, calls, arithmetic),
+        notes=_notes(program, layers, calls, arithmetic),
     )
 
 
@@ -81,8 +82,7 @@ def _layer(
     sources = {feeder(c.node) for c in own} if program.trace.complete else set()
     before = {preceded_by(c.node) for c in own} if program.trace.complete else set()
     call = own[0] if own else None
-    tracks = found.running_mean is not None
-    baked = call.training if call is not None and tracks else None
+    baked = runs_on_batches(call) if call is not None else None
     return BatchNormStatics(
         name=found.name,
         origin=origin,
@@ -104,7 +104,7 @@ def _layer(
 def _own(layer: Layer, calls: list[BatchNormCall]) -> list[BatchNormCall]:
     """The calls in a module's code, else those with its tensors: a trace knows one name of several."""
     own = [c for c in calls if c.node.owner is not None and c.node.owner.path == layer.path]
-    mean = layer.tensor("running_mean")
+    mean = layer.tensor("mean")
     if own or mean is None:
         return own
     same = [(c, stored_tensor(c, "running_mean")) for c in calls]
@@ -126,7 +126,7 @@ def _call(index: int, call: BatchNormCall, read: Read) -> BatchNormStatics:
         channels=known[0].shape[0] if known else None,
         eps=call.eps,
         momentum=_momentum(call),
-        training=call.training if parts["running_mean"] is not None else None,
+        training=runs_on_batches(call),
         batches_tracked=counter(None, read),
         dtype=known[0].dtype if known else None,
         gamma=values(parts["weight"], read),
@@ -157,9 +157,6 @@ def _inputs(program: Program) -> tuple[TensorInfo, ...]:
 def _other_norms(program: Program) -> dict[str, int]:
     """By the modules' classes, and by calls outside such modules."""
     found = Counter(other_norms(program.layers))
-    for layer in program.layers:
-        if layer.kind.startswith("FrozenBatchNorm"):
-            found[layer.kind] += 1
     inside = {layer.path for layer in program.layers if layer.other_norm is not None}
     for call in program.trace.calls:
         if call.op in _NORMS and (call.owner is None or call.owner.path not in inside):
@@ -167,8 +164,11 @@ def _other_norms(program: Program) -> dict[str, int]:
     return dict(found)
 
 
-def _notes(program: Program, layers: list[Layer], calls: list[BatchNormCall]) -> tuple[str, ...]:
-    notes = []
+def _notes(
+    program: Program, layers: list[Layer], calls: list[BatchNormCall], arithmetic: list[Layer]
+) -> tuple[str, ...]:
+    own = own_forms((x.path, f"class {x.kind}, in arithmetic of its own") for x in arithmetic)
+    notes = [f"judged by what they store: {clause}" for clause in own.evidence]
     if program.code.unread:
         notes.append(f"{len(program.code.unread)} code files could not be parsed and were left out")
     if not program.trace.complete:

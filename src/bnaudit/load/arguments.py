@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import UsageError
+from bnaudit.load.model import Argument
 from bnaudit.values import Typed, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from bnaudit.load.model import Dim, InputSpec, LoadedModel
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument that `--input` may set.
-
-    Attributes:
-        name: as the model calls it.
-        type: what it takes, as the model's own language writes it ("int", "Optional[float]").
-        required: whether the model cannot be called without it.
-        convert: a value into what the model takes; raises ValueError where it is none.
-        text: whether it takes texts, so that what is typed for it is not read as YAML.
-    """
-
-    name: str
-    type: str
-    required: bool
-    convert: Callable[[Any], Any]
-    text: bool = False
+    from bnaudit.load.model import InputSpec, LoadedModel
 
 
 def anything(value: Any) -> Any:
@@ -100,10 +82,20 @@ def with_values(model: LoadedModel, values: Mapping[str, Any]) -> LoadedModel:
         known.setdefault(spec.name, _of_input(spec))
     bound: dict[str, Any] = {}
     for name, value in values.items():
-        argument = known.get(name) or _unlisted(name, known, model)
+        argument = known.get(name)
+        if argument is None and model.open_ended:
+            argument = Argument(name, "any", False, anything)
+        if argument is None:
+            close = get_close_matches(name, known, 1)
+            raise UsageError(
+                f"--input {name}: the model has no such argument"
+                + (f", did you mean {close[0]!r}?" if close else ""),
+                hint="it has: " + ", ".join(f"{a.name} ({a.type})" for a in known.values()),
+            )
         bound[name] = _converted(argument, value)
-    for argument in model.arguments:
-        if argument.required and argument.name not in bound and not _is_input(argument, model):
+    needed = [a for a in model.arguments if a.required and a.name not in bound]
+    for argument in needed:
+        if not any(s.name == argument.name for s in model.inputs):
             raise UsageError(
                 f"the model needs a value for its argument {argument.name!r} ({argument.type})",
                 hint=f"give it with --input {argument.name}=VALUE",
@@ -116,14 +108,14 @@ def with_values(model: LoadedModel, values: Mapping[str, Any]) -> LoadedModel:
     )
 
 
-def _is_input(argument: Argument, model: LoadedModel) -> bool:
-    return any(s.name == argument.name for s in model.inputs)
-
-
 def _of_input(spec: InputSpec) -> Argument:
     def convert(value: Any) -> Any:
         tensor = number_tensor(value, spec.dtype)
-        if spec.shape is not None and not _fits(tuple(tensor.shape), spec.shape):
+        declared = spec.shape if spec.shape is not None else tuple(tensor.shape)
+        fits = len(tensor.shape) == len(declared) and all(
+            not isinstance(d, int) or d == h for h, d in zip(tensor.shape, declared, strict=True)
+        )
+        if not fits:
             raise ValueError(f"of shape {list(tensor.shape)}")
         return tensor
 
@@ -133,23 +125,6 @@ def _of_input(spec: InputSpec) -> Argument:
         else f" [{', '.join('?' if d is None else str(d) for d in spec.shape)}]"
     )
     return Argument(spec.name, f"{spec.dtype or 'any'} tensor{shape}", False, convert)
-
-
-def _fits(have: tuple[int, ...], declared: tuple[Dim, ...]) -> bool:
-    return len(have) == len(declared) and all(
-        not isinstance(d, int) or d == h for h, d in zip(have, declared, strict=True)
-    )
-
-
-def _unlisted(name: str, known: Mapping[str, Argument], model: LoadedModel) -> Argument:
-    if model.open_ended:
-        return Argument(name, "any", False, anything)
-    close = get_close_matches(name, known, 1)
-    raise UsageError(
-        f"--input {name}: the model has no such argument"
-        + (f", did you mean {close[0]!r}?" if close else ""),
-        hint="it has: " + ", ".join(f"{a.name} ({a.type})" for a in known.values()),
-    )
 
 
 def _converted(argument: Argument, value: Any) -> Any:

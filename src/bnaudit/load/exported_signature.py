@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree
 
-from bnaudit.load.arguments import Argument
-from bnaudit.load.model import Dim, InputSpec
+from bnaudit.load.model import Argument, Dim, InputSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from bnaudit.errors import InputError
-from bnaudit.load.arguments import Argument, anything, by_signature, nested
+from bnaudit.load.arguments import anything, by_signature, nested
 from bnaudit.load.batchnorms import defined_batchnorms
-from bnaudit.load.model import BatchNormDef, InputSpec, LoadedModel
+from bnaudit.load.model import Argument, BatchNormDef, InputSpec, LoadedModel
 from bnaudit.tap.exported import graph_calls
 
 if TYPE_CHECKING:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from bnaudit.load.arguments import Argument
-
 Dim = int | str | None
 """A static size, a symbolic name, or None where the file says nothing."""
 
@@ -34,6 +32,25 @@ class InputSpec:
     shape: tuple[Dim, ...] | None = None
     dtype: str | None = None
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument that `--input` may set.
+
+    Attributes:
+        name: as the model calls it.
+        type: what it takes, as the model's own language writes it ("int", "Optional[float]").
+        required: whether the model cannot be called without it.
+        convert: a value into what the model takes; raises ValueError where it is none.
+        text: whether it takes texts, so that what is typed for it is not read as YAML.
+    """
+
+    name: str
+    type: str
+    required: bool
+    convert: Callable[[Any], Any]
+    text: bool = False
 
 
 def in_order(given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
-from bnaudit.load.arguments import Argument, by_signature, nested
-from bnaudit.load.model import InputSpec
+from bnaudit.load.arguments import by_signature, nested
+from bnaudit.load.model import Argument, InputSpec
 from bnaudit.load.script_types import (
     convert,
     convertible,

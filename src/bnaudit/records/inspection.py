@@ -14,7 +14,14 @@ from bnaudit.records.values import Count, Limits
 KINDS = ("onnx", "torchscript", "exported", "checkpoint", "safetensors", "module")
 
 AbsenceCase = Literal[
-    "folded", "partly-folded", "frozen", "quantised", "other-normalisation", "none", "unknown"
+    "folded",
+    "partly-folded",
+    "frozen",
+    "quantised",
+    "other-form",
+    "other-normalisation",
+    "none",
+    "unknown",
 ]
 
 
@@ -47,7 +54,8 @@ class BatchNormStatics:
         eps: added to the variance; None where the file does not store it (a state_dict).
         momentum: weight of the new batch in the running statistics (PyTorch's convention: 0.1 by
             default), or None where the file does not store it.
-        training: whether the file asks for batch statistics, None where it does not tell.
+        training: whether it normalises with the statistics of its batch: the stored training flag, and True
+            for a layer without running statistics whatever that says; None where unknown.
         batches_tracked: num_batches_tracked, None where it is not stored.
         dtype: numpy's name of the type in which the statistics (or gamma) are stored, or None.
         gamma, beta, running_mean, running_var: per channel, or None where the layer has none or the
@@ -103,8 +111,10 @@ class Absence:
     """Why BatchNorm layers that one expects are not in the file.
 
     Attributes:
-        case: which of the known reasons applies; "none" where nothing suggests that there ever was
-            a BatchNorm, "unknown" where the evidence does not decide.
+        case: which of the known reasons applies; "other-form" where a class or arithmetic of the
+            network's own normalises with stored statistics, which no batch_norm call runs; "none" where
+            nothing suggests that there ever was a BatchNorm, "unknown" where the evidence does not
+            decide.
         evidence: what in the file says so, one clause each.
         fix: the exact call, for what wrote this file, that keeps BatchNorm.
     """

@@ -52,6 +52,15 @@ def eps_of(layer: BatchNormStatics) -> float:
     return ASSUMED_EPS if layer.eps is None else layer.eps
 
 
+def eps_notes(layers: Sequence[BatchNormStatics]) -> tuple[str, ...]:
+    """The sentence of a report whose numbers rest on `ASSUMED_EPS`, if any does."""
+    without = sum(layer.eps is None for layer in layers)
+    if not without:
+        return ()
+    whose = "no eps" if without == len(layers) else f"no eps of {without} of {len(layers)} layers"
+    return (f"the file stores {whose}: {ASSUMED_EPS:g}, PyTorch's default, is assumed",)
+
+
 def leaks(layer: BatchNormStatics) -> tuple[float, ...]:
     """eps/(running_var + eps) per channel; not a number where the variance is none.
 

@@ -164,7 +164,10 @@ def _graph(nodes: list[onnx.NodeProto], arrays: dict[str, Any], path: Path) -> P
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()],
+        [
+            numpy_helper.from_array(a.astype(np.float32) if a.dtype.kind == "f" else a, n)
+            for n, a in arrays.items()
+        ],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return path
@@ -217,3 +220,20 @@ def test_a_weight_used_twice_feeds_a_batchnorm_only_if_both_uses_do(tmp_path: Pa
     file = read_weights(_graph(nodes, arrays, tmp_path / "g.onnx"))
     assert file.feeds == {}
     assert file.behind == {"bn1": "w"}
+
+
+@pytest.mark.parametrize(("pads", "fed"), [([0, 0, 0, -1], True), ([0, 0, 0, 1], False)])
+def test_a_crop_in_an_onnx_graph_is_passed_and_zeros_are_not(
+    tmp_path: Path, pads: list[int], fed: bool
+) -> None:
+    arrays: dict[str, Any] = {"w": np.ones((4, 4)), "p": np.array(pads), "s": np.array([1])}
+    arrays |= {"e": np.array([9]), "axis": np.array([0])}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Slice", ["m", "s", "e", "axis"], ["m1"]),
+        helper.make_node("Pad", ["m1", "p"], ["m2"]),
+        _bn("m2", "bn", arrays, 4),
+        helper.make_node("Identity", ["bn_out"], ["y"]),
+    ]
+    file = read_weights(_graph(nodes, arrays, tmp_path / "g.onnx"))
+    assert file.feeds == ({"bn": "w"} if fed else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fixtures.nets import TabularMlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnaudit
 from bnaudit.errors import DataError, InputError
 from bnaudit.initialisation import compare
 from bnaudit.initialisation.invariance import FACTORS, TOLERANCE
@@ -19,6 +21,8 @@ from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
 from bnaudit.records.initialisation import InitReport, InitRun, Rows, ScaleTest, Unfed, WeightReport
 from bnaudit.records.values import Skipped
+from bnaudit.records.weights import WeightSpace
+from bnaudit.summary.gain import is_foldable
 from tests.nets import PreActivation, Shared, inputs_for, make
 from tests.reference import batch_norm
 
@@ -150,7 +154,8 @@ def test_a_skip_connection_is_not_before_a_batchnorm(tmp_path: Path) -> None:
     assert weights["stem.weight"].scale == elsewhere
     assert weights["conv1.weight"].followed == "no"
     assert isinstance(found.run, InitRun)
-    assert found.run.unfed == (Unfed("bn2", "its input is a sum (a skip connection)"),)
+    reason = "fed by a sum of several computed tensors (a residual connection)"
+    assert found.run.unfed == (Unfed("bn2", reason),)
 
 
 def test_one_batchnorm_behind_two_weights(tmp_path: Path) -> None:
@@ -287,3 +292,62 @@ def test_the_graph_serves_without_a_run() -> None:
     assert {w.name: w.batchnorm for w in swapped.weights} == {
         w.name: w.batchnorm for w in found.weights
     }
+
+
+class Crops(nn.Module):
+    """Between convolution and BatchNorm: crops of positions, and what is none."""
+
+    FED = ("chomp", "middle", "negative_pad")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleDict(
+            {n: nn.Conv1d(2, 3, 3, padding=2) for n in (*self.FED, "padded")}
+        )
+        self.norms = nn.ModuleDict({n: nn.BatchNorm1d(3) for n in (*self.FED, "padded")})
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = {
+            "chomp": lambda y: y[:, :, :-2],
+            "middle": lambda y: y[..., 1:-1],
+            "negative_pad": lambda y: F.pad(y, (-2, 0)),
+            "padded": lambda y: F.pad(y, (1, 0)),
+        }
+        found = [
+            torch.tanh(self.norms[n](step(self.convs[n](x)))).mean(2) for n, step in steps.items()
+        ]
+        out: Tensor = self.head(torch.cat(found, 1))
+        return out
+
+
+@pytest.mark.parametrize("how", ["trace", "export"])
+def test_inspect_check_and_init_agree_on_what_a_crop_leaves(tmp_path: Path, how: str) -> None:
+    """A crop leaves out positions; the bias is subtracted at those that stay. Zeros of a padding stay."""
+    torch.manual_seed(0)
+    net, x, path = Crops().eval(), torch.randn(16, 2, 9), tmp_path / "net.pt2"
+    for norm in net.norms.values():
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if how == "trace":
+            torch.jit.trace(net, x).save(str(path))
+        else:
+            torch.export.save(torch.export.export(net, (x,)), path)
+    fed = {f"norms.{name}" for name in Crops.FED}
+    inspected = bnaudit.inspect(path).inspection.batchnorms
+    assert {b.name for b in inspected if b.feeder} == fed
+    assert {b.name for b in inspected if is_foldable(b)} == set()
+    metrics = ("weight_space",)
+    layers = bnaudit.audit(path, data=x, dtype="float64", metrics=metrics, trust=True).layers
+    assert {w.name for w in layers if isinstance(w.weight_space, WeightSpace)} == fed
+    if how == "export":  # init runs TorchScript and ONNX
+        return
+    found = report(path, path, data=x)
+    weights = by_name(found)
+    assert {w.batchnorm for w in weights.values() if w.followed == "yes"} == fed
+    for name in Crops.FED:
+        assert scale_of(weights[f"convs.{name}.weight"]).residual == pytest.approx(0, abs=1e-13)
+    assert isinstance(found.run, InitRun)
+    padded = Unfed("norms.padded", "fed by a padding, not by one Linear or convolution")
+    assert found.run.unfed == (padded,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from collections import OrderedDict
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import bnaudit
 from bnaudit.errors import InputError
 from bnaudit.inspection.checkpoint import inspect_checkpoint
 from bnaudit.inspection.live import inspect_live
@@ -217,9 +219,10 @@ def test_what_only_looks_like_batchnorm(tmp_path: Path) -> None:
         "good.running_var": one(1),
     }
     found = inspect(state, tmp_path)
-    assert [b.name for b in found.batchnorms] == ["good"]
+    assert [b.name for b in found.batchnorms] == ["flat", "good"]
     assert found.batchnorms[0].gamma is None
-    assert any("short, other, flat: running statistics" in note for note in found.notes)
+    assert any("flat: statistics of more than one dimension" in note for note in found.notes)
+    assert any("short, other: running statistics" in note for note in found.notes)
     assert any("1 pairs of vectors" in note and "norm" in note for note in found.notes)
 
 
@@ -348,3 +351,30 @@ def test_memory_and_imports(tmp_path: Path) -> None:
             env={**__import__("os").environ, "CODE": code},
         )
         assert done.stdout.strip() == "[] True"
+
+
+def test_one_eps_is_assumed_where_none_is_stored(tmp_path: Path) -> None:
+    """The table, the JSON and the rules say the same: 1e-5, and that it is assumed."""
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8))
+    net[1].running_var.fill_(1.0)
+    net[1].running_var[:2] = torch.tensor([0.0, 3e-6])
+    path = save(net.state_dict(), tmp_path / "x.pt")
+    document = json.loads(bnaudit.inspect(path).to_json(channels=True))
+    (layer,) = document["layers"]
+    assert layer["eps"] is None
+    gain = layer["channel_values"]["gain"]
+    assert gain == pytest.approx([1e-5**-0.5, 1.3e-5**-0.5, *[1.00001**-0.5] * 6], rel=1e-6)
+    assumed = "the file stores no eps: 1e-05, PyTorch's default, is assumed"
+    assert document["model"]["notes"] == [assumed]
+    table = " ".join(bnaudit.inspect(path).to_table().split())
+    assert assumed in table
+    assert "counts as 0" not in table
+    collapsed = [f for f in document["findings"] if f["rule"] == "BN018"]
+    assert [f["layer"] for f in collapsed] == ["1"]
+    assert "below eps = 1e-05 in 2 of 8 channels" in collapsed[0]["message"]
+
+
+def test_a_stored_eps_is_not_called_assumed(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.jit.script(nn.Sequential(nn.BatchNorm1d(4, eps=0.5)).eval()).save(path)
+    assert bnaudit.inspect(path).inspection.notes == ()

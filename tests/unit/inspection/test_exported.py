@@ -90,7 +90,7 @@ def test_what_feeds_a_layer(tmp_path: Path, form: str) -> None:
         "bn_fork": Feeder("fork.weight", "Conv", True, False),
         "bn_fc": Feeder("fc.weight", linear, False, True),
     }
-    assert found["bn0"].preceded_by is None
+    assert found["bn0"].preceded_by == "input"
     assert found["bn_last"].preceded_by in ("BatchNormalization", "Split")
 
 
@@ -149,15 +149,16 @@ def test_a_symbolic_size_goes_by_its_symbol(tmp_path: Path) -> None:
     assert rest == [1, 9, 9]
 
 
-def test_a_batchnorm_without_its_call_was_folded(tmp_path: Path) -> None:
+def test_a_batchnorm_that_was_taken_apart_is_judged_by_what_it_stores(tmp_path: Path) -> None:
     path = export(nets.train_a_little(nets.InPlaceBefore(), IMAGE), IMAGE, tmp_path / "x.pt2")
 
     def fold(name: str, data: bytes) -> bytes:
         return data.replace(b"aten.batch_norm.default", b"aten.mul.Tensor")
 
     found = inspect_exported(files.rewritten(path, tmp_path / "y.pt2", fold))
+    assert [b.name for b in found.batchnorms] == ["bn"]
     assert found.absence is not None
-    assert found.absence.case == "folded"
+    assert found.absence.case == "other-form"
     assert "bn" in found.absence.evidence[0]
 
 

@@ -15,6 +15,7 @@ from bnaudit.records.inspection import (
     Inspection,
 )
 from bnaudit.records.model import TensorInfo
+from bnaudit.summary.gain import eps_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,7 @@ def state_dict() -> InspectionReport:
         inputs=(),
         outputs=(),
         weight_layers=None,
+        notes=eps_notes(layers),
     )
     return InspectionReport(read, fail_on=None)
 

@@ -115,8 +115,9 @@ def test_gain_by_hand() -> None:
 
 
 def test_gain_without_gamma_eps_or_variance() -> None:
-    plain = samples.layer("bn", 2, gamma=None, running_var=(3.99999, 15.99999), eps=None)
-    assert gain_channels(plain) == pytest.approx((0.5, 0.25), rel=1e-15)  # with PyTorch's 1e-5
+    plain = samples.layer("bn", 2, gamma=None, running_var=(4.0, 16.0), eps=None)
+    assumed = [1 / (4 + 1e-5) ** 0.5, 1 / (16 + 1e-5) ** 0.5]
+    assert gain_channels(plain) == pytest.approx(assumed, rel=1e-15)
     assert isinstance(gain_of(samples.layer("bn", running_var=None)), Skipped)
     dead = samples.layer("bn", 2, gamma=(0.0, 1.0), running_var=(0.0, 0.0), eps=0.0)
     assert isinstance(gain_of(dead), Skipped)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.inspection.layers import own_forms
 from bnaudit.inspection.onnx.absence import absence
 from bnaudit.inspection.onnx.decomposed import decomposed_norms
 from bnaudit.inspection.onnx.facts import facts, other_norms, parameters, producer, signature
-from bnaudit.inspection.onnx.layers import OP, batchnorm_layers
+from bnaudit.inspection.onnx.layers import OP, batchnorm_layers, own_layers
 from bnaudit.inspection.onnx.net import Net
 from bnaudit.inspection.onnx.reading import opened
 from bnaudit.records.inspection import Inspection
@@ -35,9 +36,13 @@ def inspect_onnx(path: Path) -> Inspection:
     with opened(path) as reading:
         net = Net(reading)
         layers, calls = batchnorm_layers(net)
-        decomposed = decomposed_norms(net)
+        own = own_layers(net)
+        taken = {layer.name for layer in own}
+        decomposed = [norm for norm in decomposed_norms(net) if norm.name not in taken]
         norms = other_norms(net)
         inputs, outputs = signature(reading)
+        in_arithmetic = own_forms((x.name, "arithmetic of the network's own") for x in own)
+        told = in_arithmetic if own and not layers else None
         return Inspection(
             path=str(path),
             kind="onnx",
@@ -47,12 +52,15 @@ def inspect_onnx(path: Path) -> Inspection:
             parameters=parameters(net),
             inputs=inputs,
             outputs=outputs,
-            batchnorms=tuple(layers),
+            batchnorms=(*layers, *own),
             decomposed=tuple(decomposed),
             other_norms=norms,
             weight_layers=len(net.weight_layers),
-            absence=absence(net, [layer.name for layer in layers], decomposed, norms),
-            notes=tuple(_notes(layers, calls)),
+            absence=told or absence(net, [layer.name for layer in layers], decomposed, norms),
+            notes=(
+                *_notes(layers, calls),
+                *(f"judged by what they store: {clause}" for clause in in_arithmetic.evidence),
+            ),
         )
 
 

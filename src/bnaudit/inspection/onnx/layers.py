@@ -6,11 +6,15 @@ import struct
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.inspection.layers import Layer, statics
+from bnaudit.inspection.named import groups, members
 from bnaudit.inspection.onnx.net import WEIGHTED, is_default, metadata_scopes
 from bnaudit.inspection.onnx.scale import absorbed
 from bnaudit.inspection.onnx.values import DTYPES
+from bnaudit.inspection.operators import common_name, keeps_channels
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.origin import Origin
+from bnaudit.load.pickles.objects import StoredTensor
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
 if TYPE_CHECKING:
@@ -108,10 +112,10 @@ def _counter(net: Net, node: Node) -> int | None:
     return int(values[0]) if values else None
 
 
-Vector = tuple[float, ...] | None
+Vector = tuple[float, ...]
 
 
-def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector, Vector, Vector, Vector]:
+def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector | None, ...]:
     found = [net.values(name) for name in node.inputs[1:5]]
     sizes = [len(values) for values in found if values is not None]
     for parameter, values in zip(_PARAMETERS, found, strict=True):
@@ -125,10 +129,15 @@ def _parameters(net: Net, node: Node, layer: str) -> tuple[Vector, Vector, Vecto
 
 
 def _training(net: Net, node: Node) -> bool:
-    """Whether the file asks for batch statistics; each operator version says it in its own way."""
+    """Whether the file asks for batch statistics; each operator version says it in its own way.
+
+    An inference node whose mean and variance are computed from the model's input asks for them as well.
+    """
     opsets = net.reading.model.opsets
     version = opsets.get("", 0) or opsets.get("ai.onnx", 0)
     attributes = node.attributes()
+    if any(name in net.fed for name in node.inputs[3:5]):
+        return True
     if version >= _TRAINING_MODE_SINCE:
         flag = attributes.get("training_mode")
         return bool(flag and flag.integer)
@@ -138,23 +147,52 @@ def _training(net: Net, node: Node) -> bool:
     return any(net.readers.get(name) for name in node.outputs[1:]) or len(node.outputs) > 1
 
 
-def _behind(net: Net, node: Node, through: frozenset[str]) -> Node | None:
-    """The node whose output another reads, those in between skipped that change nothing."""
-    producer = net.producer(node.inputs[0])
-    while producer is not None and producer.op in through and producer.inputs:
-        producer = net.producer(producer.inputs[0])
-    return producer
+def own_layers(net: Net) -> list[BatchNormStatics]:
+    """Stored tensors that are a BatchNorm's by their names, and that plain arithmetic reads, in its order."""
+    in_calls = {name for node in net.reading.nodes if node.op == OP for name in node.inputs[1:5]}
+    tensors = {
+        name: StoredTensor(None, DTYPES.get(t.kind, "other"), t.shape)
+        for name, t in net.reading.initializers.items()
+    }
+    place = {id(node): index for index, node in enumerate(net.ordered)}
+    found: list[tuple[int, BatchNormStatics]] = []
+    for group in groups(tensors).values():
+        names = set(group.roles.values())
+        layer = Layer(group.prefix, "BatchNorm", "", members(tensors, group))
+        statistics = [group.roles.get(role, "") for role in ("mean", "var")]
+        readers = [place[id(node)] for name in statistics for node in net.readers.get(name, [])]
+        if not layer.is_own_batchnorm or names & in_calls or not readers:
+            continue
+        of = {id(tensors[name]): name for name in names}
+
+        def read(tensor: StoredTensor, of: dict[int, str] = of) -> Vector:
+            return net.values(of[id(tensor)]) or ()
+
+        where = f"initializers {group.prefix}.*, read by arithmetic"
+        found.append((min(readers), statics(layer, group.prefix or "BatchNorm", where, read)))
+    return [layer for _, layer in sorted(found, key=lambda entry: entry[0])]
 
 
 def _before(net: Net, node: Node) -> str:
-    producer = _behind(net, node, _PASSED_THROUGH)
-    return "input" if producer is None else producer.op
+    """The operator whose output the layer reads, those in between skipped that change nothing."""
+    producer = net.producer(node.inputs[0])
+    while producer is not None and producer.op in _PASSED_THROUGH and producer.inputs:
+        producer = net.producer(producer.inputs[0])
+    if producer is None:
+        return "input"
+    return _activation(net, producer) or common_name(producer.op)
 
 
 def _feeder(net: Net, batchnorm: Node) -> Feeder | None:
+    """The layer whose output the BatchNorm normalises, whole or a crop of its positions."""
     value, alone = batchnorm.inputs[0], True
+    cut: list[int] = []
     node = net.producer(value)
-    while node is not None and node.op in _PASSED_THROUGH | {"Dropout"} and node.inputs:
+    while node is not None and node.inputs:
+        axes = [] if node.op in _PASSED_THROUGH | {"Dropout"} else _cropped_axes(net, node)
+        if axes is None:
+            break
+        cut += axes
         alone &= net.sole_reader(value) is not None
         value = node.inputs[0]
         node = net.producer(value)
@@ -164,15 +202,80 @@ def _feeder(net: Net, batchnorm: Node) -> Feeder | None:
         if matrix is not None:
             alone &= net.sole_reader(value) is not None
             node, value, bias = matrix, matrix.outputs[0], True
-    if node is None or node.op not in WEIGHTED or not node.outputs:
+    if node is None or node.op not in WEIGHTED or node.inputs[WEIGHTED[node.op]] in net.fed:
         return None
     weight = net.weight(node)
+    rank = len(weight.shape) if weight is not None and "Conv" in node.op else None
+    if not keeps_channels(cut, rank):
+        return None
     return Feeder(
         weight=weight.name if weight is not None and weight.name else node.inputs[1],
         operator=node.op,
         bias=bias if bias is not None else has_bias(net, node),
         sole_reader=alone and net.sole_reader(value) is not None,
     )
+
+
+_ELEMENTWISE = frozenset({"Add", "Div", "Erf", "Mul", "Pow", "Sub", "Tanh"})
+_GELU_NODES = 12
+
+
+def _activation(net: Net, node: Node) -> str | None:
+    """The activation that a last Mul belongs to, where older operator sets have no node for it.
+
+    x*sigmoid(x), x*hardsigmoid(x), x*tanh(softplus(x)); and GELU, a handful of elementwise nodes on
+    one value with erf or, approximately, tanh of a cubic among them.
+    """
+    if node.op != "Mul" or len(node.inputs) != 2:
+        return None
+    for name, other in (node.inputs, node.inputs[::-1]):
+        gate = net.producer(name)
+        inner = net.producer(gate.inputs[0]) if gate is not None and gate.op == "Tanh" else None
+        if gate is not None and gate.inputs[:1] == [other] and gate.op in _GATED:
+            return _GATED[gate.op]
+        if inner is not None and inner.op == "Softplus" and inner.inputs == [other]:
+            return "Mish"
+    ops, ends, waiting = [node.op], set(), list(node.inputs)
+    while waiting and len(ops) <= _GELU_NODES:
+        name = waiting.pop()
+        maker = net.producer(name)
+        if maker is not None and maker.op in _ELEMENTWISE and name in net.fed:
+            ops.append(maker.op)
+            waiting += [n for n in maker.inputs if n not in waiting]
+        elif name in net.fed:
+            ends.add(name)
+    cubic = "Tanh" in ops and ("Pow" in ops or ops.count("Mul") > 3)
+    return "Gelu" if not waiting and len(ends) == 1 and ("Erf" in ops or cubic) else None
+
+
+_GATED = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}
+_NO_END = 2**62
+
+
+def _cropped_axes(net: Net, node: Node) -> list[int] | None:
+    """The axes along which a node leaves positions out; None for one that does anything else."""
+    attributes = node.attributes()
+
+    def numbers(place: int, attribute: str) -> list[int] | None:
+        """An input, or the attribute that it was in older operator sets; [] where it is left out."""
+        if len(node.inputs) > place and node.inputs[place]:
+            found = net.values(node.inputs[place])
+            return None if found is None else [int(value) for value in found]
+        return attributes[attribute].integers if attribute in attributes else []
+
+    if node.op == "Slice":
+        starts, ends = numbers(1, "starts"), numbers(2, "ends")
+        axes, steps = numbers(3, "axes"), numbers(4, "steps")
+        axes = list(range(len(starts))) if starts and axes == [] else axes
+        if not starts or not ends or not axes:  # computed while the model runs
+            return axes or None
+        cuts = zip(axes, starts, ends, steps or [1] * len(axes), strict=False)
+        return [axis for axis, *cut in cuts if cut[0] or cut[1] < _NO_END or cut[2] != 1]
+    sizes = numbers(1, "pads") if node.op == "Pad" else None
+    if not sizes or max(sizes) > 0:
+        return None
+    rank = len(sizes) // 2
+    return [axis for axis in range(rank) if sizes[axis] or sizes[axis + rank]]
 
 
 def _biased_matmul(net: Net, node: Node) -> Node | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -185,7 +186,7 @@ def is_default(node: Node, op: str) -> bool:
 
 
 def _literal(node: Node) -> Tensor | None:
-    """The tensor of a Constant node; one made of its list of floats where it has that instead."""
+    """The tensor of a Constant node; one made of its list of numbers where it has that instead."""
     attributes = node.attributes()
     if "value" in attributes:
         return attributes["value"].tensor
@@ -193,4 +194,9 @@ def _literal(node: Node) -> Tensor | None:
         floats = attributes["value_floats"].floats
         count = sum(len(v) // 4 if not isinstance(v, int) else 1 for v in floats)
         return Tensor(shape=(count,), kind=1, floats=floats)
+    found = attributes.get("value_ints") or attributes.get("value_int")
+    if found is not None:
+        whole = found.integers if found.integer is None else [found.integer]
+        shape = (len(whole),) if "value_ints" in attributes else ()
+        return Tensor(shape=shape, kind=7, raw=memoryview(struct.pack(f"<{len(whole)}q", *whole)))
     return None

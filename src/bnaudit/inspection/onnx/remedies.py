@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from bnaudit.inspection.absent import BEFORE_DEPLOYMENT
+
 DYNAMO = "torch.onnx.export(net.eval(), (x,), path, dynamo=True, optimize=False)"
 _TORCHSCRIPT = (
     "torch.onnx.export(net.eval(), (x,), path, {flag}training=torch.onnx.TrainingMode.PRESERVE)"
@@ -21,6 +23,7 @@ KEEP = {
     'if k != "remove_back_to_back"})',
     "ultralytics": "export the model that was not fused: net = YOLO(weights).model.float().eval(); "
     f"{DYNAMO}",
+    "reparameterised": BEFORE_DEPLOYMENT,
     "paddle2onnx": "convert the model as trained, before any of Paddle's inference passes, with "
     "paddle2onnx --optimize_tool None",
 }

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnaudit.inspection.absent import reparameterised
 from bnaudit.inspection.onnx.facts import exporter
-from bnaudit.inspection.onnx.net import metadata_scopes
+from bnaudit.inspection.onnx.net import WEIGHTED, metadata_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -247,6 +248,13 @@ def _left_over(net: Net) -> Trace | None:
     )
 
 
+def _reparameterised(net: Net) -> Trace | None:
+    """The blocks of RepVGG, MobileOne and their like, by the name of the one convolution left of each."""
+    names = [n.inputs[WEIGHTED[n.op]] for n in net.weight_layers]
+    told = reparameterised([*names, *(_path(n.name) for n in net.weight_layers)])
+    return None if told is None else Trace("reparameterised", (), told.evidence[0])
+
+
 _FINDERS: tuple[Callable[[Net], Trace | None], ...] = (
     _dynamo,
     _onnxsim,
@@ -257,4 +265,5 @@ _FINDERS: tuple[Callable[[Net], Trace | None], ...] = (
     _ultralytics,
     _names,
     _left_over,
+    _reparameterised,
 )

@@ -85,6 +85,12 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
+    def rank(self, tensor: str) -> int | None:
+        """The number of dimensions of a tensor, where the file describes it."""
+        found = self.values.get(tensor)
+        sizes = found.get("sizes") if isinstance(found, dict) else None
+        return len(sizes) if isinstance(sizes, list) else None
+
     def source(self, tensor: str | None) -> str | None:
         """The author's name of a parameter, also where it was transposed on the way."""
         for _ in range(4):

@@ -6,8 +6,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.inspection.layers import counter, values
-from bnaudit.inspection.operators import onnx_name
+from bnaudit.inspection.layers import Layer, counter, paired, statics, values
+from bnaudit.inspection.named import groups, members
+from bnaudit.inspection.operators import keeps_channels, onnx_name
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _BATCH_NORM = re.compile(
 _CONVOLUTION = re.compile(r"_?conv(olution|\dd|_transpose\dd)$")
 _GEMM = ("linear", "addmm", "mm", "matmul")
 _PASSES = ("contiguous", "clone", "detach", "alias", "to", "_to_copy")
+_LONGEST_WAY = 12
+_NO_END = 2**62
 _PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -50,7 +53,7 @@ def program_batchnorms(
         if is_batchnorm(operator):
             layer = _layer(operator, len(found), graph, tensors, read, owners)
             found[layer.name] = _merged(found.get(layer.name), layer)
-    return (*found.values(), *_never_called(graph, found, tensors, read))
+    return (*found.values(), *_without_call(graph, found, tensors, read))
 
 
 def _layer(
@@ -68,7 +71,7 @@ def _layer(
         for part, name in names.items()
     }
     tracks = operator.tensor("running_mean") is not None
-    training = operator.literal("training", "train")
+    training = operator.literal("training", "train") if tracks else True
     if "no_training" in operator.op:
         training = False
     mean = names["running_mean"]
@@ -82,7 +85,7 @@ def _layer(
         eps=_number(operator.literal("eps", "epsilon")),
         # 0 is what an export in eval mode writes for momentum=None, the cumulative average.
         momentum=_number(operator.literal("momentum", "exponential_average_factor")) or None,
-        training=training if type(training) is bool and tracks else None,
+        training=training if type(training) is bool else None,
         feeder=feeder(operator, graph),
         preceded_by=preceded_by(operator, graph),
     )
@@ -147,62 +150,84 @@ def _merged(first: BatchNormStatics | None, again: BatchNormStatics) -> BatchNor
     )
 
 
-def _never_called(
+def _without_call(
     graph: Graph,
     called: Mapping[str, BatchNormStatics],
     tensors: Mapping[str, StoredTensor],
     read: Read,
 ) -> list[BatchNormStatics]:
+    """Layers whose statistics no call has: those that are never run, and arithmetic of one's own."""
     used = {graph.targets[n] for op in graph.operators for n in op.reads if n in graph.targets}
-    missing = []
-    for name in graph.buffers:
-        path, _, own = name.rpartition(".")
-        both = own == "running_mean" and f"{path}.running_var" in graph.buffers
-        if not both or path in called or name in used:
+    # Another normalisation may keep running statistics too: InstanceNorm does.
+    normalising = [op for op in graph.operators if is_batchnorm(op) or "_norm" in op.op]
+    in_calls = {graph.source(name) for op in normalising for name in op.reads}
+    found = []
+    for group in groups(tensors).values():
+        own = members(tensors, group)
+        names = set(group.roles.values())
+        if group.prefix in called or names & in_calls or paired(own) is None:
             continue
-        parts = {part: tensors.get(f"{path}.{part}") for part in _PARTS}
-        count = tensors.get(f"{path}.num_batches_tracked")
-        missing.append(_statics(path, f"buffers {path}.*, never read", parts, count, read))
-    return missing
+        if group.roles["mean"] not in graph.buffers and not names & used:
+            continue
+        how = ARITHMETIC if names & used else ", never read"
+        layer = Layer(group.prefix, "BatchNorm", "", own)
+        name = group.prefix or "BatchNorm"
+        found.append(statics(layer, name, f"tensors {group.prefix}.*{how}", read))
+    return found
+
+
+ARITHMETIC = " in arithmetic of the network's own"
 
 
 def feeder(operator: Operator, graph: Graph) -> Feeder | None:
-    """The convolution or linear layer whose result goes into a call, unchanged."""
+    """The convolution or linear layer whose result goes into a call, whole or a crop of its positions."""
     alone = True
-    for _ in range(4):
+    cut: list[int] = []
+    for _ in range(_LONGEST_WAY):
         maker = graph.makers.get(operator.reads[0]) if operator.reads else None
         if maker is None or operator.input_op != maker.op:
             return None
         alone = alone and graph.readers.get(operator.reads[0], 0) == 1
         if is_weighted(maker):
-            return _feeder(maker, graph, alone=alone)
-        if maker.op not in _PASSES:
+            break
+        axes = [] if maker.op in _PASSES else _cropped(maker)
+        if axes is None:
             return None
+        cut += axes
         operator = maker
-    return None
-
-
-def _feeder(maker: Operator, graph: Graph, *, alone: bool) -> Feeder | None:
+    else:
+        return None
     weight = graph.source(maker.tensor("weight", "mat2", "other"))
-    if weight is None:
+    if weight is None or not keeps_channels(cut, graph.rank(operator.reads[0])):
         return None
     bias = maker.tensor("bias", "self") if maker.op in ("addmm",) else maker.tensor("bias")
     return Feeder(weight, _name(maker), bias is not None, alone)
 
 
+def _cropped(operator: Operator) -> list[int] | None:
+    """The axes along which a node leaves positions out; None for one that does anything else."""
+    if operator.op in ("slice", "narrow"):
+        start, end, dim = (operator.literal(name) for name in ("start", "end", "dim"))
+        whole = operator.op == "slice" and not start and (end is None or end >= _NO_END)
+        return [] if whole and operator.literal("step") in (None, 1) else [dim or 0]
+    sizes = operator.args.get("pad", {}).get("as_ints")
+    if isinstance(sizes, list) and all(type(size) is int and size <= 0 for size in sizes):
+        return [-1 - place // 2 for place, size in enumerate(sizes) if size]
+    return None
+
+
 def preceded_by(operator: Operator, graph: Graph) -> str | None:
-    """The operator whose result a call reads; None where that is the network's input."""
-    if not operator.input_op:
-        return None
-    maker = graph.makers.get(operator.reads[0])
-    if maker is not None and maker.op == operator.input_op:
-        return _name(maker)
-    return onnx_name(operator.input_op)
+    """The operator whose result a call reads, "input" for the network's own input."""
+    maker = graph.makers.get(operator.reads[0]) if operator.reads else None
+    while maker is not None and maker.op == operator.input_op and maker.op in _PASSES:
+        operator, maker = maker, graph.makers.get(maker.reads[0]) if maker.reads else None
+    if operator.input_op:
+        same = maker is not None and maker.op == operator.input_op
+        return _name(maker) if maker is not None and same else onnx_name(operator.input_op)
+    return "input" if operator.reads and operator.reads[0] in graph.inputs else None
 
 
 def _name(operator: Operator) -> str:
-    if operator.op == "getitem" or operator.op.endswith("getitem"):
-        return "Split"
     if is_batchnorm(operator):
         return "BatchNormalization"
     transposed = operator.literal("transposed") is True

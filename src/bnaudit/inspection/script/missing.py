@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.absent import absent_by_classes
-from bnaudit.inspection.layers import other_norms
+from bnaudit.inspection.absent import absent_by_classes, layer_tensors, reparameterised, unpaired
+from bnaudit.inspection.layers import other_norms, own_forms
 from bnaudit.inspection.script.calls import feeder, has_bias, is_weighted
 from bnaudit.records.inspection import Absence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bnaudit.inspection.layers import Layer
     from bnaudit.inspection.script.calls import BatchNormCall
     from bnaudit.inspection.script.program import Program
     from bnaudit.inspection.script.values import Node
@@ -23,12 +24,28 @@ _KEEP = (
 )
 
 
-def absence(program: Program, calls: Sequence[BatchNormCall]) -> Absence | None:
-    """The reason, or None where nothing seems to be missing."""
+def absence(
+    program: Program, calls: Sequence[BatchNormCall], arithmetic: Sequence[Layer]
+) -> Absence | None:
+    """The reason, or None where nothing seems to be missing.
+
+    Args:
+        program: the file.
+        calls: of batch_norm in it.
+        arithmetic: its layers that have the tensors of a BatchNorm and no such call.
+    """
     marks = program.code.text_marks
     weighted = [node for node in program.trace.calls if is_weighted(node)]
     frozen = not program.parameters and bool(program.constants)
-    missing = not calls and not any("BatchNorm" in layer.kind for layer in program.layers)
+    missing = not calls and not any(layer.is_batchnorm for layer in program.layers)
+    told: Absence | None = None
+    if missing and arithmetic:
+        told = own_forms((x.path, f"class {x.kind}, in arithmetic of its own") for x in arithmetic)
+    elif missing:
+        paths = (layer.path for layer in program.layers)
+        told = unpaired(layer_tensors(program.layers)) or reparameterised(paths)
+    if told is not None:
+        return told
     if "_fused_bn" in marks:
         evidence = (
             "its code names weights ..._fused_bn, as torch.jit.optimize_for_inference does",
@@ -37,10 +54,8 @@ def absence(program: Program, calls: Sequence[BatchNormCall]) -> Absence | None:
     if "ops.quantized." in marks and missing:
         evidence = ("its code calls quantized operators",)
         return Absence("quantised", evidence, "audit the network before quantisation")
-    if frozen and weighted:
-        return _frozen(program, calls, missing=missing)
-    if not missing:
-        return None
+    if (frozen and weighted) or not missing:
+        return _frozen(program, calls, missing=missing) if frozen and weighted else None
     if weighted and all(has_bias(node) for node in weighted) and not other_norms(program.layers):
         return Absence(
             "unknown" if any("conv" in node.op for node in weighted) else "none",

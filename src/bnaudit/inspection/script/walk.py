@@ -123,10 +123,17 @@ class Walk:
         if isinstance(target, ast.Name):
             env[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
-            members = value.members if isinstance(value, Several) else ()
-            known = len(members) == len(target.elts)
             for i, inner in enumerate(target.elts):
-                self._assign(inner, members[i] if known else UNKNOWN, env)
+                self._assign(inner, self._part(value, i), env)
+
+    def _part(self, value: Any, index: Any) -> Any:
+        """A member of a list, or one of the results of an operator that has several."""
+        if isinstance(value, Several) and type(index) is int and -1 <= index < len(value.members):
+            return value.members[index]
+        self._read((value,))
+        if not isinstance(value, Node) or value is UNKNOWN:
+            return UNKNOWN
+        return Node(value.op, (value,), value.owner, value.op, skipped=value.skipped)
 
     def _branch(self, statement: ast.If, env: dict[str, Any]) -> None:
         test = self._expression(statement.test, env)
@@ -179,7 +186,7 @@ class Walk:
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 result = Several(tuple(self._expression(e, env) for e in elements))
             case ast.Subscript(value=value, slice=index):
-                result = self._subscript(self._expression(value, env), literal(index))
+                result = self._part(self._expression(value, env), literal(index))
             case _:
                 result = self._other(node, env)
         return result
@@ -191,12 +198,6 @@ class Walk:
         for inner in ast.iter_child_nodes(node):
             if isinstance(inner, ast.expr):
                 self._read((self._expression(inner, env),))
-        return UNKNOWN
-
-    def _subscript(self, value: Any, index: Any) -> Any:
-        if isinstance(value, Several) and type(index) is int and -1 <= index < len(value.members):
-            return value.members[index]
-        self._read((value,))
         return UNKNOWN
 
     def _attribute(self, node: ast.Attribute, env: dict[str, Any]) -> Any:

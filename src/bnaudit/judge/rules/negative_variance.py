@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import activations, eps_of, listed, without
+from bnaudit.judge.statics import activations, listed, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
+from bnaudit.summary.gain import eps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,6 +22,8 @@ _HEADLINES: dict[AbsenceCase, str] = {
     "frozen": "no BatchNorm is left: what stands in its place is a*x + b with fixed numbers (frozen, "
     "or taken apart)",
     "quantised": "no BatchNorm is left: the model is quantised",
+    "other-form": "no BatchNorm is run: what normalises with stored statistics is a class or arithmetic of "
+    "the network's own",
     "other-normalisation": "there is no BatchNorm: the network has another normalisation",
     "none": "there is no BatchNorm, and nothing in the file tells of one",
     "unknown": "no BatchNorm is left, and the file does not tell whether there was one",

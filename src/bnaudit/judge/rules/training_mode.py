@@ -31,7 +31,10 @@ _FLAG = (1.0, 0.0)
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    hits = [_hit(rule, inspection, bn) for bn in inspection.batchnorms if bn.training]
+    # A live module's flag is a state of the session, but without statistics there is no other mode.
+    live = inspection.kind == "module"
+    run = [bn for bn in inspection.batchnorms if bn.training]
+    hits = [_hit(rule, inspection, bn) for bn in run if not live or bn.running_var is None]
     yield from findings(rule, hits, len(inspection.batchnorms), "are stored in training mode")
 
 
@@ -80,7 +83,8 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
 def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
-    if subject.kind == "module":
+    layers = subject.batchnorms
+    if subject.kind == "module" and all(bn.running_var is not None for bn in layers):
         return "the training flag of a live module is a state of the session"
     return without(subject, "training", "training flag")
 

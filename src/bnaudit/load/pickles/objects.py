@@ -69,6 +69,9 @@ class Storage:
     start: int = 0
 
 
+UNINITIALISED = "uninitialised"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
     """A tensor by its address; the numbers are read when somebody asks.
@@ -79,7 +82,7 @@ class StoredTensor:
         shape, strides: in elements.
         offset: of the first element, in elements of `dtype` from the storage's start.
         layout: "strided", or what is not read: "quantised", "sparse", "meta", "pickled" (inside a
-            pickle of its own), "other" (of an unknown type).
+            pickle of its own), "uninitialised" (of a lazy layer), "other" (of an unknown type).
     """
 
     storage: Storage | None

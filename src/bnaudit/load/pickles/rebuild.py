@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.load.pickles.objects import (
     SIZES,
     STORAGES,
+    UNINITIALISED,
     DamagedError,
     Global,
     Opaque,
@@ -118,6 +119,11 @@ def _sparse(args: tuple[Any, ...]) -> StoredTensor:
     return StoredTensor(None, tensors[-1].dtype, _sizes(shapes[0]), layout="sparse")
 
 
+def _uninitialised(_: tuple[Any, ...]) -> StoredTensor:
+    """What a lazy layer has before its first batch."""
+    return StoredTensor(None, "float32", (), layout=UNINITIALISED)
+
+
 def _first(args: tuple[Any, ...]) -> Any:
     return args[0]
 
@@ -162,6 +168,8 @@ _CALLS: dict[tuple[str, str], Callable[[tuple[Any, ...]], Any]] = {
     ("torch._utils", "_rebuild_sparse_tensor"): _sparse,
     ("torch._utils", "_rebuild_sparse_csr_tensor"): _sparse,
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): _without_numbers("meta", 0, 1),
+    ("torch.nn.parameter", "UninitializedParameter"): _uninitialised,
+    ("torch.nn.parameter", "UninitializedBuffer"): _uninitialised,
     ("torch._tensor", "_rebuild_from_type"): _from_type,
     ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
     ("torch.tensor", "_rebuild_from_type"): _from_type,

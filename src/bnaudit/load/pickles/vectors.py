@@ -25,14 +25,15 @@ _CODES = {
 
 
 def read_vector(file: TensorFile, tensor: StoredTensor) -> tuple[float, ...]:
-    """The elements of a tensor of one dimension or none.
+    """The elements of a tensor of one dimension or none, apart from dimensions of size 1.
 
     Raises:
         DamagedError: it lies outside its storage, or its type is not one of numbers.
     """
     code = _CODES.get(tensor.dtype)
-    contiguous = tensor.layout == "strided" and tensor.strides in ((1,), ())
-    if code is None or tensor.storage is None or not contiguous or len(tensor.shape) > 1:
+    steps = [s for n, s in zip(tensor.shape, tensor.strides, strict=False) if n != 1]
+    contiguous = tensor.layout == "strided" and steps in ([1], [])
+    if code is None or tensor.storage is None or not contiguous:
         from bnaudit.load.pickles.numbers import read_tensor
 
         return tuple(read_tensor(file, tensor).reshape(-1).tolist())

@@ -175,9 +175,16 @@ class _Graph:
         return tuple(found), alone
 
     def _passes(self, node: NodeProto, value: str) -> bool:
-        """Whether a node only reshapes, or adds a bias."""
-        if node.op_type in _COPIES | _RESHAPES:
+        """Whether a node only reshapes or crops, or adds a bias."""
+        if node.op_type in _COPIES | _RESHAPES | {"Slice"}:
             return bool(node.input[0] == value)
+        if node.op_type == "Pad" and len(node.input) > 1:
+            sizes = self.draft.constants.get(node.input[1])
+            return bool(
+                node.input[0] == value
+                and sizes is not None
+                and not np.any(sizes.astype(np.int64) > 0)
+            )
         others = [name for name in node.input if name != value]
         return node.op_type == "Add" and len(others) == 1 and self._is_bias(others[0])
 

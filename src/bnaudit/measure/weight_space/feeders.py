@@ -1,7 +1,8 @@
 """Which Linear or convolution feeds a BatchNorm, read off autograd's graph.
 
-From the BatchNorm's input back through casts, changes of shape and constant addends (a bias) to the
-operation that multiplies with a weight: with x_j = U w_j + const, dL/dw_j = U'g_j. Everything else
+From the BatchNorm's input back through casts, changes of shape, crops and constant addends (a bias) to
+the operation that multiplies with a weight: with x_j = U w_j + const, dL/dw_j = U'g_j. A crop leaves out
+rows of U, and the mean of those that are left takes the bias away all the same. Everything else
 that may stand in front of a BatchNorm (a concatenation, the sum at the end of a residual block,
 pooling, the network's input) has no one weight, and is named as the reason.
 """
@@ -20,9 +21,12 @@ from bnaudit.measure.weight_space.graph import (
     computed_from,
     describe,
     direct_leaf,
+    is_crop,
+    leaf,
     operation,
 )
 from bnaudit.measure.weight_space.unfolded import (
+    Cropped,
     Unfolded,
     UnfoldedConvolution,
     UnfoldedProduct,
@@ -68,9 +72,9 @@ class Feeder:
         None where an addend between the two broadcast the operator's output.
         """
         for node in self.path:
-            if operation(node) in SHAPE:
+            if operation(node) in SHAPE or is_crop(node):
                 try:
-                    t = node(t)  # a rearrangement's gradient is its inverse
+                    t = node(t)  # a rearrangement's gradient is its inverse, a crop's puts 0 around
                 except (RuntimeError, IndexError):
                     return None
         if self.kind != "Linear":
@@ -79,30 +83,39 @@ class Feeder:
             return t.reshape(t.shape[-2:]).T
         return t.reshape(-1, t.shape[-1])
 
-    def keeps_channels(self, shape: torch.Size) -> bool:
-        """Whether channel j of a BatchNorm input of this shape is output channel j."""
+    def used(self, shape: torch.Size) -> Unfolded | None:
+        """U of the positions that a BatchNorm input of this shape has.
+
+        None where channel j of that input is not output channel j.
+        """
         if not self.path:
-            return True
-        channel = torch.arange(shape[1], dtype=torch.float32)
+            return self.unfolded
+        channel = torch.arange(1, shape[1] + 1, dtype=torch.float32, device=self.unfolded.device)
         tail = [1] * (len(shape) - 2)
         pulled = self.pull(channel.view(1, -1, *tail).expand(shape))
         if pulled is None or pulled.dim() < 2 or pulled.shape[1] != shape[1]:
-            return False
-        return bool((pulled == channel.view(1, -1, *[1] * (pulled.dim() - 2))).all())
+            return None
+        kept = pulled[:, :1] != 0
+        expected = channel.view(1, -1, *[1] * (pulled.dim() - 2)) * kept
+        if not bool((pulled == expected).all()):
+            return None
+        return self.unfolded if bool(kept.all()) else Cropped(self.unfolded, kept)
 
 
-def find_feeder(x: Tensor) -> Feeder | Skipped:
-    """The feeder of a BatchNorm whose input is `x`, or why there is none.
+def find_feeder(node: Node | None) -> Feeder | Skipped:
+    """The feeder of a BatchNorm, or why there is none.
 
-    Parameters have to require a gradient, and the operator's input to be saved, so in the forward pass.
+    Parameters have to require a gradient, and the operator's input to be saved: before backward.
+
+    Args:
+        node: that made the BatchNorm's input (its `grad_fn`).
     """
-    node: Node | None = x.grad_fn
     path: list[Node] = []
-    while node is not None:
+    while node is not None and leaf(node) is None:
         name = operation(node)
         if name in _OPERATORS:
             return _OPERATORS[name](node, tuple(path))
-        if name in IDENTITY | SHAPE:
+        if name in IDENTITY | SHAPE or is_crop(node):
             following: Node | Skipped | None = node.next_functions[0][0]
         elif name in {"Add", "Sub"}:
             following = _without_constant(node)

@@ -35,6 +35,13 @@ def operation(node: Node) -> str:
     return _SUFFIX.sub("", str(node.name()))
 
 
+def is_crop(node: Node) -> bool:
+    """Whether an operation leaves values out and keeps the others as they are."""
+    # autograd hands a negative padding out as an unsigned number
+    adds = operation(node) == "ConstantPadNd" and any(0 < p < 2**63 for p in node._saved_pad)
+    return operation(node) in {"Slice", "ConstantPadNd"} and not adds
+
+
 def leaf(node: Node) -> Any | None:
     """The tensor whose gradient accumulates at this node, if it is such a node."""
     return node.variable if node.name() == _LEAF else None

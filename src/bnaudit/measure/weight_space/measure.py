@@ -157,12 +157,13 @@ class WeightProbe:
         g, big_g = pulled
         if g is None or big_g is None or g.numel() != size:
             return Skipped(f"{self.label(feeder)} is broadcast before it reaches this layer")
-        if not feeder.keeps_channels(layer.shape):
+        unfolded = feeder.used(layer.shape)
+        if unfolded is None:
             return Skipped(f"its channels are not the output channels of {self.label(feeder)}")
-        gradients = weight_gradients(feeder.unfolded, dw, g, big_g)
+        gradients = weight_gradients(unfolded, dw, g, big_g)
         if not gradients.finite:
             return Skipped("activations or gradients of this layer are not finite")
-        norms = spectral_norms(feeder.unfolded, g.device)
+        norms = spectral_norms(unfolded, g.device)
         return weight_space(self.label(feeder), gradients, norms, self.gains[key], feeder.dtype)
 
 
@@ -175,7 +176,7 @@ def _feeder(call: BatchNormCall) -> Feeder | Skipped:
     if hooks is not None and hooks(False) is not None:
         return Skipped("inside activation checkpointing, or other hooks on saved tensors")
     try:
-        return find_feeder(call.x)
+        return find_feeder(call.x.grad_fn)
     except RuntimeError:
         return Skipped("the input of the operator in front is overwritten in place")
 

@@ -92,17 +92,12 @@ def _normal(unfolded: Unfolded, rows: Tensor) -> Tensor:
     """U'U w for even rows, U'(I - 11'/m)U w for odd ones."""
     if unfolded.groups == 1:  # one pass over the input for both
         y = unfolded.apply(rows)
-        y[:, 1:] = _centred(y[:, 1:])
+        y[:, 1:] = unfolded.centred(y[:, 1:])
         return unfolded.adjoint(y)
     # Depthwise kernels are fast with one output channel a group, and ten times slower with two.
     plain = unfolded.adjoint(unfolded.apply(rows[0::2]))
-    centred = unfolded.adjoint(_centred(unfolded.apply(rows[1::2])))
+    centred = unfolded.adjoint(unfolded.centred(unfolded.apply(rows[1::2])))
     return torch.stack([plain, centred], 1).flatten(0, 1)
-
-
-def _centred(y: Tensor) -> Tensor:
-    dims = [d for d in range(y.dim()) if d != 1]
-    return y - y.mean(dims, keepdim=True, dtype=torch.float64).to(y.dtype)
 
 
 class _Krylov:

@@ -43,6 +43,13 @@ class Unfolded(Protocol):
     def dtype(self) -> torch.dtype:
         """What `apply` and `adjoint` compute in."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def centred(self, y: Tensor) -> Tensor:
+        """(I - 11'/m) y for every channel of y, the mean over the m values that U gives."""
+
     def apply(self, rows: Tensor) -> Tensor:
         """U w for every row w."""
 
@@ -56,6 +63,65 @@ class Unfolded(Protocol):
 def computable(t: Tensor) -> Tensor:
     """Half-precision values in float32: probing vectors need more than three digits."""
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def _centred(y: Tensor) -> Tensor:
+    dims = [d for d in range(y.dim()) if d != 1]
+    return y - y.mean(dims, keepdim=True, dtype=torch.float64).to(y.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """A layer of which a crop leaves only some positions: U without the rows of the others.
+
+    These rows stay as zeros, so that shapes are the layer's own.
+
+    Attributes:
+        whole: U of the layer.
+        kept: (N, 1, ...), or (m, 1) of a product; the positions that are left.
+    """
+
+    whole: Unfolded
+    kept: Tensor
+
+    @property
+    def groups(self) -> int:
+        """See `Unfolded`."""
+        return self.whole.groups
+
+    @property
+    def size(self) -> int:
+        """See `Unfolded`."""
+        return self.whole.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See `Unfolded`."""
+        return self.whole.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """See `Unfolded`."""
+        return self.whole.device
+
+    def centred(self, y: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        y = y * self.kept
+        dims = [d for d in range(y.dim()) if d != 1]
+        total = y.sum(dims, keepdim=True, dtype=torch.float64)
+        return y - (total / self.kept.sum()).to(y.dtype) * self.kept
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        return self.whole.apply(rows) * self.kept
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        return self.whole.adjoint(y * self.kept)
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        return self.whole.rows(weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +150,15 @@ class UnfoldedProduct:
     def dtype(self) -> torch.dtype:
         """See `Unfolded`."""
         return self.inputs.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """See `Unfolded`."""
+        return self.inputs.device
+
+    def centred(self, y: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        return _centred(y)
 
     def apply(self, rows: Tensor) -> Tensor:
         """See `Unfolded`."""
@@ -134,6 +209,15 @@ class UnfoldedConvolution:
     def dtype(self) -> torch.dtype:
         """See `Unfolded`."""
         return self.inputs.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """See `Unfolded`."""
+        return self.inputs.device
+
+    def centred(self, y: Tensor) -> Tensor:
+        """See `Unfolded`."""
+        return _centred(y)
 
     def apply(self, rows: Tensor) -> Tensor:
         """See `Unfolded`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
@@ -27,7 +28,11 @@ def document_to_text(
         unicode: whether letters and lines beyond ASCII may be used.
         verbose: list what is otherwise counted: suppressed findings, rules that did not run.
     """
-    from bnaudit.render.text import audit, difference, initialisation, inspection, rules
+    if isinstance(record, RuleList):
+        from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
+
+        return rules_to_text(record, width)
+    from bnaudit.render.text import audit, difference, initialisation, inspection
     from bnaudit.render.text.sheet import Sheet
 
     sheet = Sheet(width, unicode=unicode)
@@ -39,6 +44,4 @@ def document_to_text(
         difference.write_difference(sheet, record)
     elif isinstance(record, InitReport):
         initialisation.write_initialisation(sheet, record)
-    else:
-        return rules.rules_to_text(record, width)
     return sheet.text(color=color)

@@ -13,7 +13,7 @@ from bnaudit.render.text.sheet import input_text
 from bnaudit.render.text.table import LEFT, Column, Room, Row, Table
 from bnaudit.render.text.verdict import verdict_line
 from bnaudit.render.text.words import count, plural, significant, whole_percent
-from bnaudit.summary.gain import ASSUMED_EPS, StoredGain, gain_of, is_foldable
+from bnaudit.summary.gain import StoredGain, gain_of, is_foldable
 from bnaudit.summary.inspection import summarize_inspection
 from bnaudit.summary.outcome import worst_by_layer
 
@@ -132,10 +132,7 @@ def _layers(sheet: Sheet, report: InspectionReport) -> None:
     sheet.table(table)
     sheet.notes(table.notes)
     head = "|γ|/σ: what the stored γ and running variance scale a channel's gradient with"
-    legend = table.legend({1: head})
-    if any(layer.eps is None for layer in layers):
-        legend[0] += f"; eps is not stored: {ASSUMED_EPS:g}, PyTorch's default, is assumed"
-    sheet.paragraphs(legend)
+    sheet.paragraphs(table.legend({1: head}))
 
 
 def _decomposed(sheet: Sheet, norms: tuple[DecomposedNorm, ...]) -> None:

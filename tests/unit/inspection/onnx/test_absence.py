@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bnaudit.inspection.onnx import inspect_onnx
-from tests.unit.load.onnx import models
+from tests.load.onnx import models
 
 from . import nets
 
@@ -162,9 +162,7 @@ def test_onnxruntime_turns_what_it_cannot_fuse_into_convolutions(tmp_path: Path)
     assert "_bn_nchwc" in told(path) or inspect_onnx(path).batchnorms  # depends on the machine
 
 
-@pytest.mark.parametrize(
-    "options", [nets.DYNAMO, {**nets.DYNAMO, "optimize": False}, nets.TORCHSCRIPT]
-)
+@pytest.mark.parametrize("options", [nets.DYNAMO, nets.TORCHSCRIPT])
 def test_frozen_layers_are_listed(tmp_path: Path, options: dict[str, Any]) -> None:
     path = nets.export(nets.trained(nets.Residual(nets.Frozen)), tmp_path / "m.onnx", **options)
     inspection = inspect_onnx(path)
@@ -173,6 +171,20 @@ def test_frozen_layers_are_listed(tmp_path: Path, options: dict[str, Any]) -> No
     assert [norm.channels for norm in inspection.decomposed] == [8, 8]
     assert inspection.decomposed[0].after == "conv1.weight"
     assert "FrozenBatchNorm2d" in absence(path).fix
+
+
+def test_frozen_layers_whose_tensors_are_stored_are_judged(tmp_path: Path) -> None:
+    net = nets.trained(nets.Residual(nets.Frozen))
+    path = nets.export(net, tmp_path / "m.onnx", **{**nets.DYNAMO, "optimize": False})
+    inspection = inspect_onnx(path)
+    assert [b.name for b in inspection.batchnorms] == ["bn1", "block.1"]
+    assert inspection.decomposed == ()
+    for b in inspection.batchnorms:
+        frozen = net.get_submodule(b.name)
+        for own, values in (("weight", b.gamma), ("running_mean", b.running_mean)):
+            assert values == tuple(getattr(frozen, own).tolist())
+    assert absence(path).case == "other-form"
+    assert "torch.nn.BatchNorm" in absence(path).fix
 
 
 @pytest.mark.parametrize(

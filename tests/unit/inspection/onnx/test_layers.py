@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bnaudit.errors import InputError
 from bnaudit.inspection.onnx import inspect_onnx
 from bnaudit.load.onnx import load_onnx
-from tests.unit.load.onnx import models
+from tests.load.onnx import models
 
 if TYPE_CHECKING:
     from pathlib import Path

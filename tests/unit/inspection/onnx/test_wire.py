@@ -16,7 +16,7 @@ from bnaudit.errors import InputError
 from bnaudit.inspection.onnx import inspect_onnx, wire
 from bnaudit.inspection.onnx.messages import model_of, tensor_of
 from bnaudit.inspection.onnx.values import numbers
-from tests.unit.load.onnx import models
+from tests.load.onnx import models
 
 if TYPE_CHECKING:
     from pathlib import Path
