@@ -137,8 +137,8 @@ class Kind:
 
 
 def is_count(text: str) -> bool:
-    """Whether a text is a whole number from 0 on, in digits that everybody reads alike."""
-    return text.isascii() and text.isdecimal()
+    """Whether a text is a whole number from 0 on, of some length, in digits that everybody reads alike."""
+    return text.isascii() and text.isdecimal() and len(text) <= 100
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
