@@ -129,7 +129,7 @@ def tell_notes(*, quiet: bool) -> None:
 
 def _environment_notes() -> list[str]:
     """Variables that look as if they were meant, and are not read."""
-    typed_only = {f"BNAUDIT_{o.name.upper()}": o.name for o in OPTIONS if not o.environment}
+    typed_only = {f"BNAUDIT_{o.name.upper()}": o.name for o in OPTIONS if o.typed_only}
     known = [CONFIG_VARIABLE, *(o.variable for o in OPTIONS if o.variable is not None)]
     notes = []
     for name in sorted(os.environ):

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+NOTHING: dict[str, Any] = {}
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_TEXTS: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_BOOLEAN: Schema = {"type": "boolean"}
+_SIZE: Schema = {"type": "integer", "minimum": 1}
+_SIZES: Schema = {"type": "array", "items": _SIZE, "minItems": 1}
+_SHAPE: Schema = {"anyOf": [_SIZES, {"type": "string", "pattern": "^[0-9]+([xX][0-9]+)*$"}, _SIZE]}
+_SHAPES: Schema = {"anyOf": [_SHAPE, {"type": "object", "additionalProperties": _SHAPE}]}
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -63,12 +72,16 @@ class Kind:
         wanted: what it takes, as errors and the documentation say it.
         repeated: whether the option may be typed several times.
         files: whether a shell completes names of files.
+        empty: the default of an option that says no other.
+        plain: what it takes in a file, as JSON Schema, where no rule is involved.
     """
 
     metavar = "TEXT"
     wanted = "text"
     repeated = False
     files = False
+    empty: Any = None
+    plain: Schema = _TEXT
 
     def __init__(
         self, *, metavar: str | None = None, wanted: str | None = None, files: bool = False
@@ -120,12 +133,12 @@ class Kind:
     def schema(self, rules: tuple[Rule, ...]) -> Schema:
         """What it takes in a file, as JSON Schema."""
         del rules
-        return {"type": "string", "minLength": 1}
+        return self.plain
 
 
 def is_count(text: str) -> bool:
-    """Whether a text is a whole number from 0 on, in digits that everybody reads alike."""
-    return text.isascii() and text.isdecimal()
+    """Whether a text is a whole number from 0 on, of some length, in digits that everybody reads alike."""
+    return text.isascii() and text.isdecimal() and len(text) <= 100
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
@@ -187,17 +200,14 @@ class Flag(Kind):
     """true or false."""
 
     wanted = "true or false"
+    empty = False
+    plain: Schema = _BOOLEAN
 
     def read(self, node: Node, context: Context) -> bool:
         """See `Kind.read`."""
         if not isinstance(node.value, bool):
             context.wrong(node, self.wanted)
         return node.value
-
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        del rules
-        return {"type": "boolean"}
 
 
 class Count(Kind):
@@ -213,6 +223,8 @@ class Whole(Kind):
         upto = f"of at least {least}" if most is None else f"from {least} to {most}"
         super().__init__(wanted=f"a whole number {upto}")
         self.least, self.most = least, most
+        above = {} if most is None else {"maximum": most}
+        self.plain = {"type": "integer", "minimum": least, **above}
 
     def _holds(self, value: Any) -> bool:
         inside = isinstance(value, int) and not isinstance(value, bool) and value >= self.least
@@ -231,12 +243,6 @@ class Whole(Kind):
             context.wrong(node, self.wanted)
         return cast("int", node.value)
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        del rules
-        most = {} if self.most is None else {"maximum": self.most}
-        return {"type": "integer", "minimum": self.least, **most}
-
 
 class LayerCount(Whole):
     """A number of layers, or "all", which is -1 in a field."""
@@ -246,6 +252,7 @@ class LayerCount(Whole):
     def __init__(self) -> None:
         super().__init__()
         self.wanted = f"{self.wanted} or 'all'"
+        self.plain = {"anyOf": [self.plain, {"enum": ["all"]}]}
 
     def typed(self, text: str) -> int | str:
         """See `Kind.typed`."""
@@ -262,10 +269,6 @@ class LayerCount(Whole):
     def read(self, node: Node, context: Context) -> int | str:
         """See `Kind.read`."""
         return "all" if node.value == "all" else super().read(node, context)
-
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        return {"anyOf": [super().schema(rules), {"enum": ["all"]}]}
 
 
 class Size(Kind):
@@ -316,15 +319,12 @@ class Texts(Kind):
     """One text, or a list."""
 
     repeated = True
+    empty = ()
+    plain: Schema = _TEXTS
 
     def read(self, node: Node, context: Context) -> tuple[str, ...]:
         """See `Kind.read`."""
         return tuple(text for text, _ in texts_of(node, context, self.wanted))
-
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        one = super().schema(rules)
-        return {"anyOf": [one, {"type": "array", "items": one}]}
 
 
 class Word(Kind):
@@ -333,6 +333,7 @@ class Word(Kind):
     def __init__(self, known: tuple[str, ...]) -> None:
         super().__init__(wanted=f"one of {', '.join(known)}")
         self.known = known
+        self.plain = {"enum": list(known)}
 
     def accept(self, name: str, value: Any) -> Any:
         """See `Kind.accept`."""
@@ -345,11 +346,6 @@ class Word(Kind):
             context.unknown(node.line, context.key, word, list(self.known))
         return word
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        del rules
-        return {"enum": list(self.known)}
-
 
 class Words(Kind):
     """Some of a few words, or "all"."""
@@ -359,6 +355,8 @@ class Words(Kind):
     def __init__(self, known: tuple[str, ...], each: str) -> None:
         super().__init__(wanted=f"a list of {', '.join(known)}, or all")
         self.known, self.each = known, each
+        word = {"enum": [*known, "all"]}
+        self.plain = {"anyOf": [word, {"type": "array", "items": word}, {"type": "string"}]}
 
     def typed(self, text: str) -> tuple[str, ...]:
         """See `Kind.typed`."""
@@ -387,12 +385,6 @@ class Words(Kind):
                 context.unknown(item.line, context.key, word, [*self.known, "all"])
         return self._meant([word for word, _ in found])
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        del rules
-        word: Schema = {"enum": [*self.known, "all"]}
-        return {"anyOf": [word, {"type": "array", "items": word}, {"type": "string"}]}
-
     def _meant(self, words: Sequence[str]) -> tuple[str, ...]:
         return self.known if "all" in words else tuple(dict.fromkeys(words))
 
@@ -402,6 +394,8 @@ class Shapes(Kind):
 
     metavar = "[NAME:]NxCx..."
     repeated = True
+    empty = NOTHING
+    plain: Schema = _SHAPES
     wanted = "a shape like [8, 3, 32, 32] or 8x3x32x32, or one for each input"
 
     def typed(self, text: str) -> tuple[str, str]:
@@ -448,19 +442,6 @@ class Shapes(Kind):
             context.wrong(node, self.wanted)
         return "x".join(sizes)
 
-    def schema(self, rules: tuple[Rule, ...]) -> Schema:
-        """See `Kind.schema`."""
-        del rules
-        size = {"type": "integer", "minimum": 1}
-        shape: Schema = {
-            "anyOf": [
-                {"type": "array", "items": size, "minItems": 1},
-                {"type": "string", "pattern": "^[0-9]+([xX][0-9]+)*$"},
-                size,
-            ]
-        }
-        return {"anyOf": [shape, {"type": "object", "additionalProperties": shape}]}
-
 
 def _are_sizes(sizes: Sequence[str]) -> bool:
     return bool(sizes) and all(is_count(size) and int(size) > 0 for size in sizes)
@@ -471,6 +452,7 @@ class Pairs(Kind):
 
     metavar = "NAME=VALUE"
     repeated = True
+    empty = NOTHING
 
     def typed(self, text: str) -> tuple[str, Typed]:
         """`scale=0.5` -> ("scale", "0.5"); the first = separates."""

@@ -50,7 +50,7 @@ class Option:
         heading: of `HEADINGS`.
         kind: what it takes.
         help: a sentence or two for --help; "{formats}" and "{suffixes}" are those of the command.
-        default: in the form that the file has; None where the audit decides.
+        default: in the form that the file has, else `Kind.empty`; None where the audit decides.
         unset: the default in words, where --help shows no value, or not that one.
         parameter: its name in Python, the field of `AuditOptions` if there is one; None for a key that
             cannot be typed.
@@ -58,7 +58,7 @@ class Option:
         commands: that have it.
         elsewhere: command -> another help.
         key: whether a file may set it; a text where the file names it otherwise.
-        environment: whether a variable may.
+        typed_only: whether neither a file nor a variable may: what is of one model, or gives leave.
         relocate: makes the value's paths, relative to the file, relative to the working directory.
         coerce: what Python code may give instead, made into what `kind` takes.
     """
@@ -74,23 +74,27 @@ class Option:
     commands: tuple[str, ...] = ("check", "diff")
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     key: bool | str = True
-    environment: bool = True
+    typed_only: bool = False
     relocate: Callable[[Any, str], Any] | None = None
     coerce: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         if self.parameter == "":
             object.__setattr__(self, "parameter", self.name.replace("-", "_"))
+        if self.default is None:
+            object.__setattr__(self, "default", self.kind.empty)
 
     @property
     def key_name(self) -> str | None:
         """In a file, or None."""
-        return self.key if isinstance(self.key, str) else self.name if self.key else None
+        if self.typed_only or not self.key:
+            return None
+        return self.name if self.key is True else self.key
 
     @property
     def variable(self) -> str | None:
         """In the environment, or None."""
-        if not self.environment or self.parameter is None:
+        if self.typed_only or self.parameter is None:
             return None
         return "BNAUDIT_" + self.name.upper().replace("-", "_")
 
@@ -117,329 +121,122 @@ _REPORTING = ("check", "inspect")
 _RUNNING = ("check", "diff", "init")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
+# fmt: off
 OPTIONS: tuple[Option, ...] = (
-    Option(
-        "trust",
-        MODEL,
-        Flag(),
-        "Load a torch.export file (.pt2) although it can run code of whoever wrote it.",
-        default=False,
-        key=False,  # a file that lies about, or a variable that was inherited, gives itself no leave
-        environment=False,
-    ),
-    Option(
-        "weights",
-        MODEL,
-        Kind(metavar="FILE", files=True),
-        "Weights for a factory's network: a checkpoint, safetensors, TorchScript or ONNX file.",
-        key=False,  # it is of the one model that is typed, as the next three
-        environment=False,
-    ),
-    Option(
-        "arg",
-        MODEL,
-        Pairs(),
-        "Argument of a factory: numbers, true, false, none, texts, lists. Repeatable.",
-        default={},
-        parameter="kwargs",
-        key=False,
-        environment=False,
-    ),
-    Option(
-        "strict",
-        MODEL,
-        Flag(),
-        "Whether the weights have to name every tensor of the network.",
-        default=True,
-        unset="strict",
-        key=False,
-        environment=False,
-    ),
-    Option(
-        "input",
-        MODEL,
-        Pairs(),
-        "Value of an argument of the model that is no data (scale=0.5, flag=true). Repeatable.",
-        default={},
-        parameter="inputs",
-        key=False,
-        environment=False,
-    ),
-    Option(
-        "verify",
-        MODEL,
-        Flag(),
-        "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own).",
-        default=False,
-    ),
-    Option(
-        "data",
-        DATA,
-        Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
-        "Sample batches: .npz keyed by input name, .npy or .pt tensors, or file.py:function that "
-        "yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the batch inside a "
-        ".pt2 file, else a synthetic one.",
-        default=(),
-        short="d",
-        commands=_RUNNING,
-        elsewhere={
-            "init": "Sample batch, as for check; its first rows are used. Default: a synthetic batch."
-        },
-        relocate=relocate.data,
-    ),
-    Option(
-        "labels",
-        DATA,
-        Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
-        "Labels: a key in --data, or a file.",
-        unset="the key 'labels', if there",
-        commands=_RUNNING,
-        relocate=relocate.labels,
-    ),
-    Option(
-        "loss",
-        DATA,
-        Kind(metavar="NAME", wanted="a name, or file.py:function"),
-        "Loss: cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), auto (by the "
-        "labels there are), or file.py:function(output, labels).",
-        default="auto",
-        commands=_RUNNING,
-        elsewhere={"init": "As for check."},
-        relocate=relocate.function,
-    ),
-    Option("batches", DATA, Whole(1), "Batches to run.", unset="up to 8, synthetic 4"),
-    Option(
-        "batch-size",
-        DATA,
-        Whole(1),
-        "Rows in each.",
-        unset="up to 32, synthetic 8",
-        commands=_RUNNING,
-        elsewhere={"init": "Rows of the batch."},
-    ),
-    Option(
-        "input-shape",
-        DATA,
-        Shapes(),
-        "Shape of a synthetic input, batch first. Repeat for several inputs.",
-        default={},
-        parameter="input_shapes",
-        commands=_RUNNING,
-        key="input-shapes",
-    ),
-    Option(
-        "metrics",
-        MEASURE,
-        Words(tuple(METRICS), "metric"),
-        f"What to measure, or all. Cost in forward passes F: {_COSTS}.",
-        default=DEFAULT,
-        short="m",
-    ),
-    Option(
-        "layers",
-        MEASURE,
-        Kind(metavar="GLOB", wanted="a pattern"),
-        "Measure only layers whose name matches ('layer4.*').",
-        commands=_ALL,
-        elsewhere={
-            "inspect": "Report only layers whose name matches ('layer4.*').",
-            "init": "Compare only parameters whose name matches.",
-        },
-    ),
-    Option(
-        "twins",
-        MEASURE,
-        Kind(metavar="LAYER", wanted="a layer's name"),
-        "Layer that the metric twins also replaces alone, besides all at once.",
-    ),
-    Option(
-        "mode",
-        MEASURE,
-        Word(MODES),
-        "Normalise with batch statistics, as in training, or with the running ones.",
-        default="batch",
-    ),
-    Option(
-        "verify-gradients",
-        MEASURE,
-        LayerCount(),
-        "Measure the reduction again, by central finite differences in float64, at N layers or all: "
-        "four forward passes a layer, no BatchNorm backward.",
-        default=0,
-    ),
-    Option(
-        "verify-second-order",
-        MEASURE,
-        LayerCount(),
-        "Compute the second order at N layers or all twice, by the sweep and by double backward, in "
-        "float64, and compare.",
-        default=0,
-    ),
-    Option(
-        "fail-on",
-        VERDICT,
-        FailOn(),
-        "Exit with 1 for findings of this severity or worse.",
-        default="error",
-        commands=_JUDGING,
-    ),
-    Option(
-        "baseline",
-        VERDICT,
-        Kind(metavar="REPORT.json", wanted="a path", files=True),
-        "An earlier report (-o report.json): only findings that it lacks, or that are worse, fail.",
-        commands=_REPORTING,
-        relocate=relocate.path,
-    ),
-    Option(
-        "allow-no-bn",
-        VERDICT,
-        Flag(),
-        "Exit with 0, not 3, for a model without BatchNorm.",
-        default=False,
-        commands=_REPORTING,
-    ),
-    Option(
-        "select",
-        VERDICT,
-        Rules(),
-        "Run only these rules: ids, names or beginnings of ids (BN1), by commas. Repeatable.",
-        default=(),
-        commands=_JUDGING,
-    ),
-    Option(
-        "ignore",
-        VERDICT,
-        Rules(),
-        "Suppress the findings of these rules: they are counted and shown, but fail nothing.",
-        default=(),
-        commands=_JUDGING,
-    ),
-    Option(
-        "severity",
-        VERDICT,
-        Severities(),
-        "Severity of all findings of a rule.",
-        default={},
-        parameter=None,
-    ),
-    Option(
-        "thresholds", VERDICT, Thresholds(), "Thresholds of a rule.", default={}, parameter=None
-    ),
-    Option(
-        "per-layer",
-        VERDICT,
-        PerLayer(),
-        "Rules that are silent at the layers whose label matches.",
-        default={},
-        parameter=None,
-    ),
-    Option(
-        "format",
-        OUTPUT,
-        StdoutFormat(),
-        "What goes to stdout: {formats}.",
-        default="table",
-        parameter="stdout_format",
-        commands=(*_ALL, "rules"),
-    ),
-    Option(
-        "output",
-        OUTPUT,
-        Outputs(),
-        "Also write a file, in the format that its suffix says ({suffixes}), or FORMAT=FILE. "
-        "Repeatable.",
-        default=(),
-        parameter="outputs",
-        short="o",
-        commands=(*_ALL, "rules"),
-        relocate=relocate.outputs,
-    ),
-    Option(
-        "channels",
-        OUTPUT,
-        Flag(),
-        "Add per-channel arrays to the JSON.",
-        default=False,
-        commands=_REPORTING,
-    ),
-    Option(
-        "color",
-        OUTPUT,
-        Word(("auto", "always", "never")),
-        "Whether the table has colour.",
-        default="auto",
-        commands=_JUDGING,
-        key=False,  # how one person wants to see a run is no matter of the project's, as the last three
-    ),
-    Option(
-        "device",
-        RUN,
-        Kind(wanted="a device"),
-        "Device: cpu, cuda, cuda:N or mps.",
-        default="cpu",
-        commands=_RUNNING,
-        coerce=str,
-    ),
-    Option(
-        "dtype",
-        RUN,
-        Word(DTYPES),
-        "Precision of the run.",
-        unset="the model's own",
-        coerce=lambda value: str(value).removeprefix("torch."),
-    ),
-    Option(
-        "seed",
-        RUN,
-        Whole(0, 2**32 - 1),
-        "Of everything random: same seed, same report.",
-        default=0,
-        unset="0",
-        commands=_RUNNING,
-    ),
-    Option(
-        "memory",
-        RUN,
-        Size(),
-        "What the second-order sweep may hold in tangents (500MB, 2GB); less takes longer.",
-        unset="by what a training step takes, and what is free",
-    ),
-    Option(
-        "progress",
-        RUN,
-        Flag(),
-        "Show progress on stderr.",
-        default=True,
-        unset="on",
-        commands=_ALL,
-        key=False,
-    ),
-    Option(
-        "quiet",
-        RUN,
-        Flag(),
-        "Nothing on stderr but errors.",
-        default=False,
-        short="q",
-        commands=_ALL,
-        key=False,
-    ),
-    Option(
-        "verbose",
-        RUN,
-        Count(),
-        "-v: timings; -vv: library warnings and tracebacks.",
-        default=0,
-        short="v",
-        commands=_ALL,
-        elsewhere={
-            "inspect": "-v: what is suppressed; -vv: tracebacks.",
-            "init": "-vv: library warnings and tracebacks.",
-        },
-        key=False,
-    ),
+    # a file that lies about, or a variable that was inherited, gives itself no leave
+    Option("trust", MODEL, Flag(),
+           "Load a torch.export file (.pt2) although it can run code of whoever wrote it.",
+           typed_only=True),
+    # it is of the one model that is typed, as the next three
+    Option("weights", MODEL, Kind(metavar="FILE", files=True),
+           "Weights for a factory's network: a checkpoint, safetensors, TorchScript or ONNX "
+           "file.", typed_only=True),
+    Option("arg", MODEL, Pairs(),
+           "Argument of a factory: numbers, true, false, none, texts, lists. Repeatable.",
+           parameter="kwargs", typed_only=True),
+    Option("strict", MODEL, Flag(),
+           "Whether the weights have to name every tensor of the network.", default=True,
+           unset="strict", typed_only=True),
+    Option("input", MODEL, Pairs(),
+           "Value of an argument of the model that is no data (scale=0.5, flag=true). "
+           "Repeatable.", parameter="inputs", typed_only=True),
+    Option("verify", MODEL, Flag(),
+           "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
+    Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
+           "Sample batches: .npz keyed by input name, .npy or .pt tensors, or file.py:function"
+           " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the "
+           "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
+           relocate=relocate.data,
+           elsewhere={"init": "Sample batch, as for check; its first rows are used. Default: a "
+                              "synthetic batch."}),
+    Option("labels", DATA, Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
+           "Labels: a key in --data, or a file.", unset="the key 'labels', if there",
+           commands=_RUNNING, relocate=relocate.labels),
+    Option("loss", DATA, Kind(metavar="NAME", wanted="a name, or file.py:function"),
+           "Loss: cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), "
+           "auto (by the labels there are), or file.py:function(output, labels).",
+           default="auto", commands=_RUNNING, relocate=relocate.function,
+           elsewhere={"init": "As for check."}),
+    Option("batches", DATA, Whole(1),
+           "Batches to run.", unset="up to 8, synthetic 4"),
+    Option("batch-size", DATA, Whole(1),
+           "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
+           elsewhere={"init": "Rows of the batch."}),
+    Option("input-shape", DATA, Shapes(),
+           "Shape of a synthetic input, batch first. Repeat for several inputs.",
+           parameter="input_shapes", commands=_RUNNING, key="input-shapes"),
+    Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
+           f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
+           short="m"),
+    Option("layers", MEASURE, Kind(metavar="GLOB", wanted="a pattern"),
+           "Measure only layers whose name matches ('layer4.*').", commands=_ALL,
+           elsewhere={"inspect": "Report only layers whose name matches ('layer4.*').",
+                      "init": "Compare only parameters whose name matches."}),
+    Option("twins", MEASURE, Kind(metavar="LAYER", wanted="a layer's name"),
+           "Layer that the metric twins also replaces alone, besides all at once."),
+    Option("mode", MEASURE, Word(MODES),
+           "Normalise with batch statistics, as in training, or with the running ones.",
+           default="batch"),
+    Option("verify-gradients", MEASURE, LayerCount(),
+           "Measure the reduction again, by central finite differences in float64, at N layers"
+           " or all: four forward passes a layer, no BatchNorm backward.", default=0),
+    Option("verify-second-order", MEASURE, LayerCount(),
+           "Compute the second order at N layers or all twice, by the sweep and by double "
+           "backward, in float64, and compare.", default=0),
+    Option("fail-on", VERDICT, FailOn(),
+           "Exit with 1 for findings of this severity or worse.", default="error",
+           commands=_JUDGING),
+    Option("baseline", VERDICT, Kind(metavar="REPORT.json", wanted="a path", files=True),
+           "An earlier report (-o report.json): only findings that it lacks, or that are "
+           "worse, fail.", commands=_REPORTING, relocate=relocate.path),
+    Option("allow-no-bn", VERDICT, Flag(),
+           "Exit with 0, not 3, for a model without BatchNorm.", commands=_REPORTING),
+    Option("select", VERDICT, Rules(),
+           "Run only these rules: ids, names or beginnings of ids (BN1), by commas. "
+           "Repeatable.", commands=_JUDGING),
+    Option("ignore", VERDICT, Rules(),
+           "Suppress the findings of these rules: they are counted and shown, but fail "
+           "nothing.", commands=_JUDGING),
+    Option("severity", VERDICT, Severities(),
+           "Severity of all findings of a rule.", parameter=None),
+    Option("thresholds", VERDICT, Thresholds(),
+           "Thresholds of a rule.", parameter=None),
+    Option("per-layer", VERDICT, PerLayer(),
+           "Rules that are silent at the layers whose label matches.", parameter=None),
+    Option("format", OUTPUT, StdoutFormat(),
+           "What goes to stdout: {formats}.", default="table", parameter="stdout_format",
+           commands=(*_ALL, "rules")),
+    Option("output", OUTPUT, Outputs(),
+           "Also write a file, in the format that its suffix says ({suffixes}), or "
+           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "rules"),
+           relocate=relocate.outputs),
+    Option("channels", OUTPUT, Flag(),
+           "Add per-channel arrays to the JSON.", commands=_REPORTING),
+    # how one person wants to see a run is no matter of the project's, as the last three
+    Option("color", OUTPUT, Word(("auto", "always", "never")),
+           "Whether the table has colour.", default="auto", commands=_JUDGING, key=False),
+    Option("device", RUN, Kind(wanted="a device"),
+           "Device: cpu, cuda, cuda:N or mps.", default="cpu", commands=_RUNNING, coerce=str),
+    Option("dtype", RUN, Word(DTYPES),
+           "Precision of the run.", unset="the model's own",
+           coerce=lambda value: str(value).removeprefix("torch.")),
+    Option("seed", RUN, Whole(0, 2**32 - 1),
+           "Of everything random: same seed, same report.", default=0, unset="0",
+           commands=_RUNNING),
+    Option("memory", RUN, Size(),
+           "What the second-order sweep may hold in tangents (500MB, 2GB); less takes longer.",
+           unset="by what a training step takes, and what is free"),
+    Option("progress", RUN, Flag(),
+           "Show progress on stderr.", default=True, unset="on", commands=_ALL, key=False),
+    Option("quiet", RUN, Flag(),
+           "Nothing on stderr but errors.", short="q", commands=_ALL, key=False),
+    Option("verbose", RUN, Count(),
+           "-v: timings; -vv: library warnings and tracebacks.", default=0, short="v",
+           commands=_ALL, key=False,
+           elsewhere={"inspect": "-v: what is suppressed; -vv: tracebacks.",
+                      "init": "-vv: library warnings and tracebacks."}),
 )
+# fmt: on
 
 KEYS = {option.key_name: option for option in OPTIONS if option.key_name is not None}
 """Those that a file may set, by its name for them."""

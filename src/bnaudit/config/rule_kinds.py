@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.config.kinds import Kind, Word, entries_of, mapping_of, number_of, parts, text_of
+from bnaudit.config.kinds import (
+    NOTHING,
+    Kind,
+    Word,
+    entries_of,
+    mapping_of,
+    number_of,
+    parts,
+    text_of,
+)
 from bnaudit.config.tree import did_you_mean
 from bnaudit.errors import UsageError
 from bnaudit.records.finding import Severity
@@ -77,6 +86,7 @@ class Rules(Kind):
 
     metavar = "RULES"
     wanted = "a list of rules"
+    empty = ()
     repeated = True
 
     @property
@@ -113,6 +123,7 @@ class Rules(Kind):
 class Severities(Kind):
     """Rule -> severity of all its findings."""
 
+    empty = NOTHING
     wanted = "a mapping of rules to severities"
 
     def read(self, node: Node, context: Context) -> dict[str, str]:
@@ -143,6 +154,7 @@ class Severities(Kind):
 class Thresholds(Kind):
     """Rule -> name of one of its thresholds -> value."""
 
+    empty = NOTHING
     wanted = "a mapping of rules to their thresholds"
 
     def read(self, node: Node, context: Context) -> dict[str, dict[str, float]]:
@@ -212,6 +224,7 @@ _EXCUSES = ("ignore",)
 class PerLayer(Kind):
     """Pattern of layer labels -> what holds at these layers."""
 
+    empty = NOTHING
     wanted = "a mapping of layer patterns to {ignore: [rules]}"
 
     def read(self, node: Node, context: Context) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ def parse_pyproject(text: str, source: Source) -> Node | None:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also of a number's length
         if "tool.bnaudit" not in text:
             return None
         found = _LINE.search(str(error))

@@ -21,7 +21,8 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS = {f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
 _MERGE = f"{_TAG}merge"
 _STRING = f"{_TAG}str"
-_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_WHOLE = re.compile(r"[-+]?(0|[1-9](_?[0-9]){0,99})")
+"""Of the length that a number has; 1_ and 1__0 are none to Python."""
 
 
 def parse_yaml(text: str, source: Source) -> Node:

@@ -9,6 +9,7 @@ import pytest
 from bnaudit.cli.check import command as check
 from bnaudit.config.options import KEYS
 from bnaudit.config.policy import policy_of
+from bnaudit.errors import ConfigError
 from bnaudit.judge.policy import LayerPolicy
 from bnaudit.metrics import METRICS
 from bnaudit.records.finding import Severity
@@ -95,6 +96,9 @@ def test_values(text: str, expected: Any) -> None:
         ("batches: 010", "not '010'"),
         ("batches: 1:30", "not '1:30'"),
         ("batches: 0x10", "not '0x10'"),
+        ("batches: 1_", "not '1_'"),
+        ("batches: 1__0", "not '1__0'"),
+        (f"seed: {'9' * 5000}", "1: seed has to be a whole number from 0 to 4294967295, not '999"),
         ("seed: -1", "1: seed has to be a whole number from 0 to 4294967295, not -1"),
         ("verify-gradients: most", "a whole number of at least 0 or 'all', not 'most'"),
         ("dtype: float23", "1: unknown dtype 'float23', did you mean 'float32'?"),
@@ -116,6 +120,7 @@ def test_values(text: str, expected: Any) -> None:
         ("data: [a, ~]", "not nothing"),
         ("input-shapes: {x: [8, -3]}", "1: input-shapes.x has to be a shape"),
         ("input-shapes: []", "input-shapes has to be a shape"),
+        (f"input-shapes: 8x{'9' * 5000}", "input-shapes has to be a shape"),
         ("input-shapes: 8xx3", "input-shapes has to be a shape"),
         ("select: BN9", "1: select: no rule 'BN9'"),
         ("ignore: [few-value]", "1: ignore: no rule 'few-value', did you mean 'few-values'?"),
@@ -155,6 +160,11 @@ def test_refusals(text: str, message: str) -> None:
 def test_a_key_without_a_value_is_as_good_as_absent() -> None:
     assert from_yaml("batches:\nlabels: null\ndata: ~").settings == {}
     assert from_yaml("").settings == from_yaml("# nothing").settings == {}
+
+
+def test_a_number_of_any_length_is_refused_in_toml_too() -> None:
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        from_toml(f"[tool.bnaudit]\nseed = {'9' * 5000}")
 
 
 def test_toml_says_the_same() -> None:
