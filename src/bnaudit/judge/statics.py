@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bnaudit.records.inspection import BatchNormStatics, Inspection
 
-__all__ = ["eps_of", "leaks", "middle"]  # from summary/, for the rules
+__all__ = ["TORCH_EPS", "eps_of", "leaks", "middle"]  # from summary/, for the rules
 
 _SHOWN_CHANNELS = 5
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bnaudit.records import report as records
 from bnaudit.records.baseline import Baseline
 from bnaudit.records.curvature import SecondOrder
-from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.drift import Channels, Drift, Excess
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.layer import (
     ChannelValues,
@@ -85,8 +85,10 @@ WEIGHT_SPACE = st.builds(
     tolerance=FLOAT,
 )
 FLOATS = st.lists(FLOAT, max_size=4).map(tuple)
+EXCESS = st.none() | st.builds(Excess, FLOAT, FLOAT, FLOAT)
+SIGNED = st.just((1.0,))
 DRIFT = st.builds(
-    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, COUNT
+    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, SIGNED, FLOATS, FLOATS, EXCESS, COUNT
 )
 INDICES = st.lists(COUNT, max_size=6).map(tuple)
 CHANNELS = st.builds(
