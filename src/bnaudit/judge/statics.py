@@ -6,14 +6,12 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
-from bnaudit.summary.gain import ASSUMED_EPS, eps_of, gain_channels, leaks, middle
+from bnaudit.summary.gain import ASSUMED_EPS, gain_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnaudit.records.inspection import BatchNormStatics, Inspection
-
-__all__ = ["eps_of", "leaks", "middle"]  # from summary/, for the rules
 
 _SHOWN_CHANNELS = 5
 

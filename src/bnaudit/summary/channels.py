@@ -151,9 +151,11 @@ def _worst(drift: Drift | Skipped, dead: frozenset[int], limits: DriftLimits) ->
     if isinstance(drift, Skipped) or not drift.margin:
         return None
     living = [c for c in range(len(drift.signed)) if c not in dead]
+    if not living:
+        return None
     sides = {c: limits.above if drift.signed[c] > 0 else limits.below for c in living}
     beyond = [c for c in living if drift.surely(c) > sides[c]]
     if not beyond and (drift.excess is None or drift.excess.lower <= limits.layer):
         return None
-    channel = max(beyond or living, key=drift.surely, default=drift.channel)
+    channel = max(beyond or living, key=drift.surely)
     return Worst(channel, abs(drift.signed[channel]), drift.median)

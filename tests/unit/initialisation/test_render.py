@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,14 @@ def test_lines_fit(name: str, width: int) -> None:
     for line in document_to_text(samples.ALL[name](), width=width).splitlines():
         assert cell_len(line) <= width
         assert line == line.rstrip()
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_colour_adds_nothing_but_escape_codes(name: str) -> None:
+    report = samples.ALL[name]()
+    colored = document_to_text(report, color=True)
+    assert colored != document_to_text(report)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == document_to_text(report)
 
 
 @pytest.mark.parametrize("name", samples.ALL)

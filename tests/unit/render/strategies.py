@@ -10,7 +10,7 @@ from bnaudit.documents import Report
 from bnaudit.records import model, run
 from bnaudit.records.baseline import Baseline
 from bnaudit.records.curvature import NO_ROWS, CurvatureRow, SecondOrder
-from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.drift import Channels, Drift, Excess
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.layer import (
     NO_CHANNEL_VALUES,
@@ -88,8 +88,10 @@ WEIGHT_SPACE = st.builds(
     tolerance=FLOAT,
 )
 FLOATS = st.lists(FLOAT, max_size=4).map(tuple)
+EXCESS = st.none() | st.builds(Excess, FLOAT, FLOAT, FLOAT)
+SIGNED = st.just((1.0,))
 DRIFT = st.builds(
-    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, st.just((1.0,)), FLOATS, FLOATS, batches=COUNT
+    Drift, FLOAT, FLOAT, FLOAT, st.just(0), FLOAT, SIGNED, FLOATS, FLOATS, EXCESS, COUNT
 )
 INDICES = st.lists(COUNT, max_size=6).map(tuple)
 CHANNELS = st.builds(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import activations, eps_clause, largest, leaks, listed, middle, without
+from bnaudit.judge.statics import activations, eps_clause, largest, listed, without
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
-from bnaudit.summary.gain import eps_of
+from bnaudit.summary.gain import eps_of, leaks, middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

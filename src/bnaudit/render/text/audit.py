@@ -19,7 +19,7 @@ from bnaudit.summary.audit import gain_statistics
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Report
-    from bnaudit.records.run import DataInfo, LossInfo, RunInfo
+    from bnaudit.records.run import DataInfo, RunInfo
     from bnaudit.render.text.sheet import Entry, Sheet
 
 _LABELS = len("batchnorm") + 2
@@ -120,11 +120,19 @@ def _run(run: RunInfo) -> list[Entry]:
         parts.append(f"torch {run.versions['torch']}")
     if run.verify_gradients is not None:
         parts.append(f"finite differences: {run.verify_gradients}")
-    made_up = run.data.source in {"synthetic", "example"}
+    data, loss = run.data, run.loss
+    made_up = data.source in {"synthetic", "example"}
+    rows = f" ({data.available} rows available)" if data.available is not None else ""
+    size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}"
+    labels = "label-free" if loss.label_free else f"labels from {loss.labels or 'the data'}"
+    if isinstance(loss.value, Skipped):
+        value = f"no value: {loss.value.reason}"
+    else:
+        value = f"median {significant(loss.value.median)}"
     entries = [
         ("run", ", ".join(parts), ""),
-        ("data", _data(run.data), "yellow" if made_up else ""),
-        ("loss", _loss(run.loss), ""),
+        ("data", f"{origin(data)}: {size}", "yellow" if made_up else ""),
+        ("loss", f"{loss.name} ({labels}; {loss.why}), {value}", ""),
     ]
     if run.inputs:
         given = ", ".join(f"{name}={json.dumps(value)}" for name, value in run.inputs.items())
@@ -143,26 +151,11 @@ def _run(run: RunInfo) -> list[Entry]:
     return [*entries, ("conversion", text, "" if found.agrees else "red")]
 
 
-def _data(data: DataInfo) -> str:
-    size = f"{plural(data.batches, 'batch')} of {data.batch_size}"
-    if data.source == "example":
-        return f"the example inputs inside the file, not your data: {size}"
-    rows = f" ({data.available} rows available)" if data.available is not None else ""
-    return f"{origin(data)}: {size}" + ("" if data.source == "synthetic" else rows)
-
-
 def origin(data: DataInfo) -> str:
     """Where a batch came from."""
+    if data.source == "example":
+        return "the example inputs inside the file, not your data"
     if data.source == "synthetic":
         drawn = f" ({data.distribution})" if data.distribution else ""
         return f"SYNTHETIC{drawn}, not your data"
     return ", ".join(data.paths) or f"given as {data.source}"
-
-
-def _loss(loss: LossInfo) -> str:
-    labels = "label-free" if loss.label_free else f"labels from {loss.labels or 'the data'}"
-    if isinstance(loss.value, Skipped):
-        value = f"no value: {loss.value.reason}"
-    else:
-        value = f"median {significant(loss.value.median)}"
-    return f"{loss.name} ({labels}; {loss.why}), {value}"

@@ -61,35 +61,30 @@ class Charset:
 
     def clean(self, text: str) -> str:
         """The text with everything that a terminal would act on, or could not show, spelled out."""
-        if not self.unicode:
-            text = text.translate(_TO_ASCII)
-        return "".join(
-            char if self._printable(char) else char.encode("unicode_escape").decode()
-            for char in text
-        )
 
-    def _printable(self, char: str) -> bool:
-        if char.isascii():
-            return char.isprintable()
-        return self.unicode and unicodedata.category(char) not in _UNPRINTABLE
+        def printable(char: str) -> bool:
+            if char.isascii():
+                return char.isprintable()
+            return self.unicode and unicodedata.category(char) not in _UNPRINTABLE
+
+        shown = text if self.unicode else text.translate(_TO_ASCII)
+        return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in shown)
 
     def shorten_names(self, names: list[str], width: int) -> list[str]:
         """Names cut in their middle, where that leaves most of them different from each other."""
-        candidates = [
-            [self._shorten_middle(name, width, share) for name in names] for share in _HEAD_SHARES
-        ]
-        return max(candidates, key=lambda shortened: len(set(shortened)))
-
-    def _shorten_middle(self, name: str, width: int, head_share: float) -> str:
-        if cell_len(name) <= width:
-            return name
         mark = self.clean("…")
         room = max(0, width - cell_len(mark))
-        head = int(room * head_share)
-        start = len(name)
-        while start > 0 and cell_len(name[start - 1 :]) <= room - head:
-            start -= 1
-        return set_cell_size(name, head) + mark + name[start:]
+
+        def cut(name: str, head: int) -> str:
+            if cell_len(name) <= width:
+                return name
+            start = len(name)
+            while start > 0 and cell_len(name[start - 1 :]) <= room - head:
+                start -= 1
+            return set_cell_size(name, head) + mark + name[start:]
+
+        candidates = [[cut(name, int(room * share)) for name in names] for share in _HEAD_SHARES]
+        return max(candidates, key=lambda shortened: len(set(shortened)))
 
     def shorten_end(self, text: str, width: int) -> str:
         """A sentence is cut at its end, visibly."""

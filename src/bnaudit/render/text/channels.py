@@ -44,7 +44,21 @@ def write_channels(sheet: Sheet, report: Report) -> None:
         sheet.wrapped(f"and {more} (all in the JSON)", "dim")
     if found:
         sheet.gap()
-    sheet.notes(_notes(report))
+    notes, drawn = Notes(len(report.layers)), report.run and report.run.data.source == "synthetic"
+    for layer in report.layers:
+        channels = layer.statistics
+        missing: list[tuple[str, object]] = [("channel statistics", channels)]
+        if not isinstance(channels, Skipped):
+            missing = [
+                ("drift", _SYNTHETIC if drawn else channels.mean_drift),
+                ("drift", _SYNTHETIC if drawn else channels.variance_drift),
+                ("dead channels", channels.dead_gradient),
+            ]
+        for what, why in missing:
+            # The line of the layer in the table gives its reason already.
+            if isinstance(why, Skipped) and why not in (NOT_REQUESTED, layer.first_order):
+                notes.add(what, why.reason, layer.label)
+    sheet.notes(notes)
 
 
 def channel_facts(found: Conspicuous) -> Iterator[str]:
@@ -73,23 +87,3 @@ def _power_of_two(exponent: float) -> str:
     if isfinite(exponent) and exponent >= 100:
         return f"×2^{significant(exponent)}"
     return factor(2**exponent)
-
-
-def _notes(report: Report) -> Notes:
-    """Which of it is not shown, and why."""
-    notes = Notes(len(report.layers))
-    drawn = report.run is not None and report.run.data.source == "synthetic"
-    for layer in report.layers:
-        channels = layer.statistics
-        missing: list[tuple[str, object]] = [("channel statistics", channels)]
-        if not isinstance(channels, Skipped):
-            missing = [
-                ("drift", _SYNTHETIC if drawn else channels.mean_drift),
-                ("drift", _SYNTHETIC if drawn else channels.variance_drift),
-                ("dead channels", channels.dead_gradient),
-            ]
-        for what, why in missing:
-            # The line of the layer in the table gives its reason already.
-            if isinstance(why, Skipped) and why not in (NOT_REQUESTED, layer.first_order):
-                notes.add(what, why.reason, layer.label)
-    return notes

@@ -44,10 +44,19 @@ def write_difference(sheet: Sheet, diff: Diff) -> None:
     if diff.numbers:
         sheet.heading("changed by more than their spread")
         rows = [Row(change, change.layer) for change in diff.numbers[:SHOWN]]
-        table = Table(rows, _NUMBERS, sheet.charset, sheet.width)
-        sheet.table(table, more=len(diff.numbers) - SHOWN)
-    if not isinstance(diff.movements, Skipped):
-        _movements(sheet, diff.movements, frozenset(diff.frozen))
+        numbers = Table(rows, _NUMBERS, sheet.charset, sheet.width)
+        sheet.table(numbers, more=len(diff.numbers) - SHOWN)
+    movements = () if isinstance(diff.movements, Skipped) else diff.movements
+    moved = [_Moved(m, m.layer in diff.frozen) for m in movements if not m.same]
+    if moved:
+        sheet.heading("stored values that moved (largest change over largest value)")
+        lines = [Row(layer, layer.layer.layer) for layer in moved[:SHOWN]]
+        table = Table(lines, _MOVEMENTS, sheet.charset, sheet.width)
+        sheet.table(table, more=len(moved) - SHOWN)
+        sheet.notes(table.notes)
+    if len(moved) < len(movements):
+        still = plural(len(movements) - len(moved), "layer")
+        sheet.paragraphs([f"{still} with the same stored values in both"])
     sheet.closing(*_verdict(diff))
 
 
@@ -101,19 +110,6 @@ class _Moved:
     frozen: bool
 
 
-def _movements(sheet: Sheet, movements: Sequence[Movement], frozen: frozenset[str]) -> None:
-    moved = [movement for movement in movements if not movement.same]
-    if moved:
-        sheet.heading("stored values that moved (largest change over largest value)")
-        rows = [Row(_Moved(m, m.layer in frozen), m.layer) for m in moved[:SHOWN]]
-        table = Table(rows, _MOVEMENTS, sheet.charset, sheet.width)
-        sheet.table(table, more=len(moved) - SHOWN)
-        sheet.notes(table.notes)
-    still = len(movements) - len(moved)
-    if still:
-        sheet.paragraphs([f"{plural(still, 'layer')} with the same stored values in both"])
-
-
 def _verdict(diff: Diff) -> tuple[str, str, str]:
     parts = [
         f"findings: {len(diff.appeared)} appeared, {len(diff.worse)} worse, "
@@ -149,17 +145,17 @@ def _what(moved: _Moved) -> str:
 
 
 _NUMBERS: tuple[Column[NumberChange], ...] = (
-    Column("layer", "layer", rank=1, align=LEFT, room=Room(14, 48)),
-    Column("number", "metric", _METRICS.__getitem__, rank=2, align=LEFT, room=Room(10, 10)),
-    Column("old", "old.value", significant, rank=3),
-    Column("new", "new.value", significant, rank=4, style="bold"),
-    Column("change", "", _times, rank=5),
+    Column("layer", "layer", str, 1, align=LEFT, room=Room(14, 48)),
+    Column("number", "metric", _METRICS.__getitem__, 2, align=LEFT, room=Room(10, 10)),
+    Column("old", "old.value", significant, 3),
+    Column("new", "new.value", significant, 4, style="bold"),
+    Column("change", "", _times, 5),
 )
 _MOVEMENTS: tuple[Column[_Moved], ...] = (
-    Column("layer", "layer.layer", rank=1, align=LEFT, room=Room(14, 48)),
-    Column("γ", "layer.gamma", _share, rank=3),
-    Column("β", "layer.beta", _share, rank=4),
-    Column("mean", "layer.running_mean", _share, rank=5, group="running"),
-    Column("variance", "layer.running_var", _share, rank=6, group="running"),
-    Column("moved", "", _what, rank=2, align=LEFT, room=Room(15, 23)),
+    Column("layer", "layer.layer", str, 1, align=LEFT, room=Room(14, 48)),
+    Column("γ", "layer.gamma", _share, 3),
+    Column("β", "layer.beta", _share, 4),
+    Column("mean", "layer.running_mean", _share, 5, group="running"),
+    Column("variance", "layer.running_var", _share, 6, group="running"),
+    Column("moved", "", _what, 2, align=LEFT, room=Room(15, 23)),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bnaudit.records.initialisation import Alignment, ScaleTest, WeightReport
@@ -17,7 +19,7 @@ from bnaudit.summary.initialisation import InitSummary, summarize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.records.initialisation import InitReport, InitRun
+    from bnaudit.records.initialisation import InitReport
     from bnaudit.render.text.sheet import Entry, Sheet
 
 _LABELS = len("trained") + 2
@@ -52,8 +54,12 @@ def write_initialisation(sheet: Sheet, report: InitReport) -> None:
     ]
     sheet.paragraphs(lines, "")
     sheet.paragraphs(table.legend())
-    word, style, sentence = _verdict(report, summary)
-    sheet.closing(word, style, sentence, hanging=HANGING)
+    word, style = ("DISAGREES", BAD) if summary.broken else ("RESULT", "bold")
+    parts = [_lemma(report, summary), _invariance(summary)]
+    if report.identical:
+        word, style = "IDENTICAL", CAREFUL
+        parts = ["every compared weight is the same in both files (k = 1): nothing was trained"]
+    sheet.closing(word, style, "; ".join(filter(None, parts)), hanging=HANGING)
 
 
 def _header(report: InitReport, summary: InitSummary) -> list[Entry]:
@@ -67,24 +73,22 @@ def _header(report: InitReport, summary: InitSummary) -> list[Entry]:
     unknown = f", {summary.unknown} unknown" if summary.unknown else ""
     compared = f"{summary.weights} compared, {summary.before} before a BatchNorm{unknown}"
     entries.append(("weights", f"{compared} ({sources})", ""))
-    if isinstance(report.run, Skipped):
-        entries.append(("run", f"not run: {report.run.reason}", ""))
+    run = report.run
+    if isinstance(run, Skipped):
+        entries.append(("run", f"not run: {run.reason}", ""))
     else:
-        entries += _run(report.run)
+        torch = f", torch {run.versions['torch']}" if "torch" in run.versions else ""
+        how = f"one batch, batch statistics, {run.device}, float64, seed {run.seed}{torch}"
+        value = "" if isinstance(run.value, Skipped) else f" {significant(run.value)}"
+        labels = f", labels from {run.labels}" if run.labels else ""
+        made_up = "yellow" if run.data.source == "synthetic" else ""
+        entries += [
+            ("run", how, ""),
+            ("data", f"{origin(run.data)}: {run.data.batch_size} rows", made_up),
+            ("loss", f"{run.loss}{value}{labels} ({run.loss_why})", ""),
+            *(("note", note, "") for note in run.notes),
+        ]
     return entries + [("note", note, "") for note in report.notes]
-
-
-def _run(run: InitRun) -> list[Entry]:
-    value = "" if isinstance(run.value, Skipped) else f" {significant(run.value)}"
-    labels = f", labels from {run.labels}" if run.labels else ""
-    torch = f", torch {run.versions['torch']}" if "torch" in run.versions else ""
-    made_up = "yellow" if run.data.source == "synthetic" else ""
-    return [
-        ("run", f"one batch, batch statistics, {run.device}, float64, seed {run.seed}{torch}", ""),
-        ("data", f"{origin(run.data)}: {run.data.batch_size} rows", made_up),
-        ("loss", f"{run.loss}{value}{labels} ({run.loss_why})", ""),
-        *(("note", note, "") for note in run.notes),
-    ]
 
 
 def _reasons(weight: WeightReport, *, tested: bool) -> list[str]:
@@ -98,14 +102,6 @@ def _reasons(weight: WeightReport, *, tested: bool) -> list[str]:
     elif tested and scale.reason not in _EXPECTED:
         found.append(scale)
     return [value.reason for value in found if isinstance(value, Skipped)]
-
-
-def _verdict(report: InitReport, summary: InitSummary) -> tuple[str, str, str]:
-    if report.identical:
-        same = "every compared weight is the same in both files (k = 1): nothing was trained"
-        return "IDENTICAL", CAREFUL, same
-    sentence = "; ".join(part for part in (_lemma(report, summary), _invariance(summary)) if part)
-    return ("DISAGREES", BAD, sentence) if summary.broken else ("RESULT", "bold", sentence)
 
 
 def _lemma(report: InitReport, summary: InitSummary) -> str:
@@ -145,51 +141,41 @@ def _tested(weights: Sequence[WeightReport], _: int) -> bool:
 
 
 _MARK = {"yes": "yes", "no": "no", "unknown": "?"}
-_ROWS, _TEST = "k of rows", "scale test"
+_Of = Callable[..., Column[WeightReport]]
+_rows: _Of = partial(Column, group="k of rows")
+_test: _Of = partial(Column, group="scale test", align=RIGHT, when=_tested)
 _COLUMNS: tuple[Column[WeightReport], ...] = (
-    Column("weight", "name", rank=1, align=LEFT, room=Room(20, 44)),
-    Column("BN", "followed", _MARK.__getitem__, rank=2, align=RIGHT),
-    Column("|W0|", "alignment.start_norm", significant, rank=14),
-    Column("|W|", "alignment.trained_norm", significant, rank=13),
-    Column("cos", "alignment.cosine", _plain, rank=4),
-    Column(
-        "k",
-        "alignment.k",
-        _plain,
-        rank=3,
-        legend=(1, 0, "kW: point of W's ray nearest to the start W0"),
-    ),
+    Column("weight", "name", str, 1, align=LEFT, room=Room(20, 44)),
+    Column("BN", "followed", _MARK.__getitem__, 2, align=RIGHT),
+    Column("|W0|", "alignment.start_norm", significant, 14),
+    Column("|W|", "alignment.trained_norm", significant, 13),
+    Column("cos", "alignment.cosine", _plain, 4),
+    Column("k", "alignment.k", _plain, 3, (1, 0, "kW: point of W's ray nearest to the start W0")),
     Column(
         "nearer",
         "alignment.gain_share",
         percent,
-        rank=5,
+        5,
+        (1, 1, "; nearer: share of |W0−W|² saved (arXiv 1805.11604)"),
         align=RIGHT,
-        legend=(1, 1, "; nearer: share of |W0−W|² saved (arXiv 1805.11604)"),
     ),
-    Column("to ray", "alignment.ray_distance", significant, rank=8),
-    Column("min", "rows.k.minimum", _plain, rank=11, group=_ROWS),
-    Column("median", "rows.k.median", _plain, rank=10, group=_ROWS),
-    Column("max", "rows.k.maximum", _plain, rank=12, group=_ROWS),
-    Column("> 0", "rows.positive", whole_percent, rank=9, group=_ROWS, align=RIGHT),
-    Column(
+    Column("to ray", "alignment.ray_distance", significant, 8),
+    _rows("min", "rows.k.minimum", _plain, 11),
+    _rows("median", "rows.k.median", _plain, 10),
+    _rows("max", "rows.k.maximum", _plain, 12),
+    _rows("> 0", "rows.positive", whole_percent, 9, align=RIGHT),
+    _test(
         "|dL|/L",
         "scale.largest_change",
         error_size,
-        rank=6,
-        group=_TEST,
-        align=RIGHT,
-        when=_tested,
-        legend=(2, 0, "|dL|/L: loss under W → kW, k = 1/4 to 4, worst"),
+        6,
+        (2, 0, "|dL|/L: loss under W → kW, k = 1/4 to 4, worst"),
     ),
-    Column(
+    _test(
         "identity",
         "scale.residual",
         error_size,
-        rank=7,
-        group=_TEST,
-        align=RIGHT,
-        when=_tested,
-        legend=(2, 1, "; identity: residual of <w,dL/dw> = leak γ dL/dγ"),
+        7,
+        (2, 1, "; identity: residual of <w,dL/dw> = leak γ dL/dγ"),
     ),
 )

@@ -12,7 +12,7 @@ from bnaudit.render.text.layers import GAIN, SPREAD
 from bnaudit.render.text.sheet import input_text
 from bnaudit.render.text.table import LEFT, Column, Room, Row, Table
 from bnaudit.render.text.verdict import verdict_line
-from bnaudit.render.text.words import count, plural, significant, whole_percent
+from bnaudit.render.text.words import count, file_size, plural, significant, whole_percent
 from bnaudit.summary.gain import StoredGain, gain_of, is_foldable
 from bnaudit.summary.inspection import summarize_inspection
 from bnaudit.summary.outcome import worst_by_layer
@@ -50,8 +50,13 @@ def write_inspection(sheet: Sheet, report: InspectionReport, *, verbose: bool) -
     sheet.entries(" inspect", _header(inspection, summarize_inspection(report)), _LABELS)
     if inspection.batchnorms:
         _layers(sheet, report)
-    if inspection.decomposed:
-        _decomposed(sheet, inspection.decomposed)
+    left = inspection.decomposed
+    if left:
+        rows = [Row(norm, norm.name) for norm in left[:_DECOMPOSED_SHOWN]]
+        sheet.table(Table(rows, _DECOMPOSED, sheet.charset, sheet.width))
+        if len(left) > len(rows):
+            sheet.wrapped(f"and {len(left) - len(rows)} more (all in the JSON)", "dim")
+        sheet.paragraphs([_ABOUT_DECOMPOSED])
     if report.findings:
         sheet.findings(report.findings)
     sheet.aside(report, verbose=verbose)
@@ -64,7 +69,7 @@ def _header(inspection: Inspection, summary: InspectSummary) -> list[Entry]:
     if inspection.parameters is not None:
         facts.append(f"{count(inspection.parameters)} parameters")
     if inspection.size is not None:
-        facts.append(_bytes(inspection.size))
+        facts.append(file_size(inspection.size))
     entries: list[Entry] = [
         ("model", f"{inspection.path} ({', '.join(fact for fact in facts if fact)})", "")
     ]
@@ -77,13 +82,6 @@ def _header(inspection: Inspection, summary: InspectSummary) -> list[Entry]:
         norms = ", ".join(f"{name} ({times})" for name, times in inspection.other_norms.items())
         entries.append(("others", f"{norms}: other normalisations, not audited", ""))
     return entries + [("note", note, "") for note in inspection.notes]
-
-
-def _bytes(size: int) -> str:
-    for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= factor:
-            return f"{significant(size / factor)} {unit}"
-    return f"{size} bytes"
 
 
 def _batchnorm(inspection: Inspection, summary: InspectSummary) -> str:
@@ -135,21 +133,6 @@ def _layers(sheet: Sheet, report: InspectionReport) -> None:
     sheet.paragraphs(table.legend({1: head}))
 
 
-def _decomposed(sheet: Sheet, norms: tuple[DecomposedNorm, ...]) -> None:
-    """What is left of them, and what it is."""
-    shown = norms[:_DECOMPOSED_SHOWN]
-    rows = [Row(norm, norm.name) for norm in shown]
-    sheet.table(Table(rows, _DECOMPOSED, sheet.charset, sheet.width))
-    if len(norms) > len(shown):
-        sheet.wrapped(f"and {len(norms) - len(shown)} more (all in the JSON)", "dim")
-    sheet.paragraphs(
-        [
-            "a*x + b: a per-channel scale and shift behind a layer with weights, what is left of a frozen or "
-            "decomposed BatchNorm: a = γ/σ, b = β − μγ/σ; γ and σ cannot be told apart in it"
-        ]
-    )
-
-
 def _behind(layer: BatchNormStatics) -> str:
     return "a weight" if layer.of_weights else layer.preceded_by or "–"
 
@@ -175,44 +158,35 @@ _BEHIND: Column[_Layer] = Column(
     "behind",
     "layer",
     _behind,
-    rank=8,
+    8,
     align=LEFT,
     room=Room(8, 40),
     when=lambda rows, width: width < _WIDE and _known("preceded_by")(rows, width),
 )
 _COLUMNS: tuple[Column[_Layer], ...] = (
-    Column("layer", "layer.name", rank=1, align=LEFT, room=Room(20, 48)),
-    Column("ch", "layer.channels", rank=3),
-    Column(
-        "median",
-        "gain.median",
-        significant,
-        rank=2,
-        group=GAIN,
-        legend=(1, 0, ": median"),
-    ),
+    Column("layer", "layer.name", str, 1, align=LEFT, room=Room(20, 48)),
+    Column("ch", "layer.channels", str, 3),
+    Column("median", "gain.median", significant, 2, (1, 0, ": median"), group=GAIN),
     replace(SPREAD, rank=4, style=""),
-    Column(
-        "≤1", "gain.fraction_le_1", whole_percent, rank=5, group=GAIN, legend=(1, 2, ", share ≤1")
-    ),
-    Column("eps", "layer.eps", "{:g}".format, rank=6, style="dim", when=_known("eps")),
+    Column("≤1", "gain.fraction_le_1", whole_percent, 5, (1, 2, ", share ≤1"), group=GAIN),
+    Column("eps", "layer.eps", "{:g}".format, 6, style="dim", when=_known("eps")),
     Column(
         "momentum",
         "layer.momentum",
         "{:g}".format,
-        rank=12,
+        12,
         style="dim",
         from_width=_WIDE,
         when=_known("momentum"),
     ),
     Column(
-        "batches", "layer.batches_tracked", rank=13, style="dim", when=_known("batches_tracked")
+        "batches", "layer.batches_tracked", str, 13, style="dim", when=_known("batches_tracked")
     ),
     Column(
         "dtype",
         "layer.dtype",
         lambda dtype: dtype or "–",
-        rank=11,
+        11,
         align=LEFT,
         style="dim",
         when=lambda rows, _: bool({row.layer.dtype for row in rows} - {"float32", None}),
@@ -221,7 +195,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         "flag",
         "layer.training",
         lambda training: "TRAIN" if training else "eval",
-        rank=9,
+        9,
         align=LEFT,
         when=_known("training"),
     ),
@@ -229,7 +203,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         "scale",
         "layer.scale_absorbed",
         lambda absorbed: "in γ, β" if absorbed else "",
-        rank=10,
+        10,
         when=lambda rows, _: any(row.layer.scale_absorbed for row in rows),
     ),
     _BEHIND,
@@ -238,20 +212,24 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         "folds",
         "layer",
         _folds,
-        rank=7,
-        align=LEFT,
-        when=lambda rows, _: any(is_foldable(row.layer) is not None for row in rows),
-        legend=(
+        7,
+        (
             2,
             0,
             "folds: whether an exporter can fold it into the layer in front, which then loses it",
         ),
+        align=LEFT,
+        when=lambda rows, _: any(is_foldable(row.layer) is not None for row in rows),
     ),
 )
 
+_ABOUT_DECOMPOSED = (
+    "a*x + b: a per-channel scale and shift behind a layer with weights, what is left of a frozen or "
+    "decomposed BatchNorm: a = γ/σ, b = β − μγ/σ; γ and σ cannot be told apart in it"
+)
 _DECOMPOSED: tuple[Column[DecomposedNorm], ...] = (
-    Column("a*x + b", "name", rank=1, align=LEFT, room=Room(20, 48)),
-    Column("ch", "channels", rank=2),
-    Column("behind", "after", rank=3, align=LEFT, room=Room(16, 40)),
-    Column("origin", "origin", rank=4, align=LEFT, style="dim", room=Room(20, 60)),
+    Column("a*x + b", "name", str, 1, align=LEFT, room=Room(20, 48)),
+    Column("ch", "channels", str, 2),
+    Column("behind", "after", str, 3, align=LEFT, room=Room(16, 40)),
+    Column("origin", "origin", str, 4, align=LEFT, style="dim", room=Room(20, 60)),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.layer import FirstOrder
@@ -37,30 +39,57 @@ class _Layer:
 
     layer: LayerReport
     gain: Gain | Skipped
-    box: Box | None
     axis: LogAxis | None
-    curvature: SecondOrder | Skipped
     statistics: Channels | Skipped
 
     @property
     def first_order(self) -> FirstOrder | Skipped:
         return self.layer.first_order
 
+    @property
+    def curvature(self) -> SecondOrder | Skipped:
+        residual, found = second_order_residual(self.layer), self.layer.second_order
+        if residual is not None and residual.failed:
+            return Withheld(integrity_reason(residual))
+        # The reason why there is no first order stands in the same line.
+        silent = isinstance(found, Skipped) and isinstance(self.first_order, Skipped)
+        return NOT_REQUESTED if silent else found
+
+    @property
+    def box(self) -> Box | None:
+        gain = self.gain
+        if isinstance(gain, Skipped):
+            return None
+        return gain.minimum.median, gain.median.median, gain.maximum.median
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Also over |gamma|/sigma where that is missing for the same reason."""
+        same = self.gain == self.first_order
+        roots = frozenset({"first_order", "gain"} if same else {"first_order"})
+        if isinstance(self.first_order, Skipped):
+            return Refusal(self.first_order.reason, failed=False, roots=roots)
+        residual = first_order_residual(self.layer)
+        if residual is None or not residual.failed:
+            return None
+        return Refusal(integrity_reason(residual), failed=True, roots=roots)
+
 
 def layer_table(report: Report, charset: Charset, width: int) -> Table[_Layer]:
     """Lays the table out for `width` columns."""
     chosen, worst = gain_statistics(report), worst_by_layer(report.findings)
-    gains = [gain_of(layer, chosen) for layer in report.layers]
-    boxes = [None if isinstance(gain, Skipped) else _box(gain) for gain in gains]
-    axis = axis_for([box for box in boxes if box is not None])
     unknown = Skipped("synthetic data") if is_synthetic(report) else None
-    rows = []
-    for layer, gain, box in zip(report.layers, gains, boxes, strict=True):
-        curvature, statistics = _trusted(layer), unknown or layer.statistics
-        subject = _Layer(layer, gain, box, axis, curvature, statistics)
-        rows.append(Row(subject, layer.label, worst.get(layer.label), _refusal(layer, gain)))
+    layers = [
+        _Layer(layer, gain_of(layer, chosen), None, unknown or layer.statistics)
+        for layer in report.layers
+    ]
+    axis = axis_for([layer.box for layer in layers if layer.box is not None])
+    rows = [
+        Row(replace(row, axis=axis), name := row.layer.label, worst.get(name), row.refusal)
+        for row in layers
+    ]
     table = Table(rows, _COLUMNS, charset, width)
-    if not _curved([row.subject for row in rows]):
+    if not _curved(layers):
         # There are no columns whose gaps would tell.
         for layer in report.layers:
             why = layer.second_order
@@ -73,30 +102,6 @@ def integrity_reason(residual: Residual) -> str:
     """The two numbers whose comparison failed."""
     value, tolerance = error_size(residual.value), error_size(residual.tolerance)
     return f"integrity: residual {value}, tolerance {tolerance}"
-
-
-def _box(gain: Gain) -> Box:
-    return gain.minimum.median, gain.median.median, gain.maximum.median
-
-
-def _trusted(layer: LayerReport) -> SecondOrder | Skipped:
-    residual = second_order_residual(layer)
-    if residual is not None and residual.failed:
-        return Withheld(integrity_reason(residual))
-    # The reason why there is no first order stands in the same line.
-    silent = isinstance(layer.second_order, Skipped) and isinstance(layer.first_order, Skipped)
-    return NOT_REQUESTED if silent else layer.second_order
-
-
-def _refusal(layer: LayerReport, gain: Gain | Skipped) -> Refusal | None:
-    """Also over |gamma|/sigma where that is missing for the same reason."""
-    roots = frozenset({"first_order", "gain"} if gain == layer.first_order else {"first_order"})
-    if isinstance(layer.first_order, Skipped):
-        return Refusal(layer.first_order.reason, failed=False, roots=roots)
-    residual = first_order_residual(layer)
-    if residual is None or not residual.failed:
-        return None
-    return Refusal(integrity_reason(residual), failed=True, roots=roots)
 
 
 def _iqr(order: FirstOrder) -> Cell:
@@ -150,208 +155,147 @@ def _both_terms(layers: Sequence[_Layer], width: int) -> bool:
 
 
 GAIN = "|γ|/σ"
-_RATIO, _REMOVED, _CURVATURE = "|g|/|G|", "removed by", "curvature"
+
+_Of = Callable[..., Column[_Layer]]
+_gain: _Of = partial(Column, group=GAIN)
+_ratio: _Of = partial(Column, group="|g|/|G|")
+_removed_by: _Of = partial(Column, group="removed by", align=RIGHT, when=_both_terms)
+_curvature: _Of = partial(Column, group="curvature", align=RIGHT, absent="")
+# Notes on drift stand under the conspicuous channels.
+_drift: _Of = partial(Column, group="drift", from_width=140, when=_drifts, absent="", about=None)
 
 # For every subject with `gain`, `box` and `axis`.
-SPREAD: Column[Any] = Column(
+SPREAD: Column[Any] = _gain(
     "",
     "gain",
-    rank=12,
-    group=GAIN,
+    str,
+    12,
+    (1, 1, ", ├●┤ min to max (log, ┊ at 1)"),
     style="cyan",
     room=Room(12, 24),
     draw=lambda row, width: draw(row.box, row.axis, width) if row.box else " " * width,
     scale=lambda row, width: row.axis.labels(width),
     when=lambda rows, _: rows[0].axis is not None,
-    legend=(1, 1, ", ├●┤ min to max (log, ┊ at 1)"),
 )
 
 _DRIFT = (5, 1, "; drift: batches against running statistics, largest channel")
 _COLUMNS: tuple[Column[_Layer], ...] = (
-    Column("layer", "layer.label", rank=1, align=LEFT, room=Room(20, 48)),
-    Column("ch", "layer.channels", rank=14, align=RIGHT, style="dim"),
-    Column("m", "layer.m", rank=13, align=RIGHT, style="dim"),
-    Column(
-        "median",
-        "gain.median",
-        significant,
-        rank=4,
-        group=GAIN,
-        about="median |γ|/σ",
-        legend=(1, 0, ": median"),
-    ),
+    Column("layer", "layer.label", str, 1, align=LEFT, room=Room(20, 48)),
+    Column("ch", "layer.channels", str, 14, align=RIGHT, style="dim"),
+    Column("m", "layer.m", str, 13, align=RIGHT, style="dim"),
+    _gain("median", "gain.median", significant, 4, (1, 0, ": median"), about="median |γ|/σ"),
     SPREAD,
-    Column(
+    _gain(
         "≤1",
         "gain.fraction_le_1",
         whole_percent,
-        rank=7,
-        group=GAIN,
+        7,
+        (1, 2, ", share ≤1"),
         align=RIGHT,
         about="share of |γ|/σ ≤ 1",
-        legend=(1, 2, ", share ≤1"),
     ),
     Column(
         "leak",
         "layer.leak.median",
         significant,
-        rank=16,
+        16,
+        (5, 0, "; leak: share of eps in the variance of the median channel"),
         from_width=140,
-        legend=(5, 0, "; leak: share of eps in the variance of the median channel"),
     ),
-    Column(
-        "mean",
-        "statistics.mean_drift.maximum",
-        significant,
-        rank=18,
-        group="drift",
-        from_width=140,
-        when=_drifts,
-        absent="",
-        about=None,  # explained under the conspicuous channels
-        legend=_DRIFT,
-    ),
-    Column(
-        "log2 var",
-        "statistics.variance_drift.maximum",
-        significant,
-        rank=19,
-        group="drift",
-        from_width=140,
-        when=_drifts,
-        absent="",
-        about=None,
-        legend=_DRIFT,
-    ),
-    Column(
+    _drift("mean", "statistics.mean_drift.maximum", significant, 18, _DRIFT),
+    _drift("log2 var", "statistics.variance_drift.maximum", significant, 19, _DRIFT),
+    _ratio(
         "predicted",
         "first_order.predicted",
         significant,
-        rank=3,
-        group=_RATIO,
-        legend=(2, 1, " by theory (arXiv 1805.11604) and"),
+        3,
+        (2, 1, " by theory (arXiv 1805.11604) and"),
     ),
-    Column(
-        "measured",
-        "first_order.measured",
-        significant,
-        rank=2,
-        group=_RATIO,
-        style="bold",
-        legend=(2, 2, " by autograd"),
+    _ratio(
+        "measured", "first_order.measured", significant, 2, (2, 2, " by autograd"), style="bold"
     ),
-    Column(
+    # read off `measured`
+    _ratio(
         "±",
         "first_order",
         _iqr,
-        rank=15,
-        group=_RATIO,
+        15,
+        (2, 3, ", ± half the interquartile range"),
         align=RIGHT,
         from_width=120,
-        about=None,  # read off `measured`
-        legend=(2, 3, ", ± half the interquartile range"),
+        about=None,
     ),
     # Not the quotient itself: it belongs to one batch, and beside a median over batches the difference
     # between batches would look like a disagreement with theory.
-    Column(
+    _ratio(
         "fd error",
         "first_order.finite_difference.relative_error",
         error_size,
-        rank=5,
-        group=_RATIO,
+        5,
+        (2, 4, "; fd error: theory against differences of the loss"),
         when=_verified,
         absent="",
-        legend=(2, 4, "; fd error: theory against differences of the loss"),
     ),
-    Column(
+    _ratio(
         "residual",
         "first_order.residual",
         error_size,
-        rank=21,
-        group=_RATIO,
+        21,
+        (2, 5, "; residual: largest disagreement in a channel"),
         from_width=140,
-        legend=(2, 5, "; residual: largest disagreement in a channel"),
     ),
     Column(
         "removed",
         "first_order",
         _removed,
-        rank=9,
+        9,
+        (3, 0, "removed: share of gradient energy projected out"),
         align=RIGHT,
         when=lambda layers, width: not _both_terms(layers, width),
-        legend=(3, 0, "removed: share of gradient energy projected out"),
     ),
-    Column(
-        "mean",
-        "first_order.removed_mean",
-        percent,
-        rank=11,
-        group=_REMOVED,
-        align=RIGHT,
-        when=_both_terms,
-        about="removed by mean",
-    ),
-    Column(
+    _removed_by("mean", "first_order.removed_mean", percent, 11, about="removed by mean"),
+    _removed_by(
         "xhat",
         "first_order.removed_xhat",
         percent,
-        rank=10,
-        group=_REMOVED,
-        align=RIGHT,
-        when=_both_terms,
+        10,
+        (3, 0, "removed by: share of gradient energy projected out, along its mean and along xhat"),
         about="removed by xhat",
-        legend=(
-            3,
-            0,
-            "removed by: share of gradient energy projected out, along its mean and along xhat",
-        ),
     ),
-    Column(
+    _curvature(
         "ρ",
         "curvature.rayleigh",
         scientific,
-        rank=6,
-        group=_CURVATURE,
-        align=RIGHT,
+        6,
+        (4, 0, "; ρ = g'Hg/|g|²: curvature of the loss along g"),
         when=_curved,
-        absent="",
-        legend=(4, 0, "; ρ = g'Hg/|g|²: curvature of the loss along g"),
     ),
-    Column(
+    _curvature(
         "own",
         "curvature.correction_share",
         percent,
-        rank=17,
-        group=_CURVATURE,
-        align=RIGHT,
+        17,
+        (4, 1, "; own: share that is BatchNorm's own"),
         when=lambda layers, width: _curved(layers) and (width >= 140 or not _bounded(layers)),
         about="own share of the curvature",
-        absent="",
-        legend=(4, 1, "; own: share that is BatchNorm's own"),
     ),
-    Column(
+    _curvature(
         "bound",
         "curvature.bound_slack",
         _holds,
-        rank=8,
-        group=_CURVATURE,
-        align=RIGHT,
+        8,
+        (4, 2, "; bound: the paper's bound on it holds (often not)"),
         when=_bounded,
         about="bound on the curvature",
-        absent="",
-        legend=(4, 2, "; bound: the paper's bound on it holds (often not)"),
     ),
-    Column(
+    _curvature(
         "in ch",
         "curvature.bound_holds",
         whole_percent,
-        rank=20,
-        group=_CURVATURE,
-        align=RIGHT,
+        20,
+        (4, 3, "; in ch: in how many channels"),
         from_width=140,
         when=_bounded,
         about="channels within the bound",
-        absent="",
-        legend=(4, 3, "; in ch: in how many channels"),
     ),
 )

@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bnaudit.judge.rule import Entry, RuleList
 
@@ -41,39 +41,43 @@ def rules_to_text(catalogue: RuleList, width: int) -> str:
                 fill(entry.rule.summary, width, initial_indent=indent, subsequent_indent=indent)
             )
     text = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
-    return f"{text}\n\n{fill(_footer(entries), width)}\n"
+    footer = (
+        f"{len(entries)} rules. needs: file = what the file stores, run = an audit, data = an audit on real "
+        "data. `bnaudit explain ID` says why, how to fix it, and where the thresholds come from."
+    )
+    return f"{text}\n\n{fill(footer, width)}\n"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "".join(cell.ljust(size) + _GAP for cell, size in zip(cells, widths, strict=True))
 
 
-def _footer(entries: Sequence[Entry]) -> str:
-    return (
-        f"{len(entries)} rules. needs: file = what the file stores, run = an audit, data = an audit on real "
-        "data. `bnaudit explain ID` says why, how to fix it, and where the thresholds come from."
-    )
-
-
 def explanation(entry: Entry, width: int) -> str:
     """One rule in full, under headings."""
-    rule = entry.rule
-    wide = min(width, _PAGE)
+    rule, found, wide = entry.rule, entry.example, min(width, _PAGE)
+    title = f"{rule.id} {rule.name}"
     blocks = [
-        f"{rule.id} {rule.name}\n{'=' * len(f'{rule.id} {rule.name}')}",
+        f"{title}\n{'=' * len(title)}",
         f"severity: {rule.severity.label}    needs: {NEEDS[rule.needs.value]}",
-        *_section("What it does", rule.summary, wide),
-        *_section("Why it is bad", rule.why, wide),
-        *_section("How to fix it", rule.fix, wide),
+        _section("What it does", _indented(rule.summary, wide)),
+        _section("Why it is bad", _indented(rule.why, wide)),
+        _section("How to fix it", _indented(rule.fix, wide)),
     ]
     if rule.thresholds:
-        blocks.append(_heading("Thresholds") + "\n" + "\n".join(_thresholds(entry, wide)))
-    if entry.example is not None:
-        blocks.append(_heading("Example") + "\n" + "\n".join(_example(entry, wide)))
+        lines = []
+        for limit in rule.thresholds:
+            compared = f"{limit.name} = {limit.value:g}: {limit.meaning}."
+            lines.append(_indented(compared, wide, rest="    "))
+            lines.append(_indented(f"origin: {limit.origin}", wide, "    ", "    "))
+        blocks.append(_section("Thresholds", *lines))
+    if found is not None:
+        told = f"{found.severity.label} {found.rule} {found.layer or 'model'}: {found.message}"
+        asides = [f"fix: {found.fix}"]
+        asides += [f"how sure: {found.confidence}"] if found.confidence else []
+        lines = [_indented(text, wide, "    ", "    ") for text in asides]
+        blocks.append(_section("Example", _indented(told, wide, rest="    "), *lines))
     if rule.references:
-        blocks.append(
-            _heading("References") + "\n" + "\n".join(f"  {url}" for url in rule.references)
-        )
+        blocks.append(_section("References", *(f"  {url}" for url in rule.references)))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -85,12 +89,8 @@ NEEDS = {
 """What a rule judges by, for a reader."""
 
 
-def _heading(title: str) -> str:
-    return f"{title}\n{'-' * len(title)}"
-
-
-def _section(title: str, text: str, width: int) -> Iterator[str]:
-    yield f"{_heading(title)}\n{_indented(text, width)}"
+def _section(title: str, *lines: str) -> str:
+    return "\n".join([title, "-" * len(title), *lines])
 
 
 def _indented(text: str, width: int, first: str = "  ", rest: str = "  ") -> str:
@@ -102,22 +102,3 @@ def _indented(text: str, width: int, first: str = "  ", rest: str = "  ") -> str
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _thresholds(entry: Entry, width: int) -> Iterator[str]:
-    for limit in entry.rule.thresholds:
-        yield _indented(f"{limit.name} = {limit.value:g}: {limit.meaning}.", width, rest="    ")
-        yield _indented(f"origin: {limit.origin}", width, "    ", "    ")
-
-
-def _example(entry: Entry, width: int) -> Iterator[str]:
-    found = entry.example
-    if found is None:
-        return
-    where = found.layer or "model"
-    yield _indented(
-        f"{found.severity.label} {found.rule} {where}: {found.message}", width, rest="    "
-    )
-    yield _indented(f"fix: {found.fix}", width, "    ", "    ")
-    if found.confidence:
-        yield _indented(f"how sure: {found.confidence}", width, "    ", "    ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from bnaudit.render.text.words import plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bnaudit.records.finding import Finding, Suppressed
+    from bnaudit.records.finding import Finding
     from bnaudit.records.model import TensorInfo
     from bnaudit.records.report import Report
     from bnaudit.render.text.table import Notes, Table
@@ -181,7 +182,14 @@ def aside_lines(report: Report | InspectionReport, *, verbose: bool) -> list[str
         counts = f"{held.new} new, {held.worse} worse, {held.known} known, {held.gone} gone"
         lines += [f"against {held.path}: {counts}", *(f"note: {note}" for note in held.notes)]
     if report.suppressed:
-        lines.append(_suppressed(report.suppressed))
+        # Like `3 findings suppressed: BN009 2 times (ignore: BN009), BN102 (layers 'head.*': BN1)`.
+        groups = Counter((entry.finding.rule, entry.by) for entry in report.suppressed)
+        by_rule = [
+            f"{rule} {f'{times} times ' if times > 1 else ''}({by})"
+            for (rule, by), times in groups.items()
+        ]
+        count = plural(len(report.suppressed), "finding")
+        lines.append(f"{count} suppressed: {', '.join(by_rule)}")
         lines += (f"  {told(e.finding)}" for e in report.suppressed) if verbose else ()
     withheld = [entry for entry in report.rules_not_run if entry.reason not in _EXPECTED]
     layers = report.inspection.batchnorms if isinstance(report, InspectionReport) else report.layers
@@ -210,16 +218,3 @@ def input_text(tensor: TensorInfo) -> str:
     if tensor.shape is not None:
         shape = f"[{', '.join('?' if size is None else str(size) for size in tensor.shape)}]"
     return " ".join(part for part in (tensor.name, tensor.dtype, shape) if part)
-
-
-def _suppressed(entries: Sequence[Suppressed]) -> str:
-    """Like `3 findings suppressed: BN009 2 times (ignore: BN009), BN102 (layers 'head.*': BN1)`."""
-    groups: dict[tuple[str, str], int] = {}
-    for entry in entries:
-        key = (entry.finding.rule, entry.by)
-        groups[key] = groups.get(key, 0) + 1
-    parts = (
-        f"{rule} {f'{count} times ' if count > 1 else ''}({by})"
-        for (rule, by), count in groups.items()
-    )
-    return f"{plural(len(entries), 'finding')} suppressed: {', '.join(parts)}"

@@ -5,7 +5,7 @@ Numbers are never cut: columns go instead, in order of rank, and names are short
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.cells import cell_len
@@ -73,6 +73,8 @@ class Column(Generic[T]):
             spread the median is meant. A `Skipped` anywhere on the way is why there is no cell.
         write: the cell of what the path leads to, or why there is none.
         rank: each is kept if it fits beside those of smaller rank; 1 and 2 always are.
+        legend: line and place in the legend, and the words. Those that begin with a comma or semicolon
+            go on where others of their line stand before them.
         group: above the titles, over all neighbours of the same group.
         align: `LEFT` (a name, which may be cut), `RIGHT` or `POINT`.
         style: of the cells.
@@ -81,8 +83,6 @@ class Column(Generic[T]):
         scale: makes the title of exactly that width.
         from_width: the narrowest page that shows it.
         when: whether it is worth a place for these subjects on a page of this width.
-        legend: line and place in the legend, and the words. Those that begin with a comma or semicolon
-            go on where others of their line stand before them.
         about: what is missing in words, where the title does not say; None for no note at all.
         absent: the cell where the path leads to None, or to what nobody asked for.
     """
@@ -90,7 +90,8 @@ class Column(Generic[T]):
     title: str
     path: str
     write: Callable[[Any], Cell] = str
-    rank: int = field(kw_only=True)
+    rank: int = _ALWAYS
+    legend: tuple[int, int, str] | None = None
     group: str = ""
     align: str = POINT
     style: str = ""
@@ -99,7 +100,6 @@ class Column(Generic[T]):
     scale: Callable[[T, int], str] | None = None
     from_width: int = 0
     when: Callable[[Sequence[T], int], bool] | None = None
-    legend: tuple[int, int, str] | None = None
     about: str | None = ""
     absent: str = "–"
 
@@ -114,6 +114,13 @@ class Column(Generic[T]):
             if found is None:
                 return self.absent, False
         return self.write(found.median if isinstance(found, Spread) else found), False
+
+    def text(self, cell: Cell) -> str:
+        """What is printed of it."""
+        if isinstance(cell, Skipped):
+            mark = self.absent if cell == NOT_REQUESTED else "–"
+            return "✗" if isinstance(cell, Withheld) else mark
+        return cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +236,7 @@ class Table(Generic[T]):
         self.charset, self.width, self.margin, self.widen = charset, width, margin, widen
         self.notes = Notes(len(rows)) if notes is None else notes
         self._subjects = [row.subject for row in rows]
-        self._placed = self._kept([self._candidate(c) for c in columns if self._wanted(c)])
+        self._placed = self._kept(self._candidates(columns))
         for placed in self._placed:
             if placed.column.align == LEFT:
                 placed.cells = charset.shorten_names(placed.cells, placed.width)
@@ -247,16 +254,18 @@ class Table(Generic[T]):
             lines[line] = lines.get(line, (heads or {}).get(line, "")) + words
         return [text.lstrip(",; ") for text in lines.values()]
 
-    def _wanted(self, column: Column[T]) -> bool:
-        fits = column.from_width <= self.width
-        return fits and (column.when is None or column.when(self._subjects, self.width))
-
-    def _candidate(self, column: Column[T]) -> _Placed[T]:
-        raw = [("", False) if column.draw else column.read(s) for s in self._subjects]
-        cells = [self.charset.clean(_shown(cell, column.absent)) for cell, _ in raw]
-        cells = align_decimal(cells) if column.align == POINT else cells
-        clean = self.charset.clean
-        return _Placed(column, clean(column.title), clean(column.group), raw, cells)
+    def _candidates(self, columns: Sequence[Column[T]]) -> list[_Placed[T]]:
+        """The columns that are worth a place, with their cells."""
+        found, clean = [], self.charset.clean
+        for column in columns:
+            wide = column.from_width <= self.width
+            if not wide or (column.when and not column.when(self._subjects, self.width)):
+                continue
+            raw = [("", False) if column.draw else column.read(s) for s in self._subjects]
+            cells = [clean(column.text(cell)) for cell, _ in raw]
+            cells = align_decimal(cells) if column.align == POINT else cells
+            found.append(_Placed(column, clean(column.title), clean(column.group), raw, cells))
+        return found
 
     def _kept(self, candidates: list[_Placed[T]]) -> list[_Placed[T]]:
         """What fits, in order of rank; then what is left over is shared."""
@@ -322,29 +331,25 @@ class Table(Generic[T]):
             column = placed.column
             root = "" if column.align == LEFT else column.path.partition(".")[0]
             if refusal is not None and root in refusal.roots:
-                self._refuse(line, placed.start, row, refusal)
+                reason = self.charset.clean(f"{'✗' if refusal.failed else '–'} {refusal.reason}")
+                shown = self.charset.shorten_end(reason, self.width - placed.start)
+                _put(line, placed.start, shown, FAILED if refusal.failed else "yellow")
+                if shown != reason:
+                    self.notes.add("", refusal.reason, row.label, failed=refusal.failed)
                 break
-            cell, whole = placed.raw[place]
-            style = column.style
+            (cell, whole), text = placed.raw[place], placed.cells[place]
+            style = FAILED if isinstance(cell, Withheld) else column.style
             if severity is not None and column is self.columns[0]:
                 style = SEVERITY_STYLE[severity]
-            text = placed.cells[place]
             if column.draw is not None:
                 text = self.charset.clean(column.draw(row.subject, placed.width))
-            _put(line, placed.start, _padded(placed, text), _style(cell, style))
+            _put(line, placed.start, _padded(placed, text), style)
             if isinstance(cell, Skipped) and cell != NOT_REQUESTED and column.about is not None:
                 what = (column.group if whole else column.about) or column.title
                 self.notes.add(what, cell.reason, row.label, failed=isinstance(cell, Withheld))
         for what, why in row.faults:
             self.notes.add(what, why, row.label, failed=True)
         return line
-
-    def _refuse(self, line: Text, start: int, row: Row[T], refusal: Refusal) -> None:
-        reason = self.charset.clean(f"{'✗' if refusal.failed else '–'} {refusal.reason}")
-        shown = self.charset.shorten_end(reason, self.width - start)
-        _put(line, start, shown, FAILED if refusal.failed else "yellow")
-        if shown != reason:
-            self.notes.add("", refusal.reason, row.label, failed=refusal.failed)
 
 
 def _groups(columns: Sequence[_Placed[T]]) -> list[tuple[str, _Placed[T], _Placed[T]]]:
@@ -356,16 +361,6 @@ def _groups(columns: Sequence[_Placed[T]]) -> list[tuple[str, _Placed[T], _Place
         else:
             spans.append((placed.group, placed, placed))
     return [span for span in spans if span[0]]
-
-
-def _shown(cell: Cell, absent: str) -> str:
-    if isinstance(cell, Skipped):
-        return "✗" if isinstance(cell, Withheld) else absent if cell == NOT_REQUESTED else "–"
-    return cell
-
-
-def _style(cell: Cell, style: str) -> str:
-    return FAILED if isinstance(cell, Withheld) else style
 
 
 def _padded(placed: _Placed[T], text: str) -> str:

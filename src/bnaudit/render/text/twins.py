@@ -36,9 +36,13 @@ def write_twins(sheet: Sheet, twins: tuple[Twin, ...] | Skipped) -> None:
     sheet.table(Table(rows, _COLUMNS, sheet.charset, sheet.width))
     detailed = twins if len(twins) <= _DETAILED else [twin for twin in twins if twin.layer is None]
     for twin in detailed[:_DETAILED]:
-        text = _affected(twin)
-        if text:
-            sheet.wrapped(f"{_name(twin)}: {text}", "")
+        most = [f"{name} {factor(ratio)}" for name, ratio in most_affected(twin, _AFFECTED)]
+        told = [f"most affected: {', '.join(most)}"] if most else []
+        cancelled = only_in_twin(twin)
+        if cancelled:
+            told.append(f"{plural(cancelled, 'parameter')} with a gradient in the twin only")
+        if told:
+            sheet.wrapped(f"{_name(twin)}: {'; '.join(told)}", "")
     kinds = {twin.kind for twin in twins}
     parts = "; ".join(text for kind, text in _KINDS.items() if kind in kinds)
     what = "twins: same values forward, other gradients backward" + (f" ({parts})" if parts else "")
@@ -49,15 +53,6 @@ def _name(twin: Twin) -> str:
     return twin.kind if twin.layer is None else f"{twin.kind} {twin.layer}"
 
 
-def _affected(twin: Twin) -> str:
-    found = [f"{name} {factor(ratio)}" for name, ratio in most_affected(twin, _AFFECTED)]
-    cancelled = only_in_twin(twin)
-    parts = [f"most affected: {', '.join(found)}"] if found else []
-    if cancelled:
-        parts.append(f"{plural(cancelled, 'parameter')} with a gradient in the twin only")
-    return "; ".join(parts)
-
-
 def _effect(twin: Twin) -> Cell:
     ratio = effect(twin)
     return ratio if isinstance(ratio, Skipped) else factor(ratio)
@@ -65,11 +60,11 @@ def _effect(twin: Twin) -> Cell:
 
 _GRADIENT = "|dL/dθ| upstream"
 _COLUMNS: tuple[Column[Twin], ...] = (
-    Column("twin", "kind", rank=1, align=LEFT, room=Room(8, 16)),
-    Column("replaces", "layer", rank=5, align=LEFT, room=Room(12, 48), absent="all layers"),
-    Column("parameters", "parameters", lambda found: str(len(found)), rank=6, style="dim"),
-    Column("loss off by", "loss_difference", error_size, rank=7, style="dim"),
-    Column("with BN", "grad_norm", significant, rank=4, group=_GRADIENT),
-    Column("of twin", "twin_grad_norm", significant, rank=3, group=_GRADIENT),
-    Column("twin / BN", "", _effect, rank=2, group=_GRADIENT, style="bold"),
+    Column("twin", "kind", str, 1, align=LEFT, room=Room(8, 16)),
+    Column("replaces", "layer", str, 5, align=LEFT, room=Room(12, 48), absent="all layers"),
+    Column("parameters", "parameters", lambda found: str(len(found)), 6, style="dim"),
+    Column("loss off by", "loss_difference", error_size, 7, style="dim"),
+    Column("with BN", "grad_norm", significant, 4, group=_GRADIENT),
+    Column("of twin", "twin_grad_norm", significant, 3, group=_GRADIENT),
+    Column("twin / BN", "", _effect, 2, group=_GRADIENT, style="bold"),
 )

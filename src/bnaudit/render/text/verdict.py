@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
     from bnaudit.summary.audit import SecondOrderSummary, Summary, WeightSpaceSummary
     from bnaudit.summary.inspection import InspectSummary
-    from bnaudit.summary.residuals import Residual
 
 GOOD, CAREFUL, BAD = "bold green", "bold yellow", "bold red"
 
@@ -61,33 +60,26 @@ def _audited(report: Report) -> list[str]:
         return [why_nothing(report), _counted(summary)]
     if summary.measured < summary.layers:
         measured = f"{summary.measured} of {plural(summary.layers, 'layer')}"
-    difference = summary.worst_difference
+    weights, difference = summary.weight_space, summary.worst_difference
+    held = ", within the bound" if weights.measured else ""
+    if weights.violations:
+        held = f", minimax bound exceeded {plural(weights.violations, 'time')}"
     off = "" if difference is None else error_size(difference.relative_error)
     return [
         f"{measured} measured",
-        _agreement(summary),
+        _agrees("theory and autograd", summary, many=True),
         f"finite differences off by at most {off}" if off else "",
         _second_order(summary.second_order),
-        _weight_space(summary.weight_space),
+        _agrees("weight space", weights) + held,
         _counted(summary),
         _known(report) if report.findings else "",
     ]
 
 
-def _agreement(summary: Summary) -> str:
-    worst = summary.worst
-    if worst is None or not summary.measured + summary.integrity_failed:
-        return ""
-    numbers = f"residual {error_size(worst.value)}, tolerance {error_size(worst.tolerance)}"
-    if summary.integrity_failed:
-        return f"theory and autograd disagree in {summary.integrity_failed} (worst {numbers})"
-    return f"theory and autograd agree ({numbers})"
-
-
 def _second_order(summary: SecondOrderSummary) -> str:
     """The bound is a fact beside the agreement: that it fails is no failure of the model."""
     what = "slope of the second-order sweep" if summary.swept else "second order"
-    text = _agrees(what, summary.measured, summary.integrity_failed, summary.worst)
+    text = _agrees(what, summary)
     if text and summary.worst_verification is not None:
         text += (
             f", curvature within {error_size(summary.worst_verification)} of double backward in "
@@ -98,20 +90,22 @@ def _second_order(summary: SecondOrderSummary) -> str:
     return text
 
 
-def _weight_space(summary: WeightSpaceSummary) -> str:
-    text = _agrees("weight space", summary.measured, summary.integrity_failed, summary.worst)
-    if summary.violations:
-        return f"{text}, minimax bound exceeded {plural(summary.violations, 'time')}"
-    return f"{text}, within the bound" if summary.measured else text
-
-
-def _agrees(what: str, measured: int, failed: int, worst: Residual | None) -> str:
-    if worst is None or measured + failed == 0:
+def _agrees(
+    what: str, summary: Summary | SecondOrderSummary | WeightSpaceSummary, *, many: bool = False
+) -> str:
+    """Whether two ways to compute the same thing agree; `many` says that `what` is a plural."""
+    worst, failed = summary.worst, summary.integrity_failed
+    if worst is None or summary.measured + failed == 0:
         return ""
     value, tolerance = error_size(worst.value), error_size(worst.tolerance)
     if failed:
-        return f"{what} disagrees in {failed} (worst residual {value}, tolerance {tolerance})"
-    return f"{what} agrees (residual {value})"
+        how = f"disagree in {failed} (worst" if many else f"disagrees in {failed} (worst"
+        return f"{what} {how} residual {value}, tolerance {tolerance})"
+    return (
+        f"{what} agree (residual {value}, tolerance {tolerance})"
+        if many
+        else f"{what} agrees (residual {value})"
+    )
 
 
 def _counted(summary: Summary | InspectSummary) -> str:

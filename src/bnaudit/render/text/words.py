@@ -68,6 +68,14 @@ def count(value: int) -> str:
     return str(value)
 
 
+def file_size(size: int) -> str:
+    """In decimal units: "46.8 MB"."""
+    for power, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= power:
+            return f"{significant(size / power)} {unit}"
+    return f"{size} bytes"
+
+
 def align_decimal(numbers: list[str]) -> list[str]:
     """The same strings padded to one width, with the decimal points in one column."""
     cuts = [min(n.find(c) if c in n else len(n) for c in ".e") for n in numbers]
