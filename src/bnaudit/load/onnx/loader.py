@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnaudit.errors import BnauditError, InputError
 from bnaudit.load.model import BatchNormDef, LoadedModel
@@ -16,7 +16,7 @@ from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
 from bnaudit.load.onnx.precision import widen
-from bnaudit.load.onnx.prepare import drop_training, prepare
+from bnaudit.load.onnx.prepare import all_nodes, drop_training, prepare
 from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 
@@ -30,10 +30,15 @@ if TYPE_CHECKING:
     from bnaudit.load.onnx.origin import Origin
 
 
-def load(path: Path) -> LoadedModel:
-    """See `bnaudit.load.onnx.load_onnx`."""
+def load(path: Path, *, lifting: bool = True) -> LoadedModel:
+    """See `bnaudit.load.onnx.load_onnx`.
+
+    Args:
+        path: the file.
+        lifting: whether a fixed batch size is to be lifted.
+    """
     try:
-        return _load(path)
+        return _load(path, lifting=lifting)
     except BnauditError:
         raise
     except Exception as error:
@@ -45,7 +50,7 @@ def load(path: Path) -> LoadedModel:
         ) from error
 
 
-def _load(path: Path) -> LoadedModel:
+def _load(path: Path, *, lifting: bool) -> LoadedModel:
     model = read_model(path)
     described, writer = facts(model), producer(model)
     draft, origins = prepare(path, model)
@@ -58,7 +63,7 @@ def _load(path: Path) -> LoadedModel:
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
     names = {key: by_origin[id(first)] for key, first in zip(keys, first_use, strict=True)}
     widen(draft)
-    batch, lifted = normalise(draft)
+    lifted = normalise(draft, lifting=lifting)
     channels: dict[str, int] = {}
     _finish(names, channels, draft)
     module, paths, holders = assemble(draft, origins, partial(_settle_body, names, channels))
@@ -76,9 +81,10 @@ def _load(path: Path) -> LoadedModel:
         producer=writer,
         facts={**described, "batchnorm_nodes": str(len(keys))},
         notes=tuple(draft.notes),
-        static_batch=batch,
-        lifted=lifted,
-        reload=lambda: load(path),
+        static_batch=lifted.batch,
+        lifted=lifted.free,
+        unlifted=partial(load, path, lifting=False) if lifted.rewritten else None,
+        reload=partial(load, path, lifting=lifting),
     )
 
 
@@ -110,7 +116,7 @@ def _prefix(draft: Draft, node: NodeProto, index: int, own: str) -> str:
 def _settle_body(names: Mapping[str, str], channels: dict[str, int], draft: Draft) -> None:
     """What is done to the whole graph, done to the body of an If, Loop or Scan."""
     drop_training(draft)
-    normalise(draft, body=True)
+    normalise(draft, lifting=False)
     _finish(names, channels, draft)
 
 
@@ -123,30 +129,45 @@ def _finish(names: Mapping[str, str], channels: dict[str, int], draft: Draft) ->
     absorb_scales(draft)
 
 
-def normalise(draft: Draft, *, body: bool = False) -> tuple[int | None, bool]:
+class Lifted(NamedTuple):
+    """What became of the batch size that a file was exported with.
+
+    Attributes:
+        batch: the size, None where the file leaves it open.
+        free: whether others may run.
+        rewritten: whether anything had to be changed for that but the declared shapes.
+    """
+
+    batch: int | None
+    free: bool = False
+    rewritten: bool = False
+
+
+def normalise(draft: Draft, *, lifting: bool) -> Lifted:
     """Brings the graph into the form that converters take.
 
     Args:
         draft: the graph; it is changed.
-        body: whether it is a part of another one, whose batch axis is not known.
-
-    Returns:
-        The batch size it was exported with, if it was for one only, and whether it was lifted.
+        lifting: whether its batch size is to be lifted; not that of a part of another graph, whose
+            batch axis is not known.
     """
     raise_to_six(draft)
     fold_literals(draft)
-    batch, liftable = (None, False) if body else static_batch(draft)
-    if batch is not None and liftable:
-        lift(draft, batch)
+    batch, uniform = static_batch(draft)
+    free = lifting and uniform and batch is not None
+    # Shapes of values are constants of the one graph, and computed in the other.
+    rewritten = any(node.op_type in {"Shape", "Size"} for node in all_nodes(draft.nodes))
+    if free and batch is not None:
+        rewritten |= lift(draft, batch)
     fold(draft)
     if 0 < draft.opset < BASE:
-        if batch is not None and liftable:
+        if free and batch is not None:
             pin(draft, batch)
         raise_opset(draft)
-    if batch is not None and liftable:
-        lift(draft, batch)  # shapes that only became constant since
+    if free and batch is not None:
+        rewritten |= lift(draft, batch)  # shapes that only became constant since
     fold(draft)
-    return batch, liftable
+    return Lifted(batch, free, free and rewritten)
 
 
 def _definitions(
