@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from onnx import numpy_helper
+
 from bnaudit.errors import BnauditError, InputError
 from bnaudit.load.model import BatchNormDef, LoadedModel
 from bnaudit.load.onnx.assemble import assemble
@@ -21,7 +23,7 @@ from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     from onnx import NodeProto
@@ -57,7 +59,7 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
     inputs = input_specs(draft.inputs)
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
-    first_use = layers_by_use([origins[key] for key in keys])
+    first_use = layers_by_use([origins[key] for key in keys], partial(_content, _makers(draft)))
     layers = [key for key, first in zip(keys, first_use, strict=True) if origins[key] is first]
     by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
@@ -86,6 +88,21 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
         unlifted=partial(load, path, lifting=False) if lifted.rewritten else None,
         reload=partial(load, path, lifting=lifting),
     )
+
+
+def _makers(draft: Draft) -> dict[str, NodeProto]:
+    """Value name -> the node that computes it."""
+    return {name: node for node in all_nodes(draft.nodes) for name in node.output}
+
+
+def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
+    """See `layers_by_use`."""
+    node = makers.get(name)
+    if node is None or node.op_type == "Identity":
+        return name
+    value = next((a.t for a in node.attribute if a.name == "value"), None)
+    constant = node.op_type == "Constant" and value is not None
+    return numpy_helper.to_array(value).tobytes() if constant else None
 
 
 def _weight_owners(

@@ -61,7 +61,8 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 def _origin(node: NodeProto) -> Origin:
     metadata = {entry.key: entry.value for entry in node.metadata_props}
     scopes = metadata.get("pkg.torch.onnx.name_scopes", "")
-    return Origin(node.op_type, node.name, tuple(node.input), scopes)
+    eps = next((a.f for a in node.attribute if a.name == "epsilon"), None)
+    return Origin(node.op_type, node.name, tuple(node.input), scopes, eps)
 
 
 def _inline_functions(path: Path, model: ModelProto) -> None:
