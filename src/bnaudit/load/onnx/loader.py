@@ -13,7 +13,7 @@ from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
-from bnaudit.load.onnx.legacy import raise_to_six
+from bnaudit.load.onnx.legacy import flatten_positions, raise_to_six
 from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
@@ -170,6 +170,7 @@ def normalise(draft: Draft, *, lifting: bool) -> Lifted:
     """
     raise_to_six(draft)
     fold_literals(draft)
+    flatten_positions(draft)
     batch, uniform = static_batch(draft)
     free = lifting and uniform and batch is not None
     # Shapes of values are constants of the one graph, and computed in the other.
