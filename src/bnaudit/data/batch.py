@@ -82,11 +82,7 @@ def cut(
             "the data has no rows", hint="the first dimension of every array is the batch"
         )
     size = batch_size or static_batch or min(DEFAULT_BATCH_SIZE, rows)
-    if static_batch is not None and size != static_batch:
-        raise UsageError(
-            f"the model runs at batch size {static_batch} only, not {size}",
-            hint="export it with a dynamic batch axis, or leave --batch-size out",
-        )
+    _require_size(size, static_batch)
     count = batches or min(DEFAULT_BATCHES, rows // size)
     if rows < size * count or count == 0:
         wanted = f"{max(count, 1)} x {size}"
@@ -103,6 +99,40 @@ def cut(
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
     return Batches(items, info, tuple(samples.arrays), samples.labels_from)
+
+
+def whole(
+    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int
+) -> Batches:
+    """The arrays as they are, as the one batch of a model whose inputs have the batch on several axes.
+
+    Args:
+        samples: of exactly the shapes that the model declares.
+        batch_size: as asked for.
+        batches: as asked for.
+        static_batch: the size that the model has.
+
+    Raises:
+        UsageError: another size or number of batches was asked for.
+    """
+    _require_size(batch_size or static_batch, static_batch)
+    if batches not in {None, 1}:
+        raise UsageError(
+            f"the data is one batch of the shapes that the model declares, not {batches}",
+            hint="its inputs do not all have the batch in front, so that rows cannot be told apart: "
+            "leave --batches out, or export the network with a dynamic batch axis",
+        )
+    items = (Batch(tuple(samples.arrays.values()), samples.labels),)
+    info = DataInfo(samples.source, samples.paths, 1, static_batch, static_batch)
+    return Batches(items, info, tuple(samples.arrays), samples.labels_from)
+
+
+def _require_size(size: int, static_batch: int | None) -> None:
+    if static_batch is not None and size != static_batch:
+        raise UsageError(
+            f"the model runs at batch size {static_batch} only, not {size}",
+            hint="export it with a dynamic batch axis, or leave --batch-size out",
+        )
 
 
 def _rows(samples: Samples) -> int:
