@@ -116,7 +116,11 @@ def of_one_row(t: Tensor) -> Tensor:
     return t.T.reshape(t.shape)
 
 
-def proved(before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> Report:
+def proved(
+    before: Callable[[Tensor], Tensor],
+    after: Callable[[Tensor], Tensor],
+    original: Callable[[Tensor], Tensor] = same,
+) -> Report:
     """An audit of a file of batch size 1 whose lift is not what the file computes."""
 
     def loaded(module: torch.nn.Module, **given: Any) -> LoadedModel:
@@ -128,7 +132,9 @@ def proved(before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]
             **given,
         )
 
-    lifted = loaded(Wrong(before, after), lifted=True, unlifted=lambda: loaded(Wrong(same, same)))
+    lifted = loaded(
+        Wrong(before, after), lifted=True, unlifted=lambda: loaded(Wrong(original, same))
+    )
     return audit_loaded(lifted, "fake", AuditOptions(data=DATA), Silent())
 
 
@@ -153,6 +159,20 @@ def test_a_lift_that_makes_another_network_is_undone(
     assert [layer.statistics for layer in report.layers] == [
         layer.statistics for layer in right.layers
     ]
+
+
+def test_channels_of_other_scales_are_not_drowned() -> None:
+    """The last channel is 1e-6 of the first; only that is exchanged, between the rows."""
+
+    def scaled(t: Tensor) -> Tensor:
+        return t * t.new_tensor([1.0, 1.0, 1e-6])
+
+    def exchanged(t: Tensor) -> Tensor:
+        return torch.cat((scaled(t)[:, :2], scaled(t)[:, 2:].roll(1, 0)), 1)
+
+    report = proved(exchanged, same, scaled)
+    assert report.run is not None
+    assert report.run.notes == (f"audited at the exported batch size 1: {DEPENDENT}",)
 
 
 def test_a_right_lift_is_run() -> None:

@@ -13,7 +13,6 @@ the exported size, and both on one such part; as much again in float64 where flo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -34,8 +33,11 @@ if TYPE_CHECKING:
     from bnaudit.tap.naming import Namer
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
-"""Of a value's largest entry. Kernels that sum in another order for another size leave 1e-6 in float32;
+"""Of a channel's largest entry. Kernels that sum in another order for another size leave 1e-6 in float32;
 a network that amplifies it is compared in float64."""
+
+_LEAST = 1e-4
+"""Of all channels' largest entry: what is left of large ones that cancel has their rounding."""
 
 CHANGED = "the rewrite for other batch sizes would change what it computes"
 FAILED = "it fails at other batch sizes"
@@ -64,7 +66,10 @@ def objection(lifted: Runnable, original: Runnable, batch: Batch, size: int) -> 
     rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
     first = _values(original, resized(batch, size))
     try:
-        if lifted is not original and not _agree(_values(lifted, resized(batch, size)), first):
+        alone = first if lifted is original else _values(lifted, resized(batch, size))
+        if alone.keys() != first.keys() or not all(
+            _close(value, first[key], _limit(first[key])) for key, value in alone.items()
+        ):
             return CHANGED
         together = _values(lifted, batch)
     except RunError:
@@ -104,47 +109,48 @@ def _values(model: Runnable, batch: Batch) -> dict[Hashable, Tensor]:
     return found | outputs
 
 
-def _agree(ours: dict[Hashable, Tensor], theirs: dict[Hashable, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(_close(a, theirs[k]) for k, a in ours.items())
+def _limit(value: Tensor) -> Tensor:
+    """How far entries may be off: (1, C, 1, ...), or () of a value without channels."""
+    size = value.abs().nan_to_num_(0.0, 0.0)
+    largest = size.max() if size.numel() else size.new_zeros(())
+    if size.dim() > 1 and size.numel():
+        others = [axis for axis in range(size.dim()) if axis != 1]
+        largest = size.amax(others, keepdim=True).clamp(min=_LEAST * float(largest))
+    return _TOLERANCE.get(value.dtype, 1e-5) * largest
 
 
-def _close(found: Tensor, wanted: Tensor) -> bool:
+def _close(found: Tensor, wanted: Tensor, limit: Tensor) -> bool:
+    """Equal but for rounding; NaN and infinite values are equal to themselves."""
     if found.shape != wanted.shape:
         return False
-    finite = wanted[wanted.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
-    limit = _TOLERANCE.get(wanted.dtype, 1e-5) * scale
-    return torch.allclose(found, wanted, rtol=0.0, atol=limit, equal_nan=True)
+    near = (found - wanted).abs_() <= limit
+    if bool(near.all()):
+        return True
+    return bool((near | (found == wanted) | (found.isnan() & wanted.isnan())).all())
 
 
-@dataclass(slots=True)
 class _Rows:
     """A value of the whole batch, to be compared with that of some of its rows.
 
     A network may move the batch to any axis and merge it with others there: an axis of blocks, rows and
     whatever is left of it. The order of rows is no matter of BatchNorm, so any place at which all parts
     are found again will do.
-
-    Attributes:
-        value: of the whole batch.
-        rows: how many the batch has.
-        places: axis and blocks at which all parts so far were found; None before the first.
     """
 
-    value: Tensor
-    rows: int
-    places: list[tuple[int, int]] | None = field(default=None)
+    def __init__(self, value: Tensor, rows: int) -> None:
+        self.value = value
+        self.rows = rows
+        self.limit = _limit(value)
+        self.places: list[tuple[int, int]] | None = None
+        """Axis and blocks at which all parts so far were found; None before the first."""
 
     def hold(self, part: Tensor, index: Tensor) -> bool:
         """Whether these rows of the batch have the value `part`."""
-        if part.shape == self.value.shape and _close(self.value, part):
+        if part.shape == self.value.shape and _close(self.value, part, self.limit):
             return True  # the same for all rows
-        candidates = self._candidates(part, len(index)) if self.places is None else self.places
-        self.places = [
-            (axis, blocks)
-            for axis, blocks in candidates
-            if _close(self._at(axis, blocks, index), part)
-        ]
+        if self.places is None:
+            self.places = list(self._candidates(part, len(index)))
+        self.places = [p for p in self.places if self._is_at(*p, part, index)]
         return bool(self.places)
 
     def _candidates(self, part: Tensor, size: int) -> Iterator[tuple[int, int]]:
@@ -153,7 +159,7 @@ class _Rows:
             if rest == 0 and self.value.shape[axis] == each * self.rows:
                 yield from ((axis, n) for n in range(1, each + 1) if each % n == 0)
 
-    def _at(self, axis: int, blocks: int, index: Tensor) -> Tensor:
+    def _is_at(self, axis: int, blocks: int, part: Tensor, index: Tensor) -> bool:
         split = self.value.unflatten(axis, (blocks, self.rows, -1))
-        taken: Tensor = split.index_select(axis + 1, index.to(split.device))
-        return taken.flatten(axis, axis + 2)
+        found = split.index_select(axis + 1, index.to(split.device)).flatten(axis, axis + 2)
+        return _close(found, part, self.limit.max() if axis == 1 else self.limit)

@@ -59,7 +59,8 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
     inputs = input_specs(draft.inputs)
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
-    first_use = layers_by_use([origins[key] for key in keys], partial(_content, _makers(draft)))
+    makers = {name: node for node in all_nodes(draft.nodes) for name in node.output}
+    first_use = layers_by_use([origins[key] for key in keys], partial(_content, makers))
     layers = [key for key, first in zip(keys, first_use, strict=True) if origins[key] is first]
     by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
@@ -74,7 +75,12 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
         format="onnx",
         inputs=inputs,
         outputs=outputs,
-        batchnorms=_definitions(origins, by_layer, channels),
+        batchnorms=tuple(
+            BatchNormDef(
+                name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)"
+            )
+            for key, name in by_layer.items()
+        ),
         labels={
             **holders,
             **_weight_owners(draft, origins, paths),
@@ -88,11 +94,6 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
         unlifted=partial(load, path, lifting=False) if lifted.rewritten else None,
         reload=partial(load, path, lifting=lifting),
     )
-
-
-def _makers(draft: Draft) -> dict[str, NodeProto]:
-    """Value name -> the node that computes it."""
-    return {name: node for node in all_nodes(draft.nodes) for name in node.output}
 
 
 def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
@@ -186,12 +187,3 @@ def normalise(draft: Draft, *, lifting: bool) -> Lifted:
         rewritten |= lift(draft, batch)  # shapes that only became constant since
     fold(draft)
     return Lifted(batch, free, free and rewritten)
-
-
-def _definitions(
-    origins: Mapping[str, Origin], names: Mapping[str, str], channels: Mapping[str, int]
-) -> tuple[BatchNormDef, ...]:
-    return tuple(
-        BatchNormDef(name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)")
-        for key, name in names.items()
-    )

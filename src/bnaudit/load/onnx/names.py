@@ -109,13 +109,10 @@ def _from_path(origin: Origin) -> str:
         if parts and part.startswith(f"{parts[-1]}."):
             parts.pop()
         parts.append(part)
-    path, own = ".".join(parts), _from_parameters(origin)
-    return own if own and _is_repeated_call(path, own) else path
-
-
-def _is_repeated_call(path: str, own: str) -> bool:
-    pairs = list(zip_longest(path.split("."), own.split("."), fillvalue=""))
-    return all(a == b or _REPEATED_CALL.sub("", a) == b for a, b in pairs)
+    own = _from_parameters(origin)
+    pairs = zip_longest(".".join(parts).split("."), own.split("."), fillvalue="")
+    is_repeated = all(a == b or _REPEATED_CALL.sub("", a) == b for a, b in pairs)
+    return own if own and is_repeated else ".".join(parts)
 
 
 def _common_prefix(origin: Origin) -> str:
