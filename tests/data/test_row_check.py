@@ -120,6 +120,7 @@ def proved(
     before: Callable[[Tensor], Tensor],
     after: Callable[[Tensor], Tensor],
     original: Callable[[Tensor], Tensor] = same,
+    **options: Any,
 ) -> Report:
     """An audit of a file of batch size 1 whose lift is not what the file computes."""
 
@@ -135,7 +136,7 @@ def proved(
     lifted = loaded(
         Wrong(before, after), lifted=True, unlifted=lambda: loaded(Wrong(original, same))
     )
-    return audit_loaded(lifted, "fake", AuditOptions(data=DATA), Silent())
+    return audit_loaded(lifted, "fake", AuditOptions(data=DATA, **options), Silent())
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,13 @@ def test_a_lift_that_makes_another_network_is_undone(
     assert [layer.statistics for layer in report.layers] == [
         layer.statistics for layer in right.layers
     ]
+
+
+def test_the_exported_size_is_run_as_the_file_has_it() -> None:
+    report, right = proved(rolled, same, batch_size=1), audit(same, 1, batch_size=1)
+    assert report.run is not None
+    assert report.run.notes == ()
+    assert report.layers == right.layers
 
 
 def test_channels_of_other_scales_are_not_drowned() -> None:

@@ -148,9 +148,9 @@ def _lift_expand(draft: Draft, node: NodeProto, places: dict[str, Place], batch:
     elif target is None and array is not None:  # to a computed shape: that has the batch
         for axis, size in enumerate(array.shape):
             once = array.take([0], axis)
-            if size == batch and _is_repeated(array, once):
+            if size == batch > 1 and _is_repeated(array, once):
                 array = once
-        _replace_input(draft, node, 0, array)
+                _replace_input(draft, node, 0, array)
 
 
 def _is_repeated(array: NDArray[np.generic], once: NDArray[np.generic]) -> bool:
@@ -210,14 +210,19 @@ def _repeat(
         )
         return
     stem = f"{node.name}/{index}"
-    ahead, behind = np.ones(axis + 1, np.int64), np.ones(array.ndim - axis, np.int64)
+    source = next(v.name for v in draft.inputs if len(v.type.tensor_type.shape.dim) > 0)
+    ahead = np.array([*array.shape[:axis], outer], np.int64)
+    behind = np.array([inner, *array.shape[axis + 1 :]], np.int64)
     whole = np.array([*array.shape[:axis], -1, *array.shape[axis + 1 :]], np.int64)
     for name, value in (("once", once), ("ahead", ahead), ("behind", behind), ("whole", whole)):
         draft.constants[f"{stem}/{name}"] = value
+    if batch == 1 and node.input[index] in draft.sources:  # still the author's parameter
+        source_of = draft.sources[node.input[index]]
+        draft.sources[f"{stem}/once"] = source_of._replace(layout=f"{stem}/once")
     draft.constants[f"{stem}/first"] = np.zeros(1, np.int64)
     parts = [f"{stem}/{name}" for name in ("ahead", "rows", "behind")]
     nodes += [
-        helper.make_node("Shape", [draft.inputs[0].name], [f"{stem}/shape"]),
+        helper.make_node("Shape", [source], [f"{stem}/shape"]),
         helper.make_node("Gather", [f"{stem}/shape", f"{stem}/first"], [parts[1]], axis=0),
         helper.make_node("Concat", parts, [f"{stem}/sizes"], axis=0),
         helper.make_node("Expand", [f"{stem}/once", f"{stem}/sizes"], [f"{stem}/each"]),

@@ -177,12 +177,13 @@ def repeated(kind: str) -> tuple[list[Any], dict[str, Any]]:
         return nodes, {"c": np.repeat(row[..., :1], 2, 0)}
     nodes = [  # the states of a recurrent layer, (directions, batch, hidden)
         helper.make_node("Transpose", ["a"], ["sequence"], perm=[2, 0, 1]),
-        helper.make_node("GRU", ["sequence", "w", "r", "", "", "c"], ["all"], hidden_size=5),
+        helper.make_node("GRU", ["sequence", "w", "r", "", "", "c"], ["all"], hidden_size=2),
         helper.make_node("Squeeze", ["all", "one"], ["squeezed"]),
         helper.make_node("Transpose", ["squeezed"], ["y"], perm=[1, 2, 0]),
     ]
-    weights = {"w": models.normal(1, 15, 4), "r": models.normal(1, 15, 5), "one": np.array([1])}
-    return nodes, weights | {"c": np.repeat(models.normal(1, 1, 5), 2, 1)}
+    weights = {"w": models.normal(1, 6, 4), "r": models.normal(1, 6, 2), "one": np.array([1])}
+    # As many hidden units as rows, and all alike: only one of the axes is the batch.
+    return nodes, weights | {"c": np.full((1, 2, 2), 0.5, np.float32)}
 
 
 @pytest.mark.parametrize("opset", [11, 17])
@@ -206,6 +207,19 @@ def test_what_is_stored_for_each_row_follows_the_batch(
     original = model.unlifted()
     assert (original.static_batch, original.lifted) == (2, False)
     models.assert_same(original, path, {"x": models.normal(2, 4, 6)})
+
+
+def test_a_token_stays_a_parameter(tmp_path: Path) -> None:
+    nodes = [
+        models.batchnorm("x", "a", "bn"),
+        helper.make_node("Concat", ["token", "a"], ["y"], axis=2),
+    ]
+    constants = models.batchnorm_constants("bn", 3) | {"token": models.normal(1, 3, 2)}
+    path = models.save(tmp_path, models.graph_model(nodes, {"x": [1, 3, 4]}, ["y"], constants))
+    model = load_onnx(path)
+    models.assert_lifted(model, path, "x", [models.normal(1, 3, 4, seed=s) for s in range(3)])
+    sizes = {model.parameter_name(n): p.numel() for n, p in model.module.named_parameters()}
+    assert sizes == {"bn.weight": 3, "bn.bias": 3, "token": 6}
 
 
 def test_what_differs_between_the_rows_is_left_alone(tmp_path: Path) -> None:
