@@ -93,7 +93,7 @@ class Cell:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Exporters print, warn and log about themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -111,7 +111,7 @@ def _quietly() -> Iterator[None]:
 
 def write(way: Way, net: nn.Module, x: Tensor, path: Path) -> None:
     """Writes the network as its users would, with BatchNorm kept."""
-    with _quietly(), torch.no_grad():
+    with quietly(), torch.no_grad():
         if way.writer == "scripted":
             torch.jit.save(torch.jit.script(net), path)
         elif way.writer == "traced":

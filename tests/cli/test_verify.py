@@ -17,6 +17,7 @@ from bnaudit.measure import conversion, reference
 from bnaudit.records.values import Skipped
 from bnaudit.records.verification import Verification
 from tests.cli.conftest import MLP, RESNET
+from tests.load.onnx import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,23 @@ def test_a_file_in_training_mode_is_compared_in_inference_mode(tmp_path: Path) -
             node.output.extend([f"{node.name}.mean", f"{node.name}.var"])
     onnx.save(model, tmp_path / "m.onnx")
     assert verified(tmp_path / "m.onnx").agrees
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_states_that_have_the_batch_on_another_axis_are_not_cut(
+    tmp_path: Path, given: bool
+) -> None:
+    """A streaming network: one frame, and two states of which each has as many rows as the batch."""
+    nodes = [
+        models.batchnorm("x", "a", "bn"),
+        onnx.helper.make_node("ReduceSum", ["states", "first"], ["s"], keepdims=0),
+        onnx.helper.make_node("Add", ["a", "s"], ["y"]),
+    ]
+    constants = models.batchnorm_constants("bn", 3) | {"first": np.array([0])}
+    shapes = {"x": (4, 3), "states": (2, 4, 3)}
+    path = models.save(tmp_path, models.graph_model(nodes, shapes, ["y"], constants))
+    data = {name: models.normal(*shape) for name, shape in shapes.items()}
+    assert verified(path, **({"data": data} if given else {})).agrees
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bnaudit.data.prepare import prepare
 from bnaudit.errors import DataError, UsageError
+from bnaudit.load.model import InputSpec
 from bnaudit.options import AuditOptions
 from tests.data.models import IDS, X, model
 
@@ -187,3 +188,45 @@ def test_the_users_array_stays_as_it_is() -> None:
     rows = ROWS.numpy().copy()
     made(rows)
     assert rows.tolist() == ROWS.tolist()
+
+
+STREAM = (
+    InputSpec("frame", (1, 3, 8), "float32"),
+    InputSpec("caches", (2, 1, 3), "float32"),
+    InputSpec("state", (4, 1), "float32"),
+)
+"""One frame and what is carried from call to call, with the batch on the second axis."""
+
+
+def stream(**changed: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    shapes = {spec.name: spec.shape for spec in STREAM} | changed
+    return {name: torch.rand(shape) for name, shape in shapes.items()}  # type: ignore[arg-type]
+
+
+def test_arrays_of_the_declared_shapes_are_one_batch() -> None:
+    data = stream()
+    batches = made(data, *STREAM, static=1, labels=torch.tensor([1]))
+    (batch,) = batches.items
+    assert [t.tolist() for t in batch.inputs] == [t.tolist() for t in data.values()]
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1]
+    assert (batches.info.batches, batches.info.batch_size, batches.info.available) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 2}, "at batch size 1 only, not 2"),
+        ({"batches": 3}, "one batch of the shapes"),
+    ],
+)
+def test_one_batch_is_not_more(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made(stream(), *STREAM, static=1, **options)
+
+
+def test_other_shapes_are_no_batch() -> None:
+    with pytest.raises(
+        DataError, match=r"different numbers of rows \(frame 5, caches 2, state 4\)"
+    ):
+        made(stream(frame=(5, 3, 8)), *STREAM, static=1)

@@ -131,3 +131,29 @@ def cut(
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
     return Batches(items, info, tuple(samples.arrays), samples.labels_from)
+
+
+def whole(
+    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int
+) -> Batches:
+    """The arrays as they are, as the one batch of a model whose inputs have the batch on several axes.
+
+    Args:
+        samples: of exactly the shapes that the model declares.
+        batch_size: as asked for.
+        batches: as asked for.
+        static_batch: the size that the model has.
+
+    Raises:
+        UsageError: another size or number of batches was asked for.
+    """
+    require_size(batch_size or static_batch, static_batch)
+    if batches not in {None, 1}:
+        raise UsageError(
+            f"the data is one batch of the shapes that the model declares, not {batches}",
+            hint="its inputs do not all have the batch in front, so that rows cannot be told apart: "
+            "leave --batches out, or export the network with a dynamic batch axis",
+        )
+    items = (Batch(tuple(samples.arrays.values()), samples.labels),)
+    info = DataInfo(samples.source, samples.paths, 1, static_batch, static_batch)
+    return Batches(items, info, tuple(samples.arrays), samples.labels_from)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
-from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.batch import Batches, Samples, cut, whole
 from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
@@ -56,11 +56,26 @@ def prepare(
         batches, notes = from_loader(data, model, options, static_batch)
     else:
         samples = _samples(data, options.labels, model)
-        batches = cut(samples, options.batch_size, options.batches, static_batch)
+        if static_batch is not None and _is_declared(samples, model):
+            batches = whole(samples, options.batch_size, options.batches, static_batch)
+        else:
+            batches = cut(samples, options.batch_size, options.batches, static_batch)
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
     return batches, notes
+
+
+def _is_declared(samples: Samples, model: LoadedModel) -> bool:
+    """Whether the arrays have the shapes of the file, whose first axes are not all the batch.
+
+    States that are carried from call to call have it on another axis: they cannot be cut into rows.
+    """
+    shapes = {spec.name: spec.shape for spec in model.inputs}
+    firsts = {a.shape[0] for a in samples.arrays.values() if a.dim()}
+    return len(firsts) > 1 and all(
+        tuple(array.shape) == shapes.get(name) for name, array in samples.arrays.items()
+    )
 
 
 def _input_shapes(

@@ -1,73 +1,165 @@
 """Whether a model exported at one batch size may be run at another.
 
-The rewrite that frees the batch axis can be wrong where a graph mixes rows (a reshape that folds the
-batch into another axis, attention exported with a static batch). The test is what independence of
-rows means: in inference mode, a row gives the same whatever the size of the batch it is in.
+The rewrite that frees the batch axis (`bnaudit.load.onnx.lift`) guesses where a graph leaves open which
+axis the batch is, and a network may mix its rows (centre them, attend from one to another). Both are
+proved on the data, in inference mode, at the input of every BatchNorm and at every output:
+
+1. at the exported size the rewritten model computes what the model of the file computes;
+2. in a batch of another size each row gets what the model of the file gives it at the exported size.
+
+Cost: one forward pass of the rewritten model on the batch, one of the file's on the same rows in parts of
+the exported size, and both on one such part; as much again in float64 where float32 leaves a doubt.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from bnaudit.data.batch import Batch
 from bnaudit.data.outputs import floating, named_tensors
 from bnaudit.errors import RunError
-from bnaudit.tap.call import plain
+from bnaudit.tap.call import normalise
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
     from torch import Tensor
 
     from bnaudit.measure.execution import Execution
+    from bnaudit.tap.call import BatchNormCall
     from bnaudit.tap.naming import Namer
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+"""Of a channel's largest entry. Kernels that sum in another order for another size leave 1e-6 in float32;
+a network that amplifies it is compared in float64."""
+
+_LEAST = 1e-4
+"""Of all channels' largest entry: what is left of large ones that cancel has their rounding."""
+
+CHANGED = "the rewrite for other batch sizes would change what it computes"
+FAILED = "it fails at other batch sizes"
+DEPENDENT = "its rows depend on the batch size"
 
 
-def rows_independent(execution: Execution, namer: Namer, batch: Batch, size: int) -> bool:
-    """Whether rows give in this batch what they give in a batch of the exported size.
+class Runnable(NamedTuple):
+    """A model that can be run on a batch, and the names of its layers."""
+
+    execution: Execution
+    namer: Namer
+
+
+def objection(lifted: Runnable, original: Runnable, batch: Batch, size: int) -> str | None:
+    """Why the rewritten model may not be run on this batch; None where it may.
 
     Args:
-        execution: the model, its batch axis freed.
-        namer: of its layers.
-        batch: the batch to be run, of any size.
+        lifted: its batch axis freed.
+        original: the file's own; the same object where nothing had to be rewritten.
+        batch: to be run, of any size.
         size: the exported batch size.
+
+    Raises:
+        RunError: the original cannot be run at its own size.
     """
     rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
+    first = _values(original, resized(batch, size))
     try:
-        together = _outputs(execution, namer, batch)
+        alone = first if lifted is original else _values(lifted, resized(batch, size))
+        if alone.keys() != first.keys() or not all(
+            _close(value, first[key], _limit(first[key])) for key, value in alone.items()
+        ):
+            return CHANGED
+        together = _values(lifted, batch)
     except RunError:
-        return False
-    exported = _outputs(execution, namer, resized(batch, size))
-    if exported.keys() != together.keys():
-        return False
-    return all(_same_rows(e, together[k], size, rows) for k, e in exported.items())
+        return FAILED
+    found = {key: _Rows(value, rows) for key, value in together.items()}
+    for start in range(0, rows, size):
+        index = torch.arange(start, start + size) % rows
+        parts = _values(original, _taken(batch, index)) if start else first
+        if parts.keys() != found.keys() or not all(
+            found[key].hold(part, index) for key, part in parts.items()
+        ):
+            return DEPENDENT
+    return None
 
 
 def resized(batch: Batch, size: int) -> Batch:
     """The first `size` rows, beginning again where there are fewer."""
-
-    def take(t: Tensor) -> Tensor:
-        return t if t.dim() == 0 else t[torch.arange(size) % t.shape[0]]
-
-    return Batch(tuple(take(t) for t in batch.inputs))
+    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
+    return _taken(batch, torch.arange(size) % rows)
 
 
-def _outputs(execution: Execution, namer: Namer, batch: Batch) -> dict[str, Tensor]:
-    with tapped(namer, plain("running")) as tap, torch.no_grad():
+def _taken(batch: Batch, index: Tensor) -> Batch:
+    return Batch(tuple(t if t.dim() == 0 else t[index] for t in batch.inputs))
+
+
+def _values(model: Runnable, batch: Batch) -> dict[Hashable, Tensor]:
+    """The input of every BatchNorm call, and every output."""
+    found: dict[Hashable, Tensor] = {}
+
+    def keep(call: BatchNormCall) -> Tensor:
+        found[call.key] = call.x
+        return normalise(call, call.x, "running")
+
+    with tapped(model.namer, keep) as tap, torch.no_grad():
         tap.start()
-        return floating(named_tensors(execution.outputs(batch)))
+        outputs = floating(named_tensors(model.execution.outputs(batch)))
+    return found | outputs
 
 
-def _same_rows(exported: Tensor, together: Tensor, size: int, rows: int) -> bool:
-    """Compares the rows both have; an output may have several rows a sample."""
-    if not exported.dim() or not together.dim() or exported.shape[1:] != together.shape[1:]:
+def _limit(value: Tensor) -> Tensor:
+    """How far entries may be off: (1, C, 1, ...), or () of a value without channels."""
+    size = value.abs().nan_to_num_(0.0, 0.0)
+    largest = size.max() if size.numel() else size.new_zeros(())
+    if size.dim() > 1 and size.numel():
+        others = [axis for axis in range(size.dim()) if axis != 1]
+        largest = size.amax(others, keepdim=True).clamp(min=_LEAST * float(largest))
+    return _TOLERANCE.get(value.dtype, 1e-5) * largest
+
+
+def _close(found: Tensor, wanted: Tensor, limit: Tensor) -> bool:
+    """Equal but for rounding; NaN and infinite values are equal to themselves."""
+    if found.shape != wanted.shape:
         return False
-    if exported.shape[0] % size or together.shape[0] * size != exported.shape[0] * rows:
-        return False
-    shared = min(size, rows) * (exported.shape[0] // size)
-    a, b = exported[:shared], together[:shared]
-    scale = float(a.abs().max()) or 1.0
-    return float((a - b).abs().max()) <= _TOLERANCE.get(a.dtype, 5e-2) * scale
+    near = (found - wanted).abs_() <= limit
+    if bool(near.all()):
+        return True
+    return bool((near | (found == wanted) | (found.isnan() & wanted.isnan())).all())
+
+
+class _Rows:
+    """A value of the whole batch, to be compared with that of some of its rows.
+
+    A network may move the batch to any axis and merge it with others there: an axis of blocks, rows and
+    whatever is left of it. The order of rows is no matter of BatchNorm, so any place at which all parts
+    are found again will do.
+    """
+
+    def __init__(self, value: Tensor, rows: int) -> None:
+        self.value = value
+        self.rows = rows
+        self.limit = _limit(value)
+        self.places: list[tuple[int, int]] | None = None
+        """Axis and blocks at which all parts so far were found; None before the first."""
+
+    def hold(self, part: Tensor, index: Tensor) -> bool:
+        """Whether these rows of the batch have the value `part`."""
+        if part.shape == self.value.shape and _close(self.value, part, self.limit):
+            return True  # the same for all rows
+        if self.places is None:
+            self.places = list(self._candidates(part, len(index)))
+        self.places = [p for p in self.places if self._is_at(*p, part, index)]
+        return bool(self.places)
+
+    def _candidates(self, part: Tensor, size: int) -> Iterator[tuple[int, int]]:
+        for axis in range(min(part.dim(), self.value.dim())):
+            each, rest = divmod(part.shape[axis], size)
+            if rest == 0 and self.value.shape[axis] == each * self.rows:
+                yield from ((axis, n) for n in range(1, each + 1) if each % n == 0)
+
+    def _is_at(self, axis: int, blocks: int, part: Tensor, index: Tensor) -> bool:
+        split = self.value.unflatten(axis, (blocks, self.rows, -1))
+        found = split.index_select(axis + 1, index.to(split.device)).flatten(axis, axis + 2)
+        return _close(found, part, self.limit.max() if axis == 1 else self.limit)

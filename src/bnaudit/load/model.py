@@ -99,8 +99,9 @@ class LoadedModel:
         notes: what the loader changed or noticed and the user should know, one sentence each.
         static_batch: the batch size the file was exported with, or None where any size runs.
         lifted: True where `module` was rewritten so that other batch sizes than `static_batch` may
-            run. To be trusted only after the row check (`bnaudit.data.row_check`): row 0 of a batch
-            equals the run of that row alone. At `static_batch` the rewritten module is the original.
+            run. To be trusted only after the proof of `bnaudit.data.row_check`.
+        unlifted: loads the model as the file has it, for `static_batch` alone; None where the rewrite
+            had nothing to change.
         path: the file, None for live models.
         dtype: precision of the weights where they are constants of the file's code, else None.
         adapt: fits the constants that the file's code makes tensors from to a device and, unless it
@@ -126,6 +127,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     static_batch: int | None = None
     lifted: bool = False
+    unlifted: Callable[[], LoadedModel] | None = None
     path: Path | None = None
     dtype: torch.dtype | None = None
     adapt: Callable[[nn.Module, torch.device, torch.dtype | None], None] | None = None

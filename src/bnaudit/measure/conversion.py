@@ -62,7 +62,7 @@ def verify_conversion(
         return _NOTHING
     progress.stage("verifying the conversion")
     batch = session.batches.items[0]
-    if loaded.static_batch is not None:
+    if loaded.static_batch is not None and loaded.lifted:
         batch = resized(batch, loaded.static_batch)
     try:
         converted = _converted(session, batch)

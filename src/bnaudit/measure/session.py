@@ -10,7 +10,7 @@ import torch
 
 from bnaudit.data.loss import choose_loss
 from bnaudit.data.prepare import prepare
-from bnaudit.data.row_check import rows_independent
+from bnaudit.data.row_check import Runnable, objection
 from bnaudit.errors import UsageError
 from bnaudit.load.arguments import with_values
 from bnaudit.measure.execution import (
@@ -99,27 +99,49 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
     execution = Execution(placed.module, loss, placed.device, placed.dtype, options.seed, call)
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
-    if not loaded.lifted or exported is None or batches.info.batch_size == exported:
+    if not loaded.lifted or exported is None:
         return session
-    return _lifted(session, options, exported)
-
-
-def _lifted(session: Session, options: AuditOptions, exported: int) -> Session:
-    """The session at a batch size that the file was not exported at, if its rows are independent."""
-    size = session.batches.info.batch_size
-    execution, namer = session.execution, session.placed.namer
-    if rows_independent(execution, namer, session.batches.items[0], exported):
+    original = _as_exported(session, options)
+    size = batches.info.batch_size
+    if size == exported:
+        return original
+    reason = _objection(session, original, exported)
+    if reason is None:
         note = f"exported at batch size {exported}, run at {size} (rows proved independent)"
-        return replace(session, notes=(*session.notes, note))
+        return replace(session, notes=(*notes, note))
     if options.batch_size is not None or options.input_shapes:
         raise UsageError(
-            f"the model was exported at batch size {exported} and cannot be run at {size}: "
-            "its rows are not independent of the batch size",
+            f"the model was exported at batch size {exported} and cannot be run at {size}: {reason}",
             hint="export it with a dynamic batch axis, or leave the batch size out",
         )
-    batches, notes = prepare(options, session.placed.loaded, exported)
-    note = f"audited at the exported batch size {exported}: the model's rows depend on it"
-    return replace(session, batches=batches, notes=(*notes, note))
+    batches, notes = prepare(options, original.placed.loaded, exported)
+    note = f"audited at the exported batch size {exported}: {reason}"
+    return replace(original, batches=batches, notes=(*notes, note))
+
+
+def _as_exported(session: Session, options: AuditOptions) -> Session:
+    """The session with the model as the file has it, for its own batch size alone."""
+    loaded = session.placed.loaded
+    if loaded.unlifted is None:
+        return session
+    again = replace(loaded.unlifted(), path=loaded.path)
+    placed = place_model(with_values(again, options.inputs), options)
+    placed.module.requires_grad_(False)  # nobody else has it: there is nothing to put back
+    execution = replace(session.execution, module=placed.module)
+    return replace(session, placed=placed, execution=execution)
+
+
+def _objection(session: Session, original: Session, exported: int) -> str | None:
+    """The proof in the precision of the run, and in float64 where rounding leaves a doubt."""
+    batch, same = session.batches.items[0], original is session
+    lifted = Runnable(session.execution, session.placed.namer)
+    other = lifted if same else Runnable(original.execution, original.placed.namer)
+    reason = objection(lifted, other, batch, exported)
+    if reason is None or session.placed.dtype == torch.float64:
+        return reason
+    lifted = Runnable(*in_float64(session))
+    other = lifted if same else Runnable(*in_float64(original))
+    return objection(lifted, other, batch, exported)
 
 
 def in_float64(session: Session) -> tuple[Execution, Namer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper
 
@@ -81,3 +82,41 @@ def test_the_oldest_operator_sets(tmp_path: Path, opset: int) -> None:
     model = load_onnx(models.save(tmp_path, proto))
     (result,) = models.computed(model, {"x": x})
     np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [7, 8])
+@pytest.mark.parametrize("batch", [2, "n"])
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4), (3,)])
+def test_statistics_of_each_position(
+    tmp_path: Path, shape: tuple[int, ...], batch: int | str, opset: int
+) -> None:
+    """spatial=0: with values of shape (C, H, W) each position is normalised by its own."""
+    constants = {
+        name: value.reshape(shape)
+        for name, value in models.batchnorm_constants("bn", int(np.prod(shape))).items()
+    }
+    nodes = [
+        models.batchnorm("x", "a", "bn", spatial=0, epsilon=1e-3),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    proto = models.graph_model(
+        nodes, {"x": (batch, *shape)}, ["y"], constants, opset=opset, ir_version=3
+    )
+    path = models.save(tmp_path, proto)
+    model = load_onnx(path)
+    assert [layer.channels for layer in model.batchnorms] == [np.prod(shape)]
+    models.assert_same(model, path, {"x": models.normal(2, *shape)})
+
+
+def test_one_value_a_channel_behind_a_convolution(tmp_path: Path) -> None:
+    """MXNet writes spatial=0 for it; onnxruntime folds it into the convolution, as one of spatial=1."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        models.batchnorm("c", "y", "bn", spatial=0),
+    ]
+    constants = models.batchnorm_constants("bn", 5) | {"w": models.normal(5, 3, 1, 1)}
+    proto = models.graph_model(nodes, {"x": (1, 3, 4, 4)}, ["y"], constants, opset=8, ir_version=3)
+    path, x = models.save(tmp_path, proto), models.normal(1, 3, 4, 4)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (result,) = models.computed(load_onnx(path), {"x": x})
+    np.testing.assert_allclose(result, session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnaudit.load.onnx.names import layer_names
+from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.origin import Origin
 
 SUFFIXES = ("weight", "bias", "running_mean", "running_var")
@@ -76,3 +76,25 @@ def test_names_are_unique_even_against_what_looks_numbered() -> None:
     assert len(set(names)) == 3
     assert names[0] == "a"
     assert names[2] == "a#2"
+
+
+def stored(*names: str, eps: float | None = None) -> Origin:
+    return Origin("BatchNormalization", "", ("x", *names), "", eps)
+
+
+def test_layers_are_told_apart_by_every_tensor_of_theirs_and_by_eps() -> None:
+    shared = ("g", "b", "m", "v")
+    nodes = [stored(*shared), stored(*shared), stored(*shared, eps=1e-3)]
+    nodes += [stored(*(f"{n}2" if i == k else n for i, n in enumerate(shared))) for k in range(4)]
+    first = layers_by_use(nodes, lambda name: name)
+    assert [nodes.index(node) for node in first] == [0, 0, 2, 3, 4, 5, 6]
+
+
+def test_a_node_that_shares_most_is_called_what_it_alone_reads() -> None:
+    merged = ("a.bias", "a.running_mean", "a.running_var")
+    nodes = [
+        origin("a"),
+        origin(inputs=("b.weight", *merged)),
+        origin(inputs=("c.weight", *merged)),
+    ]
+    assert layer_names(nodes) == ["a", "b", "c"]

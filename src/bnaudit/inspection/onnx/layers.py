@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
@@ -18,6 +19,8 @@ from bnaudit.load.pickles.objects import StoredTensor
 from bnaudit.records.inspection import BatchNormStatics, Feeder
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from bnaudit.inspection.onnx.messages import Node
     from bnaudit.inspection.onnx.net import Net
 
@@ -39,7 +42,7 @@ def batchnorm_layers(net: Net) -> tuple[list[BatchNormStatics], dict[str, int]]:
     """
     nodes = [node for node in net.reading.nodes if node.op == OP]
     origins = [origin_of(node) for node in nodes]
-    first = layers_by_use(origins)
+    first = layers_by_use(origins, partial(_content, net))
     own = [(n, o) for n, o, f in zip(nodes, origins, first, strict=True) if o is f]
     names = layer_names([origin for _, origin in own])
     layers = [_layer(net, node, name) for (node, _), name in zip(own, names, strict=True)]
@@ -53,7 +56,17 @@ def batchnorm_layers(net: Net) -> tuple[list[BatchNormStatics], dict[str, int]]:
 
 def origin_of(node: Node) -> Origin:
     """What the layer's name is derived from."""
-    return Origin(node.op, node.name, tuple(node.inputs), metadata_scopes(node))
+    eps = node.attributes().get("epsilon")
+    found = None if eps is None else eps.real
+    return Origin(node.op, node.name, tuple(node.inputs), metadata_scopes(node), found)
+
+
+def _content(net: Net, name: str) -> Hashable:
+    """See `layers_by_use`."""
+    node = net.producer(name)
+    if node is None or node.op == "Identity":
+        return name
+    return str(net.values(name)) if node.op == "Constant" else None  # NaN is equal to itself
 
 
 def _layer(net: Net, node: Node, name: str) -> BatchNormStatics:

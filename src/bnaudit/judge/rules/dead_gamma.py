@@ -13,12 +13,12 @@ from bnaudit.judge.statics import (
     affine_untouched,
     largest,
     listed,
-    middle,
     statistics_untouched,
     without,
 )
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
+from bnaudit.summary.gain import middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

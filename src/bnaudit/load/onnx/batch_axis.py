@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from bnaudit.load.onnx.draft import Draft
 
-    Rule = Callable[[Draft, NodeProto, int], int | None]
+    Shape = tuple[int | str | None, ...]
+    Rule = Callable[[Draft, NodeProto, str, int], int | None]
 
 
 class Place(NamedTuple):
@@ -30,7 +31,7 @@ class Place(NamedTuple):
 
 
 _SECOND, _THIRD = Place(1, 1), Place(2, 1)
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """From (length, batch, size) to (length, directions, batch, hidden), and states without the length."""
 
 
@@ -43,65 +44,85 @@ def batch_places(draft: Draft, batch: int) -> dict[str, Place]:
     """
     inputs = (value for value in draft.inputs if len(value.type.tensor_type.shape.dim) > 0)
     places = {value.name: Place(0, 1) for value in inputs}
+    readers = draft.consumers()
     for node in draft.nodes:
         source = next((name for name in node.input if name in places), None)
         if source is None:
             continue
-        if node.op_type in _RECURRENT:
+        if node.op_type in RECURRENT:
             if places[source] == _SECOND and source == node.input[0]:
                 states = dict.fromkeys((name for name in node.output[1:] if name), _SECOND)
                 places.update(states | {node.output[0]: _THIRD})
             continue
-        place = _place(draft, node, source, places[source], batch)
-        if place is not None:
-            places.update(dict.fromkeys((name for name in node.output if name), place))
+        found: Place | None = None
+        if node.op_type == "Reshape":
+            dropped = _dropped(draft, readers[node.output[0]])
+            found = _reshape(draft, node, places[source], batch, dropped)
+        else:
+            rule = _RULES.get(node.op_type, _aligned)
+            axis = rule(draft, node, source, places[source].axis)
+            found = None if axis is None else Place(axis, places[source].outer)
+        if found is not None:
+            places.update(dict.fromkeys((name for name in node.output if name), found))
     return places
 
 
-def _place(draft: Draft, node: NodeProto, source: str, place: Place, batch: int) -> Place | None:
-    if node.op_type == "Reshape":
-        return _reshape(draft, node, place, batch)
-    if node.op_type in _RULES:
-        axis = _RULES[node.op_type](draft, node, place.axis) if source == node.input[0] else None
-    else:
-        axis = _aligned(draft, node, source, place.axis)
-    return None if axis is None else Place(axis, place.outer)
+def _dropped(draft: Draft, readers: list[NodeProto]) -> set[int]:
+    """Axes of one entry that are taken away again: none of them is the batch."""
+    gone: set[int] = set()
+    for node in readers:
+        rank = _rank(draft, node.input[0])
+        if node.op_type == "Squeeze":
+            gone.update(_axes(draft, node, rank) or ())
+        elif node.op_type == "Gather" and rank is not None and node.input[1] in draft.constants:
+            gone.add(next((a.i for a in node.attribute if a.name == "axis"), 0) % rank)
+    return gone
 
 
-def _reshape(draft: Draft, node: NodeProto, place: Place, batch: int) -> Place | None:
+def _reshape(
+    draft: Draft, node: NodeProto, place: Place, batch: int, dropped: set[int]
+) -> Place | None:
     """Row-major order keeps the number of elements' blocks in front of the batch.
 
     With P blocks in front, output axis j may hold the batch if the axes before it make up a divisor
-    of P, and together with it a multiple of P*batch. For batch size 1 several may: an axis that is
-    the batch size exactly comes first, then one that starts with the batch, then one that merges the
-    batch with an axis before it; the last axis, which features are contracted over, comes last.
+    of P, and together with it a multiple of P*batch. For batch size 1 several may, see `_preference`.
     """
     before, after = draft.shape(node.input[0]), draft.shape(node.output[0])
-    first = after[0] if after else None
-    if place == Place(0, 1) and (not isinstance(first, int) or first % batch == 0):
-        return place
     front = None if before is None else _product(before[: place.axis])
-    if front is None or after is None:
-        return None
+    if before is None or front is None or not after or not isinstance(after[0], int):
+        return place if place == Place(0, 1) else None
     blocks = front * place.outer
-    candidates: list[tuple[int, Place]] = []
+    candidates: list[tuple[bool, int, Place]] = []
     for axis, size in enumerate(after):
         ahead = _product(after[:axis])
         if ahead is None or blocks % ahead or not isinstance(size, int):
             break
         if ahead * size % (blocks * batch) == 0:
-            rank = _preference(size == batch, ahead == blocks, axis == len(after) - 1)
-            candidates.append((rank, Place(axis, blocks // ahead)))
-    return min(candidates)[1] if candidates else None
+            rank = _preference(
+                before, after, place.axis, axis, exact=size == batch, starts=ahead == blocks
+            )
+            candidates.append((axis in dropped, rank, Place(axis, blocks // ahead)))
+    return min(candidates)[2] if candidates else None
 
 
-def _preference(exact: bool, starts: bool, last: bool) -> int:
+def _preference(
+    before: Shape, after: Shape, was: int, axis: int, *, exact: bool, starts: bool
+) -> int:
+    """How likely an axis holds the batch, the likeliest first.
+
+    An axis that stays where it was among as many, or the one in front where it alone is gone; one that
+    is the batch size exactly; one that starts with the batch; one that ends with it; and the last axis,
+    which features are contracted over.
+    """
+    gone = before[:was] + before[was + 1 :] == after
+    if (starts and axis == was and len(before) == len(after)) or (gone and axis == was - 1):
+        return 0
     if starts:
-        return 0 if exact else 3 if last else 1
-    return 2
+        return 1 if exact else 4 if axis == len(after) - 1 else 2
+    return 3
 
 
-def _product(sizes: tuple[int | str | None, ...]) -> int | None:
+def _product(sizes: Shape) -> int | None:
     known = [size for size in sizes if isinstance(size, int)]
     return math.prod(known) if len(known) == len(sizes) else None
 
@@ -111,10 +132,18 @@ def _rank(draft: Draft, name: str) -> int | None:
     return None if shape is None else len(shape)
 
 
-def _aligned(draft: Draft, node: NodeProto, source: str, axis: int) -> int:
+def _aligned(draft: Draft, node: NodeProto, source: str, axis: int) -> int | None:
     """Elementwise operators align shapes at their last axis; most others keep the rank."""
     own, result = _rank(draft, source), _rank(draft, node.output[0])
-    return axis if own is None or result is None else axis + result - own
+    moved = axis if own is None or result is None else axis + result - own
+    return moved if moved >= 0 else None
+
+
+def _first(rule: Callable[[Draft, NodeProto, int], int | None]) -> Rule:
+    """The rule of an operator whose other inputs are settings and weights."""
+    return lambda draft, node, source, axis: (
+        rule(draft, node, axis) if source == node.input[0] else None
+    )
 
 
 def _same(_: Draft, __: NodeProto, axis: int) -> int | None:
@@ -123,6 +152,29 @@ def _same(_: Draft, __: NodeProto, axis: int) -> int | None:
 
 def _none(_: Draft, __: NodeProto, ___: int) -> int | None:
     return None
+
+
+def _matmul(draft: Draft, node: NodeProto, source: str, axis: int) -> int | None:
+    """Rows of the first, columns of the second; what is summed over is gone."""
+    own, result = _rank(draft, source), _rank(draft, node.output[0])
+    other = _rank(draft, node.input[source == node.input[0]])
+    if own is None or result is None or other is None:
+        return None
+    summed = own - 1 if source == node.input[0] else max(own - 2, 0)
+    if axis == summed:
+        return None
+    return axis if other == 1 else axis + result - own
+
+
+def _einsum(_: Draft, node: NodeProto, source: str, axis: int) -> int | None:
+    """The letter of the axis, where the equation names all letters."""
+    equation = str(attributes(node).get("equation", "")).replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    term = terms.split(",")[list(node.input).index(source)]
+    if not arrow or "." in equation or axis >= len(term):
+        return None
+    found = result.find(term[axis])
+    return found if found >= 0 else None
 
 
 def _transpose(draft: Draft, node: NodeProto, axis: int) -> int | None:
@@ -164,36 +216,42 @@ def _reduce(draft: Draft, node: NodeProto, axis: int) -> int | None:
     return axis if attributes(node).get("keepdims", 1) else _squeeze(draft, node, axis)
 
 
-def _gather(draft: Draft, node: NodeProto, axis: int) -> int | None:
+def _gather(draft: Draft, node: NodeProto, source: str, axis: int) -> int | None:
+    """The axes of the indices stand where the axis stood that they pick from."""
     rank, picked = _rank(draft, node.input[0]), _rank(draft, node.input[1])
     if rank is None or picked is None:
         return None
     along = next((a.i for a in node.attribute if a.name == "axis"), 0) % rank
+    if source != node.input[0]:
+        return along + axis
     if axis == along:
         return None
     return axis if axis < along else axis - 1 + picked
 
 
 _RULES: dict[str, Rule] = {
-    "ArgMax": _reduce,
-    "ArgMin": _reduce,
-    "Conv": _same,
-    "ConvTranspose": _same,
-    "Flatten": _same,
+    "ArgMax": _first(_reduce),
+    "ArgMin": _first(_reduce),
+    "CastLike": _first(_same),
+    "Conv": _first(_same),
+    "ConvTranspose": _first(_same),
+    "Einsum": _einsum,
+    "Flatten": _first(_same),
     "Gather": _gather,
-    "Gemm": _same,
-    "ReduceL1": _reduce,
-    "ReduceL2": _reduce,
-    "ReduceMax": _reduce,
-    "ReduceMean": _reduce,
-    "ReduceMin": _reduce,
-    "ReduceProd": _reduce,
-    "ReduceSum": _reduce,
-    "ReduceSumSquare": _reduce,
-    "Shape": _none,
-    "Size": _none,
-    "Squeeze": _squeeze,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Gemm": _first(_same),
+    "MatMul": _matmul,
+    "ReduceL1": _first(_reduce),
+    "ReduceL2": _first(_reduce),
+    "ReduceMax": _first(_reduce),
+    "ReduceMean": _first(_reduce),
+    "ReduceMin": _first(_reduce),
+    "ReduceProd": _first(_reduce),
+    "ReduceSum": _first(_reduce),
+    "ReduceSumSquare": _first(_reduce),
+    "Shape": _first(_none),
+    "Size": _first(_none),
+    "Squeeze": _first(_squeeze),
+    "Transpose": _first(_transpose),
+    "Unsqueeze": _first(_unsqueeze),
 }
 """Every operator not listed keeps the position, counted from the last axis."""

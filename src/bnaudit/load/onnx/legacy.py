@@ -53,6 +53,41 @@ def raise_to_six(draft: Draft) -> None:
     draft.opset = _SIXTH
 
 
+def flatten_positions(draft: Draft) -> None:
+    """BatchNormalization with spatial=0, which opset 9 did away with.
+
+    Every position of a channel has parameters and statistics of its own, (C, H, W): one channel each, once
+    the rest is flattened. MXNet wrote spatial=0 also where there is one value a channel; ONNX Runtime
+    runs that as spatial=1 where a convolution is in front, and behind a fully connected layer both
+    are the same.
+    """
+    nodes: list[NodeProto] = []
+    for node in draft.nodes:
+        nodes.append(node)
+        if node.op_type != "BatchNormalization" or attributes(node).get("spatial", 1) != 0:
+            continue
+        set_attributes(node, spatial=None)
+        vectors = [draft.constants.get(name) for name in node.input[1:5]]
+        shape = next((v.shape for v in vectors if v is not None), ())
+        if len(shape) < 2:
+            continue
+        for index, (name, vector) in enumerate(
+            zip(node.input[1:5], vectors, strict=False), start=1
+        ):
+            if vector is not None:
+                flat = node.input[index] = f"{node.name}/flat_{index}"
+                draft.constants[flat] = vector.reshape(-1)
+                if name in draft.sources:
+                    draft.sources[flat] = draft.sources[name]._replace(layout=flat)
+        target, result = f"{node.name}/positions", node.output[0]
+        draft.constants[target] = np.array([0, *shape], dtype=np.int64)
+        flat, normal = f"{node.name}/flat", f"{node.name}/normal"
+        nodes.insert(-1, helper.make_node("Flatten", [node.input[0]], [flat], axis=1))
+        node.input[0], node.output[0] = flat, normal
+        nodes.append(helper.make_node("Reshape", [normal, target], [result]))
+    draft.nodes = nodes
+
+
 def align_operands(draft: Draft) -> None:
     """Gives second operands the trailing axes that make the old alignment numpy's."""
     nodes: list[NodeProto] = []

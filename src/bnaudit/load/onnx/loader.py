@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from onnx import numpy_helper
 
 from bnaudit.errors import BnauditError, InputError
 from bnaudit.load.model import BatchNormDef, LoadedModel
@@ -11,17 +13,17 @@ from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
-from bnaudit.load.onnx.legacy import raise_to_six
+from bnaudit.load.onnx.legacy import flatten_positions, raise_to_six
 from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
 from bnaudit.load.onnx.precision import widen
-from bnaudit.load.onnx.prepare import drop_training, prepare
+from bnaudit.load.onnx.prepare import all_nodes, drop_training, prepare
 from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     from onnx import NodeProto
@@ -30,10 +32,15 @@ if TYPE_CHECKING:
     from bnaudit.load.onnx.origin import Origin
 
 
-def load(path: Path) -> LoadedModel:
-    """See `bnaudit.load.onnx.load_onnx`."""
+def load(path: Path, *, lifting: bool = True) -> LoadedModel:
+    """See `bnaudit.load.onnx.load_onnx`.
+
+    Args:
+        path: the file.
+        lifting: whether a fixed batch size is to be lifted.
+    """
     try:
-        return _load(path)
+        return _load(path, lifting=lifting)
     except BnauditError:
         raise
     except Exception as error:
@@ -45,20 +52,21 @@ def load(path: Path) -> LoadedModel:
         ) from error
 
 
-def _load(path: Path) -> LoadedModel:
+def _load(path: Path, *, lifting: bool) -> LoadedModel:
     model = read_model(path)
     described, writer = facts(model), producer(model)
     draft, origins = prepare(path, model)
     inputs = input_specs(draft.inputs)
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
-    first_use = layers_by_use([origins[key] for key in keys])
+    makers = {name: node for node in all_nodes(draft.nodes) for name in node.output}
+    first_use = layers_by_use([origins[key] for key in keys], partial(_content, makers))
     layers = [key for key, first in zip(keys, first_use, strict=True) if origins[key] is first]
     by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
     names = {key: by_origin[id(first)] for key, first in zip(keys, first_use, strict=True)}
     widen(draft)
-    batch, lifted = normalise(draft)
+    lifted = normalise(draft, lifting=lifting)
     channels: dict[str, int] = {}
     _finish(names, channels, draft)
     module, paths, holders = assemble(draft, origins, partial(_settle_body, names, channels))
@@ -67,7 +75,12 @@ def _load(path: Path) -> LoadedModel:
         format="onnx",
         inputs=inputs,
         outputs=outputs,
-        batchnorms=_definitions(origins, by_layer, channels),
+        batchnorms=tuple(
+            BatchNormDef(
+                name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)"
+            )
+            for key, name in by_layer.items()
+        ),
         labels={
             **holders,
             **_weight_owners(draft, origins, paths),
@@ -76,10 +89,21 @@ def _load(path: Path) -> LoadedModel:
         producer=writer,
         facts={**described, "batchnorm_nodes": str(len(keys))},
         notes=tuple(draft.notes),
-        static_batch=batch,
-        lifted=lifted,
-        reload=lambda: load(path),
+        static_batch=lifted.batch,
+        lifted=lifted.free,
+        unlifted=partial(load, path, lifting=False) if lifted.rewritten else None,
+        reload=partial(load, path, lifting=lifting),
     )
+
+
+def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
+    """See `layers_by_use`."""
+    node = makers.get(name)
+    if node is None or node.op_type == "Identity":
+        return name
+    value = next((a.t for a in node.attribute if a.name == "value"), None)
+    constant = node.op_type == "Constant" and value is not None
+    return numpy_helper.to_array(value).tobytes() if constant else None
 
 
 def _weight_owners(
@@ -110,7 +134,7 @@ def _prefix(draft: Draft, node: NodeProto, index: int, own: str) -> str:
 def _settle_body(names: Mapping[str, str], channels: dict[str, int], draft: Draft) -> None:
     """What is done to the whole graph, done to the body of an If, Loop or Scan."""
     drop_training(draft)
-    normalise(draft, body=True)
+    normalise(draft, lifting=False)
     _finish(names, channels, draft)
 
 
@@ -123,36 +147,43 @@ def _finish(names: Mapping[str, str], channels: dict[str, int], draft: Draft) ->
     absorb_scales(draft)
 
 
-def normalise(draft: Draft, *, body: bool = False) -> tuple[int | None, bool]:
+class Lifted(NamedTuple):
+    """What became of the batch size that a file was exported with.
+
+    Attributes:
+        batch: the size, None where the file leaves it open.
+        free: whether others may run.
+        rewritten: whether anything had to be changed for that but the declared shapes.
+    """
+
+    batch: int | None
+    free: bool = False
+    rewritten: bool = False
+
+
+def normalise(draft: Draft, *, lifting: bool) -> Lifted:
     """Brings the graph into the form that converters take.
 
     Args:
         draft: the graph; it is changed.
-        body: whether it is a part of another one, whose batch axis is not known.
-
-    Returns:
-        The batch size it was exported with, if it was for one only, and whether it was lifted.
+        lifting: whether its batch size is to be lifted; not that of a part of another graph, whose
+            batch axis is not known.
     """
     raise_to_six(draft)
     fold_literals(draft)
-    batch, liftable = (None, False) if body else static_batch(draft)
-    if batch is not None and liftable:
-        lift(draft, batch)
+    flatten_positions(draft)
+    batch, uniform = static_batch(draft)
+    free = lifting and uniform and batch is not None
+    # Shapes of values are constants of the one graph, and computed in the other.
+    rewritten = any(node.op_type in {"Shape", "Size"} for node in all_nodes(draft.nodes))
+    if free and batch is not None:
+        rewritten |= lift(draft, batch)
     fold(draft)
     if 0 < draft.opset < BASE:
-        if batch is not None and liftable:
+        if free and batch is not None:
             pin(draft, batch)
         raise_opset(draft)
-    if batch is not None and liftable:
-        lift(draft, batch)  # shapes that only became constant since
+    if free and batch is not None:
+        rewritten |= lift(draft, batch)  # shapes that only became constant since
     fold(draft)
-    return batch, liftable
-
-
-def _definitions(
-    origins: Mapping[str, Origin], names: Mapping[str, str], channels: Mapping[str, int]
-) -> tuple[BatchNormDef, ...]:
-    return tuple(
-        BatchNormDef(name, channels.get(key), f"node {origins[key].name!r} (BatchNormalization)")
-        for key, name in names.items()
-    )
+    return Lifted(batch, free, free and rewritten)

@@ -9,7 +9,7 @@ from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from bnaudit.load.onnx.origin import Origin
 
@@ -18,24 +18,32 @@ _REPEATED_CALL = re.compile(r"_\d+$")
 _SEPARATOR = re.compile(r"[._/:-]+[^._/:-]*$")
 
 
-def layers_by_use(origins: Sequence[Origin]) -> list[Origin]:
+def layers_by_use(origins: Sequence[Origin], content: Callable[[str], Hashable]) -> list[Origin]:
     """For each BatchNorm node the first node of the same layer, itself where it is the first.
 
-    A layer that is called twice is two nodes on the same statistics (gamma and beta may be constants made
-    up for each node). An exporter that stores equal
-    weights of several layers once makes them look alike too; it records other scopes for them.
+    A layer that is called twice is two nodes that share all of gamma, beta, statistics and eps. Tools that
+    store equal tensors once make parts of several layers one (two layers on one value have the same
+    statistics), and PyTorch's dynamo exporter records other scopes for them.
+
+    Args:
+        origins: the nodes.
+        content: of the name of a gamma or beta: what is equal where two are one. The name itself of what
+            the file stores, the value of a constant that a node holds for itself, and None of what is
+            computed: gamma and beta of a layer without any are ones and zeros made up for each call.
     """
     first: dict[tuple[object, ...], Origin] = {}
-    return [first.setdefault((o.inputs[3:5], _from_scopes(o)), o) for o in origins]
+    keys = ((o.inputs[3:5], *map(content, o.inputs[1:3]), o.eps, _from_scopes(o)) for o in origins)
+    return [first.setdefault(key, o) for key, o in zip(keys, origins, strict=True)]
 
 
 def layer_names(origins: Sequence[Origin]) -> list[str]:
     """One unique name for each BatchNorm node, in their order.
 
     Parameter names are what PyTorch's state_dict has and come first. They mislead where the
-    exporter merged equal weights of several layers (untrained nets): then the node's own name
-    decides, if it tells the layers apart.
+    file stores equal weights of several layers once: then those that the node alone reads decide, and
+    after them the node's own name, if it tells the layers apart.
     """
+    readers = Counter(name for origin in origins for name in origin.inputs[1:5])
     by_parameter = [_from_parameters(origin) for origin in origins]
     clashing = _repeated(by_parameter)
     prefixes = [_common_prefix(origin) for origin in origins]
@@ -44,7 +52,10 @@ def layer_names(origins: Sequence[Origin]) -> list[str]:
     for index, (origin, own, prefix) in enumerate(
         zip(origins, by_parameter, prefixes, strict=True)
     ):
-        name = own if own not in clashing else ""
+        name = own
+        if own in clashing:
+            alone = _prefixes(n if readers[n] == 1 else "" for n in origin.inputs[1:5])
+            name = next(iter(alone)) if len(alone) == 1 else ""
         name = name or _from_scopes(origin) or _from_path(origin) or own
         name = name or (prefix if prefix not in meaningless else "")
         names.append(name or origin.name or f"BatchNormalization_{index}")
@@ -57,15 +68,20 @@ def _repeated(names: list[str]) -> set[str]:
 
 def _from_parameters(origin: Origin) -> str:
     """'layer1.0.bn1' where at least two parameters agree on it, as 'layer1.0.bn1.running_var'."""
-    prefixes = Counter(
-        name.removesuffix(f".{suffix}")
-        for name, suffix in zip(origin.inputs[1:5], _PARAMETERS, strict=False)
-        if name.endswith(f".{suffix}")
-    )
+    prefixes = _prefixes(origin.inputs[1:5])
     if not prefixes:
         return ""
     name, votes = prefixes.most_common(1)[0]
     return name if votes > 1 else ""
+
+
+def _prefixes(names: Iterable[str]) -> Counter[str]:
+    """Of the parameters in their order, those that are named as PyTorch names them."""
+    return Counter(
+        name.removesuffix(f".{suffix}")
+        for name, suffix in zip(names, _PARAMETERS, strict=False)
+        if name.endswith(f".{suffix}")
+    )
 
 
 def _from_scopes(origin: Origin) -> str:
@@ -93,13 +109,10 @@ def _from_path(origin: Origin) -> str:
         if parts and part.startswith(f"{parts[-1]}."):
             parts.pop()
         parts.append(part)
-    path, own = ".".join(parts), _from_parameters(origin)
-    return own if own and _is_repeated_call(path, own) else path
-
-
-def _is_repeated_call(path: str, own: str) -> bool:
-    pairs = list(zip_longest(path.split("."), own.split("."), fillvalue=""))
-    return all(a == b or _REPEATED_CALL.sub("", a) == b for a, b in pairs)
+    own = _from_parameters(origin)
+    pairs = zip_longest(".".join(parts).split("."), own.split("."), fillvalue="")
+    is_repeated = all(a == b or _REPEATED_CALL.sub("", a) == b for a, b in pairs)
+    return own if own and is_repeated else ".".join(parts)
 
 
 def _common_prefix(origin: Origin) -> str:

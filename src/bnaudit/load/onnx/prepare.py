@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto
+    from onnx import ModelProto
 
 _INFERENCE_MODE = {"training_mode": None, "is_test": None}
 
@@ -36,9 +36,15 @@ def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
         if node.domain == "ai.onnx":
             node.domain = ""
         key = f"node{count}"
-        origins[key] = _origin(node)
+        metadata = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = metadata.get("pkg.torch.onnx.name_scopes", "")
+        eps = next((a.f for a in node.attribute if a.name == "epsilon"), None)
+        origins[key] = Origin(node.op_type, node.name, tuple(node.input), scopes, eps)
         node.name = key
-    _forget_shapes(model.graph)
+    # Recorded shapes carry the exported batch size, and contradict the graph once it is lifted.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
     draft = Draft.of(path, model)
     if not draft.opset and not draft.domains:
         raise InputError(
@@ -58,12 +64,6 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
                 yield from all_nodes(graph.node)
 
 
-def _origin(node: NodeProto) -> Origin:
-    metadata = {entry.key: entry.value for entry in node.metadata_props}
-    scopes = metadata.get("pkg.torch.onnx.name_scopes", "")
-    return Origin(node.op_type, node.name, tuple(node.input), scopes)
-
-
 def _inline_functions(path: Path, model: ModelProto) -> None:
     if not model.functions:
         return
@@ -79,13 +79,6 @@ def _inline_functions(path: Path, model: ModelProto) -> None:
         ) from error
     model.CopyFrom(inlined)
     model.graph.initializer.extend(weights)
-
-
-def _forget_shapes(graph: GraphProto) -> None:
-    """Recorded shapes carry the exported batch size, and contradict the graph once it is lifted."""
-    del graph.value_info[:]
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
 
 
 def drop_training(draft: Draft) -> None:
