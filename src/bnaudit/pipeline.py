@@ -16,6 +16,7 @@ from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import audit_against
 from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.inspection import inspect_file, inspect_module
+from bnaudit.inspection.absent import few
 from bnaudit.judge import judge
 from bnaudit.load import Loading, load
 from bnaudit.measure.conversion import verify_conversion
@@ -23,6 +24,7 @@ from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
+from bnaudit.records.inspection import Absence
 from bnaudit.records.report import Failure, Report
 from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
@@ -121,6 +123,10 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
+            if stored is not None and collected.weights:
+                what = f"batch_norm runs on weights ({few(collected.weights)}), which standardises them"
+                fix = "none: weights are normalised here, activations are not"
+                stored = replace(stored, absence=Absence("other-normalisation", (what,), fix))
             return _judged(report, stored, options)
         measured = measure_all(session, collected, options, progress, clock.stage)
         with clock.stage("conversion"):
@@ -160,14 +166,15 @@ def _own_autograd(device: str) -> Iterator[None]:
 def _nothing_executed(
     loaded: LoadedModel, label: str, options: AuditOptions, collected: Collected
 ) -> Report:
-    if loaded.batchnorms:
+    report = _empty_report(loaded, label, options, collected)
+    if report.model.defined:
         raise RunError(
-            f"none of the {len(loaded.batchnorms)} BatchNorm layers was executed "
-            f"(first: {loaded.batchnorms[0].name})",
+            f"none of the {len(report.model.defined)} BatchNorm layers was executed "
+            f"(first: {report.model.defined[0]})",
             hint="give data that reaches them; compiled or vmapped models have to be audited as "
             "plain modules",
         )
-    return _empty_report(loaded, label, options, collected.instance_norms)
+    return report
 
 
 def failed_report(
@@ -184,10 +191,10 @@ def failed_report(
 
 
 def _empty_report(
-    loaded: LoadedModel, label: str, options: AuditOptions, instance_norms: int = 0
+    loaded: LoadedModel, label: str, options: AuditOptions, collected: Collected | None = None
 ) -> Report:
     return Report(
-        model=model_info(loaded, label, instance_norms=instance_norms),
+        model=model_info(loaded, label, collected),
         run=None,
         layers=(),
         findings=(),

@@ -58,6 +58,7 @@ def resized(batch: Batch, size: int) -> Batch:
 def _outputs(execution: Execution, namer: Namer, batch: Batch) -> dict[str, Tensor]:
     with tapped(namer, plain("running")) as tap, torch.no_grad():
         tap.start()
+        execution.state.restore()
         return floating(named_tensors(execution.outputs(batch)))
 
 

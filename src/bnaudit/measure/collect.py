@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
+from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
 from bnaudit.measure.sweep.record import Recorded, Recording
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise
+from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
+from bnaudit.tap.naming import WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,6 +109,13 @@ class LayerRecord:
     def key(self) -> tuple[str, int]:
         """What identifies the same call on every batch."""
         return (self.name, self.occurrence)
+
+    def stores_its_input(self) -> bool:
+        """Whether the running means are those of this batch, in all channels, to float32's rounding."""
+        if self.moments is None or self.running_mean is None:
+            return False
+        off = (self.moments.mean - self.running_mean).abs()
+        return bool((off <= 1e-5 * (self.moments.var + self.eps).sqrt()).all())
 
 
 def _double(t: Tensor | None) -> Tensor | None:
@@ -209,6 +218,8 @@ class Collected:
         losses: per batch.
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
+        apart: names of the calls that are no layers.
+        weights: those of them that are on weights (weight standardisation).
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
     """
 
@@ -216,6 +227,8 @@ class Collected:
     losses: list[float] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
+    apart: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     recorded: Recorded | None = None
 
 
@@ -249,17 +262,33 @@ def collect(
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
-        found = passes[index] = run(batches[index], index, record=record and index == 0)
+        found = run(batches[index], index, record=record and index == 0)
+        if len(batches) > 1 and not passes and execution.state.kept():
+            run.require_apart(batches[index], index)
+        if namer.apart is None:
+            # Statistics that are those of the input itself were computed from it when it was exported.
+            found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
+            namer.apart = tell_apart(execution, namer, batches[index], found.log)
+            if namer.apart:
+                found = run(batches[index], index, record=record and index == 0)
+        passes[index] = found
         if not found.log.calls:
             # The whole forward ran without one; other batches take the same way.
-            return Collected(instance_norms=found.log.instance_norms)
+            break
         progress.advance()
+    kinds = {name: kind for (name, _), kind in (namer.apart or {}).items()}
+    apart, weights = tuple(kinds), tuple(n for n, kind in kinds.items() if kind == WEIGHT)
+    if not found.log.calls:
+        norms = found.log.instance_norms
+        return Collected(instance_norms=norms, apart=apart, weights=weights)
     ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
         losses=[found.loss for found in ordered],
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
+        apart=apart,
+        weights=weights,
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
@@ -291,6 +320,31 @@ class _Runner:
             with suppress(Exception):
                 return self._run(batch, index, Recording())
         return self._run(batch, index, None)
+
+    def require_apart(self, batch: Batch, index: int) -> None:
+        """Refuses a model whose calls lead into the graph of the call before.
+
+        It goes on where that ended, and every other pass of the audit begins anew: whether the batches are
+        one sequence or several is for its author to say.
+        """
+
+        def handle(call: BatchNormCall) -> Tensor:
+            return normalise(call, differentiable(call.x), self.mode)
+
+        with tapped(self.namer, handle) as tap, torch.enable_grad():
+            tap.start()
+            self.execution.value(batch, index)
+            kept = self.execution.state.kept()
+            tap.start()
+            reached = set(walk(self.execution.value(batch, index, go_on=True)))
+        names = [name for name, nodes in kept.items() if not reached.isdisjoint(nodes)]
+        if names:
+            raise RunError(
+                f"the model keeps state between calls ({', '.join(names[:3])}): a batch leads back into "
+                "the one before",
+                hint="reset or detach it in forward, or give a factory whose network does; with "
+                "--batches 1 every pass begins with the state that the model comes with",
+            )
 
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)

@@ -11,7 +11,6 @@ an eps of 1e-3 in place of 1e-5 in a single layer of the reference networks leav
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.records.verification import OutputGap, Verification
 from bnaudit.tap.call import plain
 from bnaudit.tap.dispatch import tapped
-from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,15 +90,12 @@ def _converted(session: Session, batch: Batch) -> list[NDArray[Any]]:
     placed = session.placed
     execution, namer = session.execution, placed.namer
     if native_dtype(placed.loaded.module) != torch.float16:
-        namer = Namer(placed.loaded.module, placed.loaded.labels)
-        execution = replace(
-            execution,
-            module=placed.loaded.module,
-            device=torch.device("cpu"),
-            dtype=native_dtype(placed.loaded.module),
-        )
+        namer = namer.of_copy(placed.loaded.module)
+        module = placed.loaded.module
+        execution = execution.on(module, torch.device("cpu"), native_dtype(module))
     with tapped(namer, plain("running")) as tap, torch.no_grad():
         tap.start()
+        execution.state.restore()
         outputs = named_tensors(execution.outputs(batch))
     found = [t.detach().cpu() for t in outputs.values()]
     return [np.asarray(t.float() if t.dtype == torch.bfloat16 else t) for t in found]
