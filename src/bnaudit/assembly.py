@@ -131,7 +131,7 @@ def _run_info(
             name=loss.name,
             label_free=loss.label_free,
             labels=session.batches.labels_from,
-            why=loss.why,
+            why="; ".join(filter(None, (loss.why, session.execution.head.why()))),
             value=metric(values, "the model was not differentiated"),
             guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),

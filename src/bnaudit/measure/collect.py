@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.head import final_activation
+from bnaudit.data.outputs import floating, named_tensors
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
 from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
@@ -269,7 +271,7 @@ def collect(
             # Statistics that are those of the input itself were computed from it when it was exported.
             found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
             namer.apart = tell_apart(execution, namer, batches[index], found.log)
-            if namer.apart:
+            if namer.apart or execution.head.kinds:
                 found = run(batches[index], index, record=record and index == 0)
         passes[index] = found
         if not found.log.calls:
@@ -292,6 +294,9 @@ def collect(
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
+    reached = [r for records in collected.batches for r in records if r.moments and not r.obstacle]
+    if reached and not any(bool(r.moments.grad_out_sq.any()) for r in reached if r.moments):
+        run.require_unsaturated(batches[0])
     return collected
 
 
@@ -320,6 +325,25 @@ class _Runner:
             with suppress(Exception):
                 return self._run(batch, index, Recording())
         return self._run(batch, index, None)
+
+    def require_unsaturated(self, batch: Batch) -> None:
+        """Where every gradient is 0: refuses probabilities of 0 and 1, which are no fault of the layers."""
+
+        def handle(call: BatchNormCall) -> Tensor:
+            return normalise(call, differentiable(call.x), self.mode)
+
+        with tapped(self.namer, handle) as tap, torch.enable_grad():
+            tap.start()
+            self.execution.state.restore()
+            outputs = floating(named_tensors(self.execution.outputs(batch))).values()
+        for y in outputs:
+            sure = bool(((y == 0) | (y == 1)).all())
+            if sure and (bool((y == 1).any()) or final_activation(y) is not None):
+                raise RunError(
+                    "every gradient is 0: the model's output is saturated, its probabilities are 0 and 1 to "
+                    "the last digit",
+                    hint="audit the network up to its logits, without the final softmax or sigmoid",
+                )
 
     def require_apart(self, batch: Batch, index: int) -> None:
         """Refuses a model whose calls lead into the graph of the call before.
@@ -353,7 +377,8 @@ class _Runner:
         with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
             with nullcontext() if recording is None else recording.forward():
-                loss = self.execution.value(batch, index)
+                look = self.namer.apart is None
+                loss = self.execution.value(batch, index, look=look)
             if tap.log.calls:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.head import Head
 from bnaudit.data.loss import choose_loss
 from bnaudit.data.prepare import prepare
 from bnaudit.data.row_check import rows_independent
@@ -97,7 +98,14 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
     loss = choose_loss(options.loss, batches.items[0].labels, options.seed)
     call = Call(batches.names, loaded.values, loaded.arrange)
     execution = Execution(
-        placed.module, loss, placed.device, placed.dtype, options.seed, call, State(placed.module)
+        placed.module,
+        loss,
+        placed.device,
+        placed.dtype,
+        options.seed,
+        call,
+        State(placed.module),
+        Head(loss.name if isinstance(options.loss, str) else ""),
     )
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
