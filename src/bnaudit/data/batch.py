@@ -53,6 +53,8 @@ class Samples:
         labels_from: "batch.npz:labels", ...
         source: "file" or "tensor".
         paths: as the user typed them.
+        shared: names of arrays that have no row a sample (a state whose first axis are layers), and are
+            given to all batches.
     """
 
     arrays: Mapping[str, Tensor]
@@ -60,6 +62,7 @@ class Samples:
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
+    shared: frozenset[str] = frozenset()
 
     def rows(self) -> int:
         """How many there are.
@@ -67,7 +70,7 @@ class Samples:
         Raises:
             DataError: the arrays disagree.
         """
-        counts = {name: a.shape[0] for name, a in self.arrays.items() if a.dim()}
+        counts = {n: a.shape[0] for n, a in self.arrays.items() if a.dim() and n not in self.shared}
         if self.labels is not None:
             if not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
@@ -124,7 +127,10 @@ def cut(
         )
     items = tuple(
         Batch(
-            tuple(a if a.dim() == 0 else a[i : i + size] for a in samples.arrays.values()),
+            tuple(
+                a if a.dim() == 0 or name in samples.shared else a[i : i + size]
+                for name, a in samples.arrays.items()
+            ),
             None if samples.labels is None else samples.labels[i : i + size],
         )
         for i in range(0, size * count, size)

@@ -34,7 +34,7 @@ _SUITS = {
     "nll": {"Softmax", PROBABILITIES},
     "bce": {"Sigmoid"},
 }
-"""Loss -> what it is taken in front of. Regressions on probabilities, and a user's losses, stay as they are."""
+"""Loss -> what it is taken in front of. Regressions on probabilities and a user's losses stay as they are."""
 
 _LOG = (
     "taken of the log of the model's probabilities",
@@ -54,15 +54,18 @@ class Logits(dict[str, "Tensor"]):
         self.read = frozenset(read)
 
 
-class _Inputs(TorchDispatchMode):
-    """Keeps what goes into a softmax or sigmoid, and what comes out, where that is as large as an output."""
+class Inputs(TorchDispatchMode):
+    """Keeps what goes into a softmax or sigmoid, and what comes out, where that is as large as an output.
+
+    `sizes` are the outputs' numbers of values; None keeps all.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         # The wrapper that this asks for imports all of TorchDynamo, two seconds, at the first call.
         return False
 
-    def __init__(self, sizes: Collection[int]) -> None:
+    def __init__(self, sizes: Collection[int] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sizes = sizes
         self.pairs: list[tuple[Tensor, Tensor]] = []
@@ -72,9 +75,13 @@ class _Inputs(TorchDispatchMode):
     ) -> Any:
         """Runs a call."""
         out = func(*args, **(kwargs or {}))
-        if func in _OPERATORS and out.numel() in self.sizes:
+        if func in _OPERATORS and (self.sizes is None or out.numel() in self.sizes):
             self.pairs.append((args[0], out))
         return out
+
+    def in_front_of(self, y: Tensor) -> Tensor | None:
+        """What went into the activation that made `y`, in the shape that it had there."""
+        return next((z for z, out in reversed(self.pairs) if _holds(y, out)), None)
 
 
 @dataclass(slots=True)
@@ -112,14 +119,14 @@ class Head:
         """The output of `run`, with logits where they are wanted."""
         if not self.kinds:
             return run()
-        with _Inputs(self.sizes) as inputs:
+        with Inputs(self.sizes) as inputs:
             tensors = named_tensors(run())
         read: dict[str, Tensor] = {}
         for name in self.kinds.keys() & tensors.keys():
             y = tensors[name]
-            for z, out in inputs.pairs:
-                if _holds(y, out) and self.kinds[name] in {"Softmax", "Sigmoid"}:
-                    read[name] = z.reshape(y.shape)
+            z = inputs.in_front_of(y)
+            if z is not None and self.kinds[name] in {"Softmax", "Sigmoid"}:
+                read[name] = z.reshape(y.shape)
             if name in read:
                 continue
             if self.loss == "noise_mse":

@@ -56,11 +56,26 @@ def prepare(
         batches, notes = from_loader(data, model, options, static_batch)
     else:
         samples = _samples(data, options.labels, model)
+        samples = replace(samples, shared=_shared(samples, model))
         batches = cut(samples, options.batch_size, options.batches, static_batch)
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
     return batches, notes
+
+
+def _shared(samples: Samples, model: LoadedModel) -> frozenset[str]:
+    """Arrays of exactly the shape that a file declares, whose first axis is not the batch's."""
+    shapes = {s.name: s.shape for s in model.inputs}
+    first = next((shape[0] for shape in shapes.values() if shape), None)
+    rows = model.static_batch or first
+    if not isinstance(rows, int):
+        return frozenset()
+    return frozenset(
+        name
+        for name, array in samples.arrays.items()
+        if array.dim() and array.shape[0] != rows and tuple(array.shape) == shapes.get(name)
+    )
 
 
 def _input_shapes(

@@ -47,10 +47,14 @@ def rows_independent(execution: Execution, namer: Namer, batch: Batch, size: int
 
 
 def resized(batch: Batch, size: int) -> Batch:
-    """The first `size` rows, beginning again where there are fewer."""
+    """The first `size` rows, beginning again where there are fewer.
+
+    An input of another length than the first one has no rows (a state whose first axis are layers).
+    """
+    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
 
     def take(t: Tensor) -> Tensor:
-        return t if t.dim() == 0 else t[torch.arange(size) % t.shape[0]]
+        return t[torch.arange(size) % rows] if t.dim() and t.shape[0] == rows else t
 
     return Batch(tuple(take(t) for t in batch.inputs))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +21,45 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _SILENT = 4
+_BOUNDED = {"Softmax", "Sigmoid"}
+_SHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Cast"}
 _RATIO_AND_DATA = 2
 
 
-def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, list[NDArray[Any]]]:
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a runtime made of a file.
+
+    Attributes:
+        name: the runtime with its version.
+        outputs: in the file's order; sequences entry by entry.
+        in_front: output -> what stands in front of its final softmax or sigmoid.
+        bounded: outputs behind such an activation.
+    """
+
+    name: str
+    outputs: list[NDArray[Any]]
+    in_front: Mapping[str, NDArray[Any]]
+    bounded: frozenset[str]
+
+
+def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> Reference:
     """The outputs of the file in inference mode.
 
     Args:
         path: the file; external weights are read from its own folder only, and by us.
         feeds: its inputs.
 
-    Returns:
-        The runtime with its version, and the arrays in the file's order.
-
     Raises:
         RunError: no runtime can run the file.
     """
     model = _in_inference_mode(read_model(path))
+    fronts = _in_front(model)
+    declared = {output.name for output in model.graph.output}
+    added = [name for name in dict.fromkeys(fronts.values()) if name not in declared]
+    count = len(model.graph.output)
+    for name in added:
+        model.graph.output.add().name = name
     reasons = []
     for runtime in (_onnxruntime, _evaluator):
         try:
@@ -49,7 +72,9 @@ def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, l
             first = (str(error).splitlines() or [""])[0][:120]
             reasons.append(f"{runtime.__name__.lstrip('_')}: {type(error).__name__}: {first}")
             continue
-        return name, _flat(outputs)
+        arrays = dict(zip(added, outputs[count:], strict=True))
+        seen = {output: arrays[front] for output, front in fronts.items() if front in arrays}
+        return Reference(name, _flat(outputs[:count]), seen, frozenset(fronts))
     raise RunError("; ".join(reasons) or "there is no runtime")
 
 
@@ -58,6 +83,19 @@ def _flat(outputs: Any) -> list[NDArray[Any]]:
     found: list[NDArray[Any]] = []
     for output in outputs:
         found += _flat(output) if isinstance(output, (list, tuple)) else [output]
+    return found
+
+
+def _in_front(model: ModelProto) -> dict[str, str]:
+    """Output -> the tensor that its final softmax or sigmoid is given, changes of shape aside."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, str] = {}
+    for output in model.graph.output:
+        node = made.get(output.name)
+        while node is not None and node.op_type in _SHAPES:
+            node = made.get(node.input[0])
+        if node is not None and node.op_type in _BOUNDED:
+            found[output.name] = node.input[0]
     return found
 
 
