@@ -11,6 +11,7 @@ from torch.nn import functional as F  # the field's name for it
 
 from bnaudit import audit
 from bnaudit.errors import BnauditError
+from bnaudit.records.verification import Verification
 from tests import nets
 
 if TYPE_CHECKING:
@@ -135,6 +136,16 @@ def test_a_weight_is_no_layer_and_the_layers_are_those_of_the_definition(
     assert numbers(report) == pytest.approx(numbers(expected), rel=1e-6)
     assert not [f for f in report.findings if f.rule in {"BN102", "BN203"}]
     assert any("standardises" in note for note in report.model.notes)
+
+
+@pytest.mark.parametrize("cls", [Standardised, Transposed, Scaled])
+@pytest.mark.filterwarnings("ignore")
+def test_a_runtime_agrees(cls: type[nn.Conv2d], tmp_path: Path) -> None:
+    """It has to run what standardises weights in training mode, though everything else in inference mode."""
+    report = audit(saved(net(cls), "onnx", tmp_path), data=X, verify=True)
+    assert report.run is not None
+    assert isinstance(report.run.verification, Verification)
+    assert report.run.verification.agrees
 
 
 def test_the_same_weights_give_the_same_numbers_exactly_enough() -> None:

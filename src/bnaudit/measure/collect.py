@@ -259,29 +259,21 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection)
+    run = _Runner(execution, namer, mode, selection, alone=len(batches) == 1)
     progress.stage("measuring", len(batches))
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
-        found = run(batches[index], index, record=record and index == 0)
-        if len(batches) > 1 and not passes and execution.state.kept():
-            run.require_apart(batches[index], index)
-        if namer.apart is None:
-            # Statistics that are those of the input itself were computed from it when it was exported.
-            found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
-            namer.apart = tell_apart(execution, namer, batches[index], found.log)
-            if namer.apart or execution.head.kinds:
-                found = run(batches[index], index, record=record and index == 0)
-        passes[index] = found
-        if not found.log.calls:
+        one_pass = run if passes else run.first
+        passes[index] = one_pass(batches[index], index, record=record and index == 0)
+        if not passes[index].log.calls:
             # The whole forward ran without one; other batches take the same way.
             break
         progress.advance()
     kinds = {name: kind for (name, _), kind in (namer.apart or {}).items()}
     apart, weights = tuple(kinds), tuple(n for n, kind in kinds.items() if kind == WEIGHT)
-    if not found.log.calls:
-        norms = found.log.instance_norms
+    if not passes[index].log.calls:
+        norms = passes[index].log.instance_norms
         return Collected(instance_norms=norms, apart=apart, weights=weights)
     ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
@@ -294,9 +286,7 @@ def collect(
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
-    reached = [r for records in collected.batches for r in records if r.moments and not r.obstacle]
-    if reached and not any(bool(r.moments.grad_out_sq.any()) for r in reached if r.moments):
-        run.require_unsaturated(batches[0])
+    run.require_gradient(collected, batches[0])
     return collected
 
 
@@ -318,6 +308,20 @@ class _Runner:
     namer: Namer
     mode: str
     selection: Selection
+    alone: bool
+
+    def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
+        """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
+        found = self(batch, index, record=record)
+        if not self.alone and self.execution.state.kept():
+            self.require_apart(batch, index)
+        if self.namer.apart is None:
+            # Statistics that are those of the input itself were computed from it when it was exported.
+            found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
+            self.namer.apart = tell_apart(self.execution, self.namer, batch, found.log)
+            if self.namer.apart or self.execution.head.kinds:
+                return self(batch, index, record=record)
+        return found
 
     def __call__(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         if record:
@@ -326,13 +330,17 @@ class _Runner:
                 return self._run(batch, index, Recording())
         return self._run(batch, index, None)
 
-    def require_unsaturated(self, batch: Batch) -> None:
+    def require_gradient(self, collected: Collected, batch: Batch) -> None:
         """Where every gradient is 0: refuses probabilities of 0 and 1, which are no fault of the layers."""
-
-        def handle(call: BatchNormCall) -> Tensor:
-            return normalise(call, differentiable(call.x), self.mode)
-
-        with tapped(self.namer, handle) as tap, torch.enable_grad():
+        moments = [
+            r.moments
+            for records in collected.batches
+            for r in records
+            if r.moments and not r.obstacle
+        ]
+        if not moments or any(bool(m.grad_out_sq.any()) for m in moments):
+            return
+        with tapped(self.namer, self._differentiably) as tap, torch.enable_grad():
             tap.start()
             self.execution.state.restore()
             outputs = floating(named_tensors(self.execution.outputs(batch))).values()
@@ -351,11 +359,7 @@ class _Runner:
         It goes on where that ended, and every other pass of the audit begins anew: whether the batches are
         one sequence or several is for its author to say.
         """
-
-        def handle(call: BatchNormCall) -> Tensor:
-            return normalise(call, differentiable(call.x), self.mode)
-
-        with tapped(self.namer, handle) as tap, torch.enable_grad():
+        with tapped(self.namer, self._differentiably) as tap, torch.enable_grad():
             tap.start()
             self.execution.value(batch, index)
             kept = self.execution.state.kept()
@@ -369,6 +373,9 @@ class _Runner:
                 hint="reset or detach it in forward, or give a factory whose network does; with "
                 "--batches 1 every pass begins with the state that the model comes with",
             )
+
+    def _differentiably(self, call: BatchNormCall) -> Tensor:
+        return normalise(call, differentiable(call.x), self.mode)
 
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)

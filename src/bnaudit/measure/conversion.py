@@ -16,6 +16,7 @@ a small difference of large terms, its scale is what its own rounding, a run in 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, overload
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _NOTHING = Skipped("nothing was converted: the model runs in the framework that it was made with")
 
+_NODE = re.compile(r"node '([^']+)'")
+"""The node's name in a layer's origin."""
+
 _ROUNDINGS = 10
 """How many times its own rounding error an output may be off: another order of summation, other kernels."""
 
@@ -74,16 +78,7 @@ def verify_conversion(
         batch = resized(batch, loaded.static_batch or 1)
     try:
         converted = _converted(session, batch, native)
-        from bnaudit.measure.reference import run_reference
-
-        call = session.execution.call
-        types = {spec.name: spec.dtype for spec in session.declared}
-        given = {**dict(zip(call.names, batch.inputs, strict=True)), **call.values}
-        feeds = {
-            name: np.asarray(value).astype(types.get(name) or "float32", copy=False)
-            for name, value in given.items()
-        }
-        reference = run_reference(loaded.path, feeds)
+        reference = _reference(session, batch)
     except BnauditError as error:
         return Skipped(f"{UNCOMPARED}: {error.message}")
     names, outputs = loaded.outputs, reference.outputs
@@ -102,6 +97,24 @@ def verify_conversion(
                     gaps[k], relative=tolerance * gaps[k].max_abs / (_ROUNDINGS * own)
                 )
     return Verification(reference.name, tuple(gaps), tolerance)
+
+
+def _reference(session: Session, batch: Batch) -> Reference:
+    """What a runtime makes of the file, with the values of `--input` and in the types that it declares."""
+    from bnaudit.measure.reference import run_reference
+
+    loaded, call = session.placed.loaded, session.execution.call
+    types = {spec.name: spec.dtype for spec in session.declared}
+    given = {**dict(zip(call.names, batch.inputs, strict=True)), **call.values}
+    feeds = {
+        name: np.asarray(value).astype(types.get(name) or "float32", copy=False)
+        for name, value in given.items()
+    }
+    told = {name for name, _ in session.placed.namer.apart or ()}
+    origins = [d.origin for d in loaded.batchnorms if d.name in told]
+    if loaded.path is None:
+        raise AssertionError("a converted model has a file")
+    return run_reference(loaded.path, feeds, [n for o in origins for n in _NODE.findall(o)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from bnaudit.load.onnx.prepare import all_nodes
 from bnaudit.load.onnx.read import read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,17 +43,20 @@ class Reference:
     bounded: frozenset[str]
 
 
-def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> Reference:
+def run_reference(
+    path: Path, feeds: Mapping[str, NDArray[Any]], apart: Collection[str] = ()
+) -> Reference:
     """The outputs of the file in inference mode.
 
     Args:
         path: the file; external weights are read from its own folder only, and by us.
         feeds: its inputs.
+        apart: names of the nodes that are no BatchNorm layers, and run as the file says.
 
     Raises:
         RunError: no runtime can run the file.
     """
-    model = _in_inference_mode(read_model(path))
+    model = _in_inference_mode(read_model(path), apart)
     fronts = _in_front(model)
     declared = {output.name for output in model.graph.output}
     added = [name for name in dict.fromkeys(fronts.values()) if name not in declared]
@@ -99,11 +102,11 @@ def _in_front(model: ModelProto) -> dict[str, str]:
     return found
 
 
-def _in_inference_mode(model: ModelProto) -> ModelProto:
+def _in_inference_mode(model: ModelProto, apart: Collection[str]) -> ModelProto:
     """As the audit reads it: a file exported in training mode would normalise by the batch."""
     graphs = [model.graph.node, *(function.node for function in model.functions)]
     for node in (node for nodes in graphs for node in all_nodes(nodes)):
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" and node.name not in apart:
             kept = [a for a in node.attribute if a.name not in {"training_mode", "is_test"}]
             del node.attribute[:]
             node.attribute.extend(kept)
