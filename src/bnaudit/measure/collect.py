@@ -21,7 +21,7 @@ from bnaudit.tap.dispatch import tapped
 from bnaudit.tap.naming import WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -220,8 +220,7 @@ class Collected:
         losses: per batch.
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
-        apart: names of the calls that are no layers.
-        weights: those of them that are on weights (weight standardisation).
+        apart: names of the calls that are no layers, and what they are.
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
     """
 
@@ -229,9 +228,13 @@ class Collected:
     losses: list[float] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
-    apart: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
+    apart: Mapping[str, str] = field(default_factory=dict)
     recorded: Recorded | None = None
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the calls on weights (weight standardisation)."""
+        return [name for name, kind in self.apart.items() if kind == WEIGHT]
 
 
 def collect(
@@ -267,14 +270,11 @@ def collect(
         one_pass = run if passes else run.first
         passes[index] = one_pass(batches[index], index, record=record and index == 0)
         if not passes[index].log.calls:
-            # The whole forward ran without one; other batches take the same way.
-            break
+            break  # the whole forward ran without one; other batches take the same way
         progress.advance()
-    kinds = {name: kind for (name, _), kind in (namer.apart or {}).items()}
-    apart, weights = tuple(kinds), tuple(n for n, kind in kinds.items() if kind == WEIGHT)
+    apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
     if not passes[index].log.calls:
-        norms = passes[index].log.instance_norms
-        return Collected(instance_norms=norms, apart=apart, weights=weights)
+        return Collected(instance_norms=passes[index].log.instance_norms, apart=apart)
     ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
@@ -282,7 +282,6 @@ def collect(
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
         apart=apart,
-        weights=weights,
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
