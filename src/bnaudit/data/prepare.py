@@ -52,7 +52,7 @@ def prepare(
             options.seed,
             static_batch,
         )
-    elif _is_loader(data):
+    elif not (_is_paths(data) or _is_arrays(data)):
         batches, notes = from_loader(data, model, options, static_batch)
     else:
         samples = _samples(data, options.labels, model)
@@ -104,13 +104,11 @@ def _is_paths(data: Any) -> bool:
     )
 
 
-def _is_loader(data: Any) -> bool:
-    """An iterable of batches: neither paths, nor arrays, nor a collection of arrays."""
-    if _is_paths(data) or is_array(data) or isinstance(data, Mapping):
-        return False
+def _is_arrays(data: Any) -> bool:
+    """One array, or a collection of them; what else can be iterated over gives batches."""
     if isinstance(data, (tuple, list)):
-        return not data or not all(is_array(d) for d in data)
-    return isinstance(data, Iterable)
+        return bool(data) and all(is_array(d) for d in data)
+    return is_array(data) or isinstance(data, Mapping) or not isinstance(data, Iterable)
 
 
 def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:

@@ -51,8 +51,16 @@ def tell_apart(execution: Execution, namer: Namer, batch: Batch, log: TapLog) ->
     doubtful = [*log.doubtful, *(log.single if rows > 1 else ())]
     if not doubtful:
         return {}
+    follower = _Dependent(batch.inputs)
+    weights: set[Key] = set()
+
+    def look(call: BatchNormCall) -> None:
+        if call.key in doubtful and call.x not in follower:
+            weights.add(call.key)
+
     try:
-        weights = _without_data(execution, namer, batch, doubtful)
+        with follower:
+            _run(execution, namer, batch, look)
         others = set(doubtful) - weights
         folded = _folded(execution, namer, batch, others, rows) if rows > 1 else set()
     except Exception:  # whatever the model makes of another pass: then nothing is told apart
@@ -96,22 +104,6 @@ class _Dependent(TorchDispatchMode):
             if func._schema.is_mutable:
                 self._add(given)
         return out
-
-
-def _without_data(
-    execution: Execution, namer: Namer, batch: Batch, doubtful: Collection[Key]
-) -> set[Key]:
-    """The calls whose input depends on no tensor of the batch."""
-    follower = _Dependent(batch.inputs)
-    found: set[Key] = set()
-
-    def look(call: BatchNormCall) -> None:
-        if call.key in doubtful and call.x not in follower:
-            found.add(call.key)
-
-    with follower:
-        _run(execution, namer, batch, look)
-    return found
 
 
 def _folded(
