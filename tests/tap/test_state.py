@@ -191,6 +191,28 @@ def test_torchscript_too(tmp_path: Path) -> None:
     assert measured(together)[0] == pytest.approx(middle, rel=1e-12)
 
 
+class Viewed(nn.Module):
+    """Writes the graph into a buffer that is a view of another tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bn = nn.Linear(8, 6), nn.BatchNorm1d(6)
+        self.held: Tensor
+        self.register_buffer("held", torch.zeros(2, 6)[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.fc(x)) + self.held
+        self.held.copy_(y.detach().mean(0, keepdim=True))
+        return y
+
+
+def test_a_buffer_that_is_a_view_is_put_back() -> None:
+    model = Viewed()
+    report = audit(model, data=X.float(), batches=3, batch_size=16)
+    assert len(report.layers) == 1
+    assert not bool(model.held.any())
+
+
 class Caching(nn.Module):
     """Keeps an activation that nobody reads: nothing is wrong, in however many batches."""
 

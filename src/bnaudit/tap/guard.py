@@ -101,7 +101,9 @@ class State:
                 owner, _, name = path.rpartition(".")
                 # The tensor itself comes back: layers are told by where their buffers lie.
                 if _versions(held.value) != held.versions:
-                    held.value.detach_().copy_(held.copy)
+                    if held.value.grad_fn is not None and not held.value._is_view():
+                        held.value.detach_()
+                    held.value.detach().copy_(held.copy)
                     self._buffers[path] = _Held(held.value, _versions(held.value), held.copy)
                 now = getattr(modules[owner], name, None)
                 if now is None or now.data_ptr() != held.value.data_ptr():

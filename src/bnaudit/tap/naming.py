@@ -82,6 +82,11 @@ class Namer:
         self._uses.clear()
         self._unnamed = 0
 
+    @property
+    def lists_anonymous(self) -> bool:
+        """Whether the model's graph names calls that are given no tensor of its own."""
+        return bool(self._anonymous)
+
     def owns(self, *tensors: Tensor | None) -> bool:
         """Whether one of these tensors is a parameter or buffer of the model."""
         return any(_address(t) in self._owners for t in tensors if t is not None)
