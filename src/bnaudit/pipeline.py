@@ -30,7 +30,7 @@ from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -123,16 +123,35 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
-            if stored is not None and collected.weights:
-                what = f"batch_norm runs on weights ({few(collected.weights)}), which standardises them"
-                fix = "none: weights are normalised here, activations are not"
-                stored = replace(stored, absence=Absence("other-normalisation", (what,), fix))
-            return _judged(report, stored, options)
+            return _judged(report, _with_weights(stored, collected.weights, absent=True), options)
         measured = measure_all(session, collected, options, progress, clock.stage)
         with clock.stage("conversion"):
             verification = verify_conversion(session, options, progress)
     report = full_report(session, measured, label, options, clock.seconds, verification)
-    return _judged(report, stored, options)
+    return _judged(report, _with_weights(stored, collected.weights), options)
+
+
+def _with_weights(
+    stored: Inspection | None, weights: Sequence[str], *, absent: bool = False
+) -> Inspection | None:
+    """What the model stores, with what the run has shown of calls on weights.
+
+    Args:
+        stored: as it was read.
+        weights: names of these calls.
+        absent: whether nothing else was executed.
+    """
+    if stored is None or not weights:
+        return stored
+    layers = tuple(
+        replace(bn, of_weights=True) if bn.name in weights else bn for bn in stored.batchnorms
+    )
+    stored = replace(stored, batchnorms=layers)
+    if not absent:
+        return stored
+    what = f"batch_norm runs on weights ({few(weights)}), which standardises them"
+    fix = "none: weights are normalised here, activations are not"
+    return replace(stored, absence=Absence("other-normalisation", (what,), fix))
 
 
 def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, LoadedModel]:
