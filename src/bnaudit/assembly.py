@@ -11,7 +11,9 @@ import torch
 
 from bnaudit.data.labels import guess
 from bnaudit.documents import Report
+from bnaudit.inspection.layers import few
 from bnaudit.measure.assemble import assemble_layers
+from bnaudit.measure.collect import Collected
 from bnaudit.measure.spread import metric
 from bnaudit.measure.statistics import gradient_scale
 from bnaudit.metrics import METRICS
@@ -20,10 +22,9 @@ from bnaudit.records.model import ModelInfo, TensorInfo
 from bnaudit.records.run import LossInfo, RunInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from bnaudit.load.model import LoadedModel
-    from bnaudit.measure.collect import Collected
     from bnaudit.measure.further import Key, Measured
     from bnaudit.measure.session import Session
     from bnaudit.options import AuditOptions
@@ -32,20 +33,22 @@ if TYPE_CHECKING:
     from bnaudit.records.verification import Verification
 
 
-def model_info(
-    loaded: LoadedModel, label: str, executed: Sequence[str] = (), instance_norms: int = 0
-) -> ModelInfo:
+def model_info(loaded: LoadedModel, label: str, collected: Collected | None = None) -> ModelInfo:
     """What the report says of the model.
 
     Args:
         loaded: the model.
         label: what the report calls it.
-        executed: names of the BatchNorm layers that ran.
-        instance_norms: calls seen.
+        collected: the first-order pass, where there was one.
     """
-    defined = [d.name for d in loaded.batchnorms]
+    collected = collected or Collected()
+    executed, weights = collected.executed, collected.weights
+    defined = [d.name for d in loaded.batchnorms if d.name not in collected.apart]
     # Functional calls are found when they run: they count as defined by the code that called them.
     defined += [name for name in dict.fromkeys(executed) if name not in set(defined)]
+    notes = loaded.notes
+    if weights:
+        notes = (*notes, f"no layers, but weights: batch_norm standardises {few(weights)}")
     return ModelInfo(
         path=label,
         format=loaded.format,
@@ -56,8 +59,8 @@ def model_info(
         parameters=sum(p.numel() for p in loaded.module.parameters()),
         defined=tuple(defined),
         not_executed=tuple(n for n in defined if n not in set(executed)),
-        instance_norms=instance_norms,
-        notes=loaded.notes,
+        instance_norms=collected.instance_norms,
+        notes=notes,
     )
 
 
@@ -76,7 +79,7 @@ def full_report(
         collected.batches, options.mode, origins, measured.differences, channels=options.channels
     )
     return Report(
-        model=model_info(loaded, label, collected.executed, collected.instance_norms),
+        model=model_info(loaded, label, collected),
         run=_run_info(session, collected, options, seconds, verification),
         layers=tuple(_with_further(layer, measured.layers) for layer in layers),
         findings=(),
@@ -130,7 +133,7 @@ def _run_info(
             name=loss.name,
             label_free=loss.label_free,
             labels=session.batches.labels_from,
-            why=loss.why,
+            why="; ".join(filter(None, (loss.why, session.execution.head.why()))),
             value=metric(values, "the model was not differentiated"),
             guess=guess(loss.name, [batch.labels for batch in session.batches.items]),
         ),

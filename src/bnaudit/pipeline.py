@@ -17,6 +17,7 @@ from bnaudit.compare.baseline import held_against
 from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.inspection import inspect_file, inspect_module
+from bnaudit.inspection.layers import few
 from bnaudit.judge import judge
 from bnaudit.load import Loading, load
 from bnaudit.measure.conversion import verify_conversion
@@ -24,13 +25,14 @@ from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions
 from bnaudit.progress import Silent
+from bnaudit.records.inspection import Absence
 from bnaudit.records.run import Failure
 from bnaudit.records.snapshot import Snapshot
 from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -123,12 +125,35 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
-            return _judged(report, stored, options)
+            return _judged(report, _with_weights(stored, collected.weights, absent=True), options)
         measured = measure_all(session, collected, options, progress, clock.stage)
         with clock.stage("conversion"):
             verification = verify_conversion(session, options, progress)
     report = full_report(session, measured, label, options, clock.seconds, verification)
-    return _judged(report, stored, options)
+    return _judged(report, _with_weights(stored, collected.weights), options)
+
+
+def _with_weights(
+    stored: Inspection | None, weights: Sequence[str], *, absent: bool = False
+) -> Inspection | None:
+    """What the model stores, with what the run has shown of calls on weights.
+
+    Args:
+        stored: as it was read.
+        weights: names of these calls.
+        absent: whether nothing else was executed.
+    """
+    if stored is None or not weights:
+        return stored
+    layers = tuple(
+        replace(bn, of_weights=True) if bn.name in weights else bn for bn in stored.batchnorms
+    )
+    stored = replace(stored, batchnorms=layers)
+    if not absent:
+        return stored
+    what = f"batch_norm runs on weights ({few(weights)}), which standardises them"
+    fix = "none: weights are normalised here, activations are not"
+    return replace(stored, absence=Absence("other-normalisation", (what,), fix))
 
 
 def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, LoadedModel]:
@@ -162,14 +187,15 @@ def _own_autograd(device: str) -> Iterator[None]:
 def _nothing_executed(
     loaded: LoadedModel, label: str, options: AuditOptions, collected: Collected
 ) -> Report:
-    if loaded.batchnorms:
+    report = _empty_report(loaded, label, options, collected)
+    if report.model.defined:
         raise RunError(
-            f"none of the {len(loaded.batchnorms)} BatchNorm layers was executed "
-            f"(first: {loaded.batchnorms[0].name})",
+            f"none of the {len(report.model.defined)} BatchNorm layers was executed "
+            f"(first: {report.model.defined[0]})",
             hint="give data that reaches them; compiled or vmapped models have to be audited as "
             "plain modules",
         )
-    return _empty_report(loaded, label, options, collected.instance_norms)
+    return report
 
 
 def failed_report(
@@ -186,10 +212,10 @@ def failed_report(
 
 
 def _empty_report(
-    loaded: LoadedModel, label: str, options: AuditOptions, instance_norms: int = 0
+    loaded: LoadedModel, label: str, options: AuditOptions, collected: Collected | None = None
 ) -> Report:
     return Report(
-        model=model_info(loaded, label, instance_norms=instance_norms),
+        model=model_info(loaded, label, collected),
         run=None,
         layers=(),
         findings=(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,8 +94,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> Non
     run = reference.run_reference
 
     def other(*args: Any) -> Any:
-        name, outputs = run(*args)
-        return name, [change(np.array(o)) for o in outputs]
+        found = run(*args)
+        return replace(found, outputs=[change(np.array(o)) for o in found.outputs])
 
     monkeypatch.setattr(reference, "run_reference", other)
 
@@ -177,7 +178,7 @@ def test_nothing_to_compare_is_said(cli: Callable[..., Outcome]) -> None:
     assert isinstance(live.run.verification, Skipped)
 
 
-def test_a_reference_that_cannot_run_the_file_is_no_failure(
+def test_a_reference_that_cannot_run_the_file_is_no_silent_pass(
     cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: Any) -> Any:
@@ -186,8 +187,9 @@ def test_a_reference_that_cannot_run_the_file_is_no_failure(
     monkeypatch.setattr(reference, "_onnxruntime", refuses)
     monkeypatch.setattr(reference, "_evaluator", refuses)
     outcome = cli("check", MLP / "model.onnx", "--verify", *FAST)
-    assert outcome.code == 0
+    assert outcome.code == 1
     assert "could not be compared" in " ".join(outcome.out.split())
+    assert "BN106" in outcome.out
 
 
 def test_integer_inputs_and_several_outputs(tmp_path: Path) -> None:
@@ -212,3 +214,78 @@ def test_integer_inputs_and_several_outputs(tmp_path: Path) -> None:
     assert [gap.name for gap in found.outputs] == ["scores", "best"]
     assert found.outputs[1].max_abs == 0
     assert found.agrees
+
+
+class Segmentation(nn.Module):
+    """A head that sees nothing but background: sigmoids of -19 and below."""
+
+    def __init__(self, end: nn.Module, bias: float = -19.0) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.out, self.end = nn.Conv2d(8, 2, 1), end
+        nn.init.constant_(self.out.bias, bias)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.end(self.out(torch.relu(self.bn(self.conv(x)))))
+
+
+class Flattened(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.softmax(1)[:, :, :, :].flatten(2)
+
+
+class Residual(nn.Module):
+    """What is left of large terms that cancel: as small as their rounding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 1e-4 + x.sum(1, keepdim=True) * 300) - x.sum(1, keepdim=True) * 300
+
+
+def exported(model: nn.Module, path: Path) -> Path:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model.eval(), (torch.randn(2, 3, 8, 8),), path, input_names=["x"], output_names=["y"],
+            dynamo=False, opset_version=17, dynamic_axes={"x": {0: "n"}},
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+        )  # fmt: skip
+    return path
+
+
+ENDS = [nn.Sigmoid(), Flattened(), nn.Sequential(nn.Sigmoid(), nn.Flatten(1)), Residual()]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda e: type(e).__name__)
+def test_an_output_that_is_all_but_zero_is_no_mismatch(end: nn.Module, tmp_path: Path) -> None:
+    """onnxruntime's sigmoid is exact to 1e-7, which is all of it here."""
+    found = verified(exported(Segmentation(end), tmp_path / "m.onnx"))
+    assert found.agrees, found
+    (gap,) = found.outputs
+    assert gap.max_abs < 1e-3
+
+
+@pytest.mark.parametrize("end", ENDS[:3], ids=lambda e: type(e).__name__)
+def test_what_a_saturated_output_hides_its_logits_show(
+    end: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another eps in the layer: probabilities of 1e-9 differ by nothing, the logits by a percent."""
+    path = exported(Segmentation(end, -40.0), tmp_path / "m.onnx")
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            next(a for a in node.attribute if a.name == "epsilon").f = 0.5
+    monkeypatch.setattr(reference, "read_model", lambda _: model)
+    found = verified(path)
+    (gap,) = found.outputs
+    assert not found.agrees
+    assert gap.relative > 1e-3
+    if not isinstance(end, Flattened):
+        assert gap.max_abs < 1e-6
+
+
+def test_a_runtime_that_is_off_where_it_matters_is_a_mismatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch, lambda output: output + 0.01)
+    assert not verified(exported(Segmentation(nn.Sigmoid(), 0.0), tmp_path / "m.onnx")).agrees

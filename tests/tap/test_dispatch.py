@@ -483,21 +483,22 @@ def test_a_compiled_model_is_measured_without_its_wrapper() -> None:
     assert "torch.compile" in report.model.notes[0]
 
 
-class Caching(nn.Module):
-    """Cannot be copied after it ran: it holds an activation."""
+class Uncopyable(nn.Module):
+    """Holds something that cannot be copied, so that there is no run in float64."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fc, self.bn = nn.Linear(6, 6), nn.BatchNorm1d(6)
-        self.last: Tensor | None = None
+
+    def __deepcopy__(self, memo: object) -> Uncopyable:
+        raise TypeError("a lock")
 
     def forward(self, x: Tensor) -> Tensor:
-        self.last = self.bn(self.fc(x))
-        return self.last
+        return self.bn(self.fc(x))
 
 
 def test_a_failing_verification_is_skipped_and_not_the_end() -> None:
-    report = bnaudit.audit(Caching(), data=torch.randn(32, 6), verify_gradients="all")
+    report = bnaudit.audit(Uncopyable(), data=torch.randn(32, 6), verify_gradients="all")
     order = report.layers[0].first_order
     assert isinstance(order, FirstOrder)
     assert isinstance(order.measured, Spread)

@@ -53,6 +53,8 @@ class Samples:
         labels_from: "batch.npz:labels", ...
         source: "file" or "tensor".
         paths: as the user typed them.
+        shared: names of arrays that have no row a sample (a state whose first axis are layers), and are
+            given to all batches.
     """
 
     arrays: Mapping[str, Tensor]
@@ -60,6 +62,7 @@ class Samples:
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
+    shared: frozenset[str] = frozenset()
 
     def rows(self) -> int:
         """How many there are.
@@ -67,7 +70,7 @@ class Samples:
         Raises:
             DataError: the arrays disagree.
         """
-        counts = {name: a.shape[0] for name, a in self.arrays.items() if a.dim()}
+        counts = {n: a.shape[0] for n, a in self.arrays.items() if a.dim() and n not in self.shared}
         if self.labels is not None:
             if not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
@@ -124,36 +127,13 @@ def cut(
         )
     items = tuple(
         Batch(
-            tuple(a if a.dim() == 0 else a[i : i + size] for a in samples.arrays.values()),
+            tuple(
+                a if a.dim() == 0 or name in samples.shared else a[i : i + size]
+                for name, a in samples.arrays.items()
+            ),
             None if samples.labels is None else samples.labels[i : i + size],
         )
         for i in range(0, size * count, size)
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
-    return Batches(items, info, tuple(samples.arrays), samples.labels_from)
-
-
-def whole(
-    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int
-) -> Batches:
-    """The arrays as they are, as the one batch of a model whose inputs have the batch on several axes.
-
-    Args:
-        samples: of exactly the shapes that the model declares.
-        batch_size: as asked for.
-        batches: as asked for.
-        static_batch: the size that the model has.
-
-    Raises:
-        UsageError: another size or number of batches was asked for.
-    """
-    require_size(batch_size or static_batch, static_batch)
-    if batches not in {None, 1}:
-        raise UsageError(
-            f"the data is one batch of the shapes that the model declares, not {batches}",
-            hint="its inputs do not all have the batch in front, so that rows cannot be told apart: "
-            "leave --batches out, or export the network with a dynamic batch axis",
-        )
-    items = (Batch(tuple(samples.arrays.values()), samples.labels),)
-    info = DataInfo(samples.source, samples.paths, 1, static_batch, static_batch)
     return Batches(items, info, tuple(samples.arrays), samples.labels_from)

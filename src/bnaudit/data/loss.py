@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
+from bnaudit.data.head import Logits
 from bnaudit.data.outputs import floating, named_tensors, primary
 from bnaudit.errors import BnauditError, DataError, RunError, UsageError
 
@@ -96,6 +97,8 @@ def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tens
     if labels is None:
         raise DataError(f"the loss {name} needs labels, and a batch has none")
     key, y = primary(floating(_usable(output)))
+    if name == "nll" and isinstance(output, Logits) and key in output.read:
+        name = "cross_entropy"  # nll of the log of their softmax
     if y.dtype in (torch.float16, torch.bfloat16):
         y = y.float()
     try:
@@ -112,7 +115,7 @@ def _shape(t: Tensor) -> str:
 
 
 def _usable(output: Any) -> dict[str, Tensor]:
-    tensors = named_tensors(output)
+    tensors = output if isinstance(output, Logits) else named_tensors(output)
     if not floating(tensors):
         kinds = ", ".join(f"{k} {_shape(t)}" for k, t in tensors.items()) or type(output).__name__
         raise RunError(

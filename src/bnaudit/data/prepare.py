@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
-from bnaudit.data.batch import Batches, Samples, cut, whole
+from bnaudit.data.batch import Batches, Samples, cut
 from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
@@ -52,29 +52,29 @@ def prepare(
             options.seed,
             static_batch,
         )
-    elif _is_loader(data):
+    elif not (_is_paths(data) or _is_arrays(data)):
         batches, notes = from_loader(data, model, options, static_batch)
     else:
         samples = _samples(data, options.labels, model)
-        if static_batch is not None and _is_declared(samples, model):
-            batches = whole(samples, options.batch_size, options.batches, static_batch)
-        else:
-            batches = cut(samples, options.batch_size, options.batches, static_batch)
+        samples = replace(samples, shared=_shared(samples, model))
+        batches = cut(samples, options.batch_size, options.batches, static_batch)
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
     return batches, notes
 
 
-def _is_declared(samples: Samples, model: LoadedModel) -> bool:
-    """Whether the arrays have the shapes of the file, whose first axes are not all the batch.
-
-    States that are carried from call to call have it on another axis: they cannot be cut into rows.
-    """
-    shapes = {spec.name: spec.shape for spec in model.inputs}
-    firsts = {a.shape[0] for a in samples.arrays.values() if a.dim()}
-    return len(firsts) > 1 and all(
-        tuple(array.shape) == shapes.get(name) for name, array in samples.arrays.items()
+def _shared(samples: Samples, model: LoadedModel) -> frozenset[str]:
+    """Arrays of exactly the shape that a file declares, whose first axis is not the batch's."""
+    shapes = {s.name: s.shape for s in model.inputs}
+    first = next((shape[0] for shape in shapes.values() if shape), None)
+    rows = model.static_batch or first
+    if not isinstance(rows, int):
+        return frozenset()
+    return frozenset(
+        name
+        for name, array in samples.arrays.items()
+        if array.dim() and array.shape[0] != rows and tuple(array.shape) == shapes.get(name)
     )
 
 
@@ -104,13 +104,11 @@ def _is_paths(data: Any) -> bool:
     )
 
 
-def _is_loader(data: Any) -> bool:
-    """An iterable of batches: neither paths, nor arrays, nor a collection of arrays."""
-    if _is_paths(data) or is_array(data) or isinstance(data, Mapping):
-        return False
+def _is_arrays(data: Any) -> bool:
+    """One array, or a collection of them; what else can be iterated over gives batches."""
     if isinstance(data, (tuple, list)):
-        return not data or not all(is_array(d) for d in data)
-    return isinstance(data, Iterable)
+        return bool(data) and all(is_array(d) for d in data)
+    return is_array(data) or isinstance(data, Mapping) or not isinstance(data, Iterable)
 
 
 def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:

@@ -92,7 +92,9 @@ def resized(batch: Batch, size: int) -> Batch:
 
 
 def _taken(batch: Batch, index: Tensor) -> Batch:
-    return Batch(tuple(t if t.dim() == 0 else t[index] for t in batch.inputs))
+    """Some rows; an input of another length than the first has none (a state whose first axis is layers)."""
+    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
+    return Batch(tuple(t[index] if t.dim() and t.shape[0] == rows else t for t in batch.inputs))
 
 
 def _values(model: Runnable, batch: Batch) -> dict[Hashable, Tensor]:
@@ -105,6 +107,7 @@ def _values(model: Runnable, batch: Batch) -> dict[Hashable, Tensor]:
 
     with tapped(model.namer, keep) as tap, torch.no_grad():
         tap.start()
+        model.execution.state.restore()
         outputs = floating(named_tensors(model.execution.outputs(batch)))
     return found | outputs
 

@@ -73,10 +73,16 @@ def synthetic_batches(
     generator = torch.Generator().manual_seed(seed)
     count = batches or BATCHES
     try:
-        items = tuple(
-            Batch(tuple(_draw(s, f, generator) for s, f in zip(specs, full, strict=True)))
-            for _ in range(count)
-        )
+        items = []
+        for _ in range(count):
+            drawn: list[Tensor] = []
+            for spec, shape in zip(specs, full, strict=True):
+                dtype: torch.dtype = getattr(torch, spec.dtype or "float32")
+                if dtype.is_floating_point:
+                    drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
+                else:
+                    drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+            items.append(Batch(tuple(drawn)))
     except (RuntimeError, TypeError, ValueError) as error:  # too large for memory, or for an int64
         shown = ", ".join("x".join(map(str, f)) for f in full)
         raise UsageError(
@@ -84,7 +90,7 @@ def synthetic_batches(
             hint="pass a smaller --input-shape, --batch-size or --batches",
         ) from error
     info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
-    return Batches(items, info, tuple(s.name for s in specs)), tuple(notes)
+    return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
 
 
 def _drawn(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[InputSpec]:
@@ -174,13 +180,6 @@ def _shape_hint(spec: InputSpec, model: LoadedModel) -> str:
         rest = {2: "", 3: "x128", 4: "x224x224", 5: "x16x64x64"}.get(weight.dim(), "")
         example = f"8x{weight.shape[1]}{rest}"
     return f"pass --data, or the shape, for example --input-shape {spec.name}:{example}"
-
-
-def _draw(spec: InputSpec, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    dtype: torch.dtype = getattr(torch, spec.dtype or "float32")
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-    return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
 def brings_its_own(model: LoadedModel, options: AuditOptions) -> bool:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.head import final_activation
+from bnaudit.data.outputs import floating, named_tensors
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
+from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
 from bnaudit.measure.sweep.record import Recorded, Recording
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, normalise
+from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
+from bnaudit.tap.naming import WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -107,6 +111,13 @@ class LayerRecord:
     def key(self) -> tuple[str, int]:
         """What identifies the same call on every batch."""
         return (self.name, self.occurrence)
+
+    def stores_its_input(self) -> bool:
+        """Whether the running means are those of this batch, in all channels, to float32's rounding."""
+        if self.moments is None or self.running_mean is None:
+            return False
+        off = (self.moments.mean - self.running_mean).abs()
+        return bool((off <= 1e-5 * (self.moments.var + self.eps).sqrt()).all())
 
 
 def _double(t: Tensor | None) -> Tensor | None:
@@ -209,6 +220,7 @@ class Collected:
         losses: per batch.
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
+        apart: names of the calls that are no layers, and what they are.
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
     """
 
@@ -216,7 +228,13 @@ class Collected:
     losses: list[float] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
+    apart: Mapping[str, str] = field(default_factory=dict)
     recorded: Recorded | None = None
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the calls on weights (weight standardisation)."""
+        return [name for name, kind in self.apart.items() if kind == WEIGHT]
 
 
 def collect(
@@ -244,25 +262,30 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection)
+    run = _Runner(execution, namer, mode, selection, alone=len(batches) == 1)
     progress.stage("measuring", len(batches))
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
-        found = passes[index] = run(batches[index], index, record=record and index == 0)
-        if not found.log.calls:
-            # The whole forward ran without one; other batches take the same way.
-            return Collected(instance_norms=found.log.instance_norms)
+        one_pass = run if passes else run.first
+        passes[index] = one_pass(batches[index], index, record=record and index == 0)
+        if not passes[index].log.calls:
+            break  # the whole forward ran without one; other batches take the same way
         progress.advance()
+    apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
+    if not passes[index].log.calls:
+        return Collected(instance_norms=passes[index].log.instance_norms, apart=apart)
     ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
         losses=[found.loss for found in ordered],
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
+        apart=apart,
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
+    run.require_gradient(collected, batches[0])
     return collected
 
 
@@ -284,6 +307,20 @@ class _Runner:
     namer: Namer
     mode: str
     selection: Selection
+    alone: bool
+
+    def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
+        """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
+        found = self(batch, index, record=record)
+        if not self.alone and self.execution.state.kept():
+            self.require_apart(batch, index)
+        if self.namer.apart is None:
+            # Statistics that are those of the input itself were computed from it when it was exported.
+            found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
+            self.namer.apart = tell_apart(self.execution, self.namer, batch, found.log)
+            if self.namer.apart or self.execution.head.kinds:
+                return self(batch, index, record=record)
+        return found
 
     def __call__(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         if record:
@@ -292,6 +329,53 @@ class _Runner:
                 return self._run(batch, index, Recording())
         return self._run(batch, index, None)
 
+    def require_gradient(self, collected: Collected, batch: Batch) -> None:
+        """Where every gradient is 0: refuses probabilities of 0 and 1, which are no fault of the layers."""
+        moments = [
+            r.moments
+            for records in collected.batches
+            for r in records
+            if r.moments and not r.obstacle
+        ]
+        if not moments or any(bool(m.grad_out_sq.any()) for m in moments):
+            return
+        with tapped(self.namer, self._differentiably) as tap, torch.enable_grad():
+            tap.start()
+            self.execution.state.restore()
+            outputs = floating(named_tensors(self.execution.outputs(batch))).values()
+        for y in outputs:
+            sure = bool(((y == 0) | (y == 1)).all())
+            if sure and (bool((y == 1).any()) or final_activation(y) is not None):
+                raise RunError(
+                    "every gradient is 0: the model's output is saturated, its probabilities are 0 and 1 to "
+                    "the last digit",
+                    hint="audit the network up to its logits, without the final softmax or sigmoid",
+                )
+
+    def require_apart(self, batch: Batch, index: int) -> None:
+        """Refuses a model whose calls lead into the graph of the call before.
+
+        It goes on where that ended, and every other pass of the audit begins anew: whether the batches are
+        one sequence or several is for its author to say.
+        """
+        with tapped(self.namer, self._differentiably) as tap, torch.enable_grad():
+            tap.start()
+            self.execution.value(batch, index)
+            kept = self.execution.state.kept()
+            tap.start()
+            reached = set(walk(self.execution.value(batch, index, go_on=True)))
+        names = [name for name, nodes in kept.items() if not reached.isdisjoint(nodes)]
+        if names:
+            raise RunError(
+                f"the model keeps state between calls ({', '.join(names[:3])}): a batch leads back into "
+                "the one before",
+                hint="reset or detach it in forward, or give a factory whose network does; with "
+                "--batches 1 every pass begins with the state that the model comes with",
+            )
+
+    def _differentiably(self, call: BatchNormCall) -> Tensor:
+        return normalise(call, differentiable(call.x), self.mode)
+
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)
         handler = probe if recording is None else recording.around(probe)
@@ -299,7 +383,8 @@ class _Runner:
         with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
             with nullcontext() if recording is None else recording.forward():
-                loss = self.execution.value(batch, index)
+                look = self.namer.apart is None
+                loss = self.execution.value(batch, index, look=look)
             if tap.log.calls:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)

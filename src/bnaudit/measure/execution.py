@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.tap.guard import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bnaudit.data.batch import Batch
+    from bnaudit.data.head import Head
     from bnaudit.data.loss import Loss
     from bnaudit.load.model import LoadedModel
 
@@ -46,6 +48,8 @@ class Execution:
         dtype: what floating-point inputs are cast to.
         seed: of randomness inside the model (dropout baked into a file), the same for each run.
         call: which inputs a batch has, and how the module is called with them.
+        state: what the model came with; every pass begins with it.
+        head: where the loss is taken.
     """
 
     module: nn.Module
@@ -54,20 +58,37 @@ class Execution:
     dtype: torch.dtype
     seed: int
     call: Call
+    state: State
+    head: Head
 
-    def value(self, batch: Batch, index: int) -> Tensor:
+    def on(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> Execution:
+        """The same for another module: a copy, or the original of one."""
+        return replace(self, module=module, device=device, dtype=dtype, state=State(module))
+
+    def value(self, batch: Batch, index: int, *, go_on: bool = False, look: bool = False) -> Tensor:
         """The loss of one batch; differentiable where autograd is on.
+
+        Args:
+            batch: the batch.
+            index: its number.
+            go_on: with the state that the call before left, not with what the model came with.
+            look: also find out where the loss is to be taken from now on.
 
         Raises:
             RunError: the model cannot be run on it.
         """
+        if not go_on:
+            self.state.restore()
         labels = None if batch.labels is None else batch.labels.to(self.device)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.seed + index)
-            return self.loss.compute(self.outputs(batch), labels, index)
+            output = self.head.read(lambda: self.outputs(batch))
+            if look:
+                self.head.look(output)
+            return self.loss.compute(output, labels, index)
 
     def outputs(self, batch: Batch) -> Any:
-        """What the model returns for one batch."""
+        """What the model returns for one batch, from the state that it has."""
         inputs = [self._place(t) for t in batch.inputs]
         values = {name: self._place(value) for name, value in self.call.values.items()}
         args, kwargs = self.call.arrange(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,30 +14,55 @@ from bnaudit.load.onnx.prepare import all_nodes
 from bnaudit.load.onnx.read import read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
     from onnx import ModelProto
 
 _SILENT = 4
+_BOUNDED = {"Softmax", "Sigmoid"}
+_SHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Cast"}
 _RATIO_AND_DATA = 2
 
 
-def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, list[NDArray[Any]]]:
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a runtime made of a file.
+
+    Attributes:
+        name: the runtime with its version.
+        outputs: in the file's order; sequences entry by entry.
+        in_front: output -> what stands in front of its final softmax or sigmoid.
+        bounded: outputs behind such an activation.
+    """
+
+    name: str
+    outputs: list[NDArray[Any]]
+    in_front: Mapping[str, NDArray[Any]]
+    bounded: frozenset[str]
+
+
+def run_reference(
+    path: Path, feeds: Mapping[str, NDArray[Any]], apart: Collection[str] = ()
+) -> Reference:
     """The outputs of the file in inference mode.
 
     Args:
         path: the file; external weights are read from its own folder only, and by us.
         feeds: its inputs.
-
-    Returns:
-        The runtime with its version, and the arrays in the file's order.
+        apart: names of the nodes that are no BatchNorm layers, and run as the file says.
 
     Raises:
         RunError: no runtime can run the file.
     """
-    model = _in_inference_mode(read_model(path))
+    model = _in_inference_mode(read_model(path), apart)
+    fronts = _in_front(model)
+    declared = {output.name for output in model.graph.output}
+    added = [name for name in dict.fromkeys(fronts.values()) if name not in declared]
+    count = len(model.graph.output)
+    for name in added:
+        model.graph.output.add().name = name
     reasons = []
     for runtime in (_onnxruntime, _evaluator):
         try:
@@ -49,7 +75,9 @@ def run_reference(path: Path, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, l
             first = (str(error).splitlines() or [""])[0][:120]
             reasons.append(f"{runtime.__name__.lstrip('_')}: {type(error).__name__}: {first}")
             continue
-        return name, _flat(outputs)
+        arrays = dict(zip(added, outputs[count:], strict=True))
+        seen = {output: arrays[front] for output, front in fronts.items() if front in arrays}
+        return Reference(name, _flat(outputs[:count]), seen, frozenset(fronts))
     raise RunError("; ".join(reasons) or "there is no runtime")
 
 
@@ -61,11 +89,24 @@ def _flat(outputs: Any) -> list[NDArray[Any]]:
     return found
 
 
-def _in_inference_mode(model: ModelProto) -> ModelProto:
+def _in_front(model: ModelProto) -> dict[str, str]:
+    """Output -> the tensor that its final softmax or sigmoid is given, changes of shape aside."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, str] = {}
+    for output in model.graph.output:
+        node = made.get(output.name)
+        while node is not None and node.op_type in _SHAPES:
+            node = made.get(node.input[0])
+        if node is not None and node.op_type in _BOUNDED:
+            found[output.name] = node.input[0]
+    return found
+
+
+def _in_inference_mode(model: ModelProto, apart: Collection[str]) -> ModelProto:
     """As the audit reads it: a file exported in training mode would normalise by the batch."""
     graphs = [model.graph.node, *(function.node for function in model.functions)]
     for node in (node for nodes in graphs for node in all_nodes(nodes)):
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" and node.name not in apart:
             kept = [a for a in node.attribute if a.name not in {"training_mode", "is_test"}]
             del node.attribute[:]
             node.attribute.extend(kept)

@@ -123,23 +123,18 @@ def _curvatures(
     found: dict[Key, SecondOrder | Skipped] = {**half}
     for key in keys:
         by_sweep = key in swept.rows
-        values = swept.rows[key] if by_sweep else doubled[key]
-        method = _METHOD[detail] if by_sweep else DOUBLE_BACKWARD
+        values, record = swept.rows[key] if by_sweep else doubled[key], records[key]
+        if isinstance(values, Skipped):
+            found[key] = values
+            continue
+        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        if isinstance(values, Rows):
+            values = totals(values, channels.gain**2)
         rows = detail is Detail.CHANNELS
-        found[key] = _record(values, records[key], method, rows=rows)
+        order = second_order_record(values, channels, record.dtype, keep_rows=rows)
+        method = _METHOD[detail] if by_sweep else DOUBLE_BACKWARD
+        found[key] = order if isinstance(order, Skipped) else replace(order, method=method)
     return found, forward_modes
-
-
-def _record(
-    values: Rows | Totals | Skipped, record: LayerRecord, method: str, *, rows: bool
-) -> SecondOrder | Skipped:
-    if isinstance(values, Skipped) or record.moments is None:
-        return values if isinstance(values, Skipped) else Skipped("no gradient was recorded")
-    channels = first_order(record.moments, record.gamma, record.eps, record.m)
-    if isinstance(values, Rows):
-        values = totals(values, channels.gain**2)
-    found = second_order_record(values, channels, record.dtype, keep_rows=rows)
-    return found if isinstance(found, Skipped) else replace(found, method=method)
 
 
 VERIFIED_TO = 1e-6

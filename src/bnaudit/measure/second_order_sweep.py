@@ -184,12 +184,20 @@ def sweep_rows(
 
     def returned(site: Site, hz_jg: Tensor, hz_big_g: Tensor) -> None:
         record = records[site.key]
-        products, asymmetry = _products(site.norm, record, hz_jg, hz_big_g)
+        norm = site.norm
+        big_g = norm.grad
+        g = project(big_g[None], norm)
+        jg = project(g, norm)[0]
+        hx_g = _at_input(norm, record.eps, g[0], hz_jg)
+        one, other = float((hz_jg * big_g).sum()), float((hz_big_g * jg).sum())
+        scale = float(hz_jg.norm() * big_g.norm() + hz_big_g.norm() * jg.norm())
+        asymmetry = abs(one - other) / scale if scale > 0 else 0.0
         if not asymmetry <= _SYMMETRY[record.dtype]:
             swept.refuse(site.key, f"its Hessian came out asymmetric by {asymmetry:.1e}")
             return
         moments = moments_of(record)
         channels = first_order(moments, record.gamma, record.eps, record.m)
+        products = Products(norm.xhat, g[0], big_g, hx_g, hz_jg, hz_big_g)
         swept.rows[site.key] = curvature_rows(products, moments, channels, record)
 
     slopes = play(prepared.tape, prepared.dead, sites, returned)
@@ -198,20 +206,6 @@ def sweep_rows(
         record = records[site.key]
         channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
         judge_slopes(site.key, record, channels, along_g, along_big_g, swept)
-
-
-def _products(
-    norm: Norm, record: LayerRecord, hz_jg: Tensor, hz_big_g: Tensor
-) -> tuple[Products, float]:
-    """What the rows are made of, and by how much <Hz(Jg), G> and <Hz G, Jg> differ."""
-    big_g = norm.grad
-    g = project(big_g[None], norm)
-    jg = project(g, norm)[0]
-    hx_g = _at_input(norm, record.eps, g[0], hz_jg)
-    one, other = float((hz_jg * big_g).sum()), float((hz_big_g * jg).sum())
-    scale = float(hz_jg.norm() * big_g.norm() + hz_big_g.norm() * jg.norm())
-    asymmetry = abs(one - other) / scale if scale > 0 else 0.0
-    return Products(norm.xhat, g[0], big_g, hx_g, hz_jg, hz_big_g), asymmetry
 
 
 def _at_input(norm: Norm, eps: float, g: Tensor, hz_jg: Tensor) -> Tensor:

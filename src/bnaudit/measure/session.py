@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.head import Head
 from bnaudit.data.loss import choose_loss
 from bnaudit.data.prepare import prepare
 from bnaudit.data.row_check import Runnable, objection
@@ -21,7 +22,7 @@ from bnaudit.measure.execution import (
     private_copy,
     resolve_device,
 )
-from bnaudit.tap.guard import untouched
+from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
@@ -96,7 +97,16 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
     batches, notes = prepare(options, loaded, bound)
     loss = choose_loss(options.loss, batches.items[0].labels, options.seed)
     call = Call(batches.names, loaded.values, loaded.arrange)
-    execution = Execution(placed.module, loss, placed.device, placed.dtype, options.seed, call)
+    execution = Execution(
+        placed.module,
+        loss,
+        placed.device,
+        placed.dtype,
+        options.seed,
+        call,
+        State(placed.module),
+        Head(loss.name if isinstance(options.loss, str) else ""),
+    )
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
     if not loaded.lifted or exported is None:
@@ -150,11 +160,11 @@ def in_float64(session: Session) -> tuple[Execution, Namer]:
     if placed.dtype == torch.float64:
         return session.execution, placed.namer
     device = torch.device("cpu") if placed.device.type == "mps" else placed.device
+    session.execution.state.restore()  # a tensor of the last call's graph cannot be copied
     module = private_copy(placed.loaded).to(device=device, dtype=torch.float64)
     if placed.loaded.adapt is not None:
         placed.loaded.adapt(module, device, torch.float64)
-    execution = replace(session.execution, module=module, device=device, dtype=torch.float64)
-    return execution, Namer(module, placed.loaded.labels)
+    return session.execution.on(module, device, torch.float64), placed.namer.of_copy(module)
 
 
 @contextmanager

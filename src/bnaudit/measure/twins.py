@@ -158,7 +158,13 @@ def _of_target(
     for kind in KINDS if upstream else ():
         twin = _run(session, replace(plain, kind=kind), parameters)
         progress.advance()
-        twins.append((base.loss, _compare(kind, label, base, twin, upstream)))
+        total, other = (
+            float(torch.tensor([run.norms[n] for n in upstream], dtype=torch.float64).norm())
+            for run in (base, twin)
+        )
+        effects = tuple(ParameterEffect(n, base.norms[n], twin.norms[n]) for n in upstream)
+        off = abs(base.loss - twin.loss)
+        twins.append((base.loss, Twin(kind, label, off, total, other, effects)))
     return twins
 
 
@@ -173,17 +179,3 @@ def _run(session: Session, handler: _Replace, parameters: dict[str, nn.Parameter
         for p, g in zip(wanted, gradients, strict=True)
     }
     return _Run(float(loss.detach()), {n: norms.get(id(p), 0.0) for n, p in parameters.items()})
-
-
-def _compare(kind: str, label: str | None, base: _Run, twin: _Run, names: list[str]) -> Twin:
-    def total(run: _Run) -> float:
-        return float(torch.tensor([run.norms[n] for n in names], dtype=torch.float64).norm())
-
-    return Twin(
-        kind=kind,
-        layer=label,
-        loss_difference=abs(base.loss - twin.loss),
-        grad_norm=total(base),
-        twin_grad_norm=total(twin),
-        parameters=tuple(ParameterEffect(n, base.norms[n], twin.norms[n]) for n in names),
-    )

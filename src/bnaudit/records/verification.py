@@ -7,6 +7,9 @@ from math import inf
 
 from bnaudit.records.values import Finite
 
+UNCOMPARED = "could not be compared"
+"""How a reason begins where a comparison was asked for and failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputGap:
@@ -16,7 +19,8 @@ class OutputGap:
         name: as the file has it.
         max_abs: largest difference of two entries; infinite where one of them alone is not finite,
             or where the shapes differ.
-        relative: that over the largest entry of the reference.
+        relative: that over the output's scale: the largest entry of the reference, or 1 behind a final
+            softmax or sigmoid, whose logits are compared too and count where they are further off.
     """
 
     name: str

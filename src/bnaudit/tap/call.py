@@ -82,8 +82,23 @@ def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     """
     gamma = None if call.gamma is None else call.gamma.detach()
     beta = None if call.beta is None else call.beta.detach()
+    return _kernel(call, x, gamma, beta, stored=mode != "batch")
+
+
+def as_called(call: BatchNormCall) -> Tensor:
+    """A call that is no layer: its gamma may depend on the data, and statistics are those of its input.
+
+    Its flag says nothing, since an ONNX file's is lost, and what such a file stores for a call in training
+    mode was filled in by the exporter.
+    """
+    return _kernel(call, call.x, call.gamma, call.beta, stored=False)
+
+
+def _kernel(
+    call: BatchNormCall, x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, stored: bool
+) -> Tensor:
     stats: tuple[Tensor | None, Tensor | None] = (None, None)
-    if mode != "batch" and call.running_mean is not None and call.running_var is not None:
+    if stored and call.running_mean is not None and call.running_var is not None:
         # Autograd keeps them for backward; a model may update its own statistics before that.
         stats = (call.running_mean.clone(), call.running_var.clone())
     single = x.dim() > 3 and x.shape[0] == 1

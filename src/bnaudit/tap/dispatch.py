@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import RunError
-from bnaudit.tap.call import DECOMPOSED, BatchNormCall
+from bnaudit.tap.call import DECOMPOSED, BatchNormCall, as_called
+from bnaudit.tap.naming import INSTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.tap.naming import Namer
+
+Key = tuple[str, int]
 
 _KEY = "CompositeImplicitAutograd"
 
@@ -43,12 +46,17 @@ class TapLog:
         calls: BatchNorm calls handed to the handler.
         without_grad: labels of the calls made under no_grad or inference mode.
         instance_norms: InstanceNorm calls (which use BatchNorm kernels, but are not BatchNorm).
+        doubtful: calls that may be no layers, where nobody has looked: they store no statistics, or those
+            of the start.
+        single: further ones, that have one row.
         recomputed: calls repeated during backward by activation checkpointing.
     """
 
     calls: int = 0
     without_grad: list[str] = field(default_factory=list)
     instance_norms: int = 0
+    doubtful: list[Key] = field(default_factory=list)
+    single: list[Key] = field(default_factory=list)
     recomputed: int = 0
 
 
@@ -95,15 +103,29 @@ class Tap:
         call = BatchNormCall(
             name, occurrence, self._index, x, gamma, beta, running_mean, running_var, training, eps
         )
+        if self.namer.apart is not None and call.key in self.namer.apart:
+            self.log.instance_norms += self.namer.apart[call.key] == INSTANCE
+            return as_called(call)
         if torch._C._current_graph_task_id() != -1:
             # Activation checkpointing runs the forward again in the middle of backward.
             self.log.recomputed += 1
             return self.replay(call)
+        if self.namer.apart is None:
+            if self._has_statistics(running_mean, running_var):
+                self.log.single += [call.key] * (x.shape[0] == 1)
+            else:
+                self.log.doubtful.append(call.key)
         self._index += 1
         self.log.calls += 1
         if not torch.is_grad_enabled():
             self.log.without_grad.append(name)
         return self.handler(call)
+
+    def _has_statistics(self, mean: Tensor | None, var: Tensor | None) -> bool:
+        """Whether a call is given running statistics that are stored in the model, and were trained."""
+        if mean is None or var is None or not self.namer.owns(var):
+            return False
+        return bool(mean.any()) or bool((var != 1).any())
 
     def instance_norm(  # noqa: PLR0913, PLR0917  # the signature is the dispatcher's
         self,
@@ -228,7 +250,8 @@ def _decomposed(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]
         mean, var = given.get("running_mean"), given.get("running_var")
         training = bool(given.get("training", flag))
         tensors = (mean, var, gamma, beta)
-        if x.shape[0] == 1 and not tap.namer.owns(*tensors):
+        # Where the graph names such calls, and no InstanceNorm, it is told apart as any other call is.
+        if x.shape[0] == 1 and not tap.namer.owns(*tensors) and not tap.namer.lists_anonymous:
             z = tap.folded_instance_norm(x, *tensors, training, given["eps"])
         else:
             z = tap.batch_norm(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from bnaudit.errors import RunError
+from bnaudit.tap.trees import mapped, tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _BLOCK_BYTES = 32768
 
@@ -34,24 +37,85 @@ def _fingerprint(tensor: Tensor) -> tuple[int, int, int]:
     return (raw.numel(), int(rows.sum()), int((rows * weights).sum()))
 
 
-def _buffer_keeper(module: nn.Module) -> Callable[[], None]:
-    """Puts the buffers back: those that were written into, and those that were replaced."""
-    values = [(b, b.detach().clone()) for b in module.buffers()]
-    registered = [
-        (sub, dict(sub._buffers))
-        for sub in module.modules()
-        if not isinstance(sub, torch.jit.ScriptModule)
-    ]
+_OWN = frozenset(vars(nn.Module()))
+"""What every module has: parameters, buffers, submodules, hooks."""
 
-    def restore() -> None:
-        for sub, own in registered:
-            sub._buffers.update(own)
+
+def _versions(tree: Any) -> list[int]:
+    """Counts of the writes into each tensor."""
+    return [-1 if t.is_inference() else t._version for t in tensors_in(tree)]
+
+
+def _copied(tree: Any) -> Any:
+    return mapped(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, tree)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A value as it was: itself, the writes into its tensors so far, and a copy of it."""
+
+    value: Any
+    versions: list[int]
+    copy: Any
+
+    @classmethod
+    def of(cls, value: Any) -> _Held:
+        return cls(value, _versions(value), _copied(value))
+
+
+class State:
+    """What a model holds besides its parameters: buffers, and tensors in attributes of its modules.
+
+    A membrane, a hidden state, a cache of keys: every pass has to see the same, or its numbers depend on
+    what ran before it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._plain = {key: _Held.of(value) for key, value in self._attributes()}
+        self._buffers = {path: _Held.of(b) for path, b in module.named_buffers()}
+
+    def kept(self) -> dict[str, list[Any]]:
+        """What leads into the graph of an earlier call: its name ("2.v") and the nodes there."""
+        named = [(".".join(filter(None, key)), value) for key, value in self._attributes()]
+        named += self._module.named_buffers()
+        nodes = {
+            name: [t.grad_fn for t in tensors_in(v) if t.grad_fn is not None] for name, v in named
+        }
+        return {name: found for name, found in nodes.items() if found}
+
+    def restore(self) -> None:
+        """Puts back what was replaced, and what was written into."""
+        modules = dict(self._module.named_modules())
         with torch.no_grad():
-            for buffer, saved in values:
-                if not torch.equal(buffer, saved):
-                    buffer.copy_(saved)
+            for (path, name), value in list(self._attributes()):
+                held = self._plain.get((path, name))
+                if held is None:
+                    if tensors_in(value):
+                        delattr(modules[path], name)
+                elif _versions(held.value) != held.versions:
+                    setattr(modules[path], name, _copied(held.copy))
+                elif value is not held.value and tensors_in((value, held.value)):
+                    setattr(modules[path], name, held.value)
+            for path, held in self._buffers.items():
+                owner, _, name = path.rpartition(".")
+                # The tensor itself comes back: layers are told by where their buffers lie.
+                if _versions(held.value) != held.versions:
+                    if held.value.grad_fn is not None and not held.value._is_view():
+                        held.value.detach_()
+                    held.value.detach().copy_(held.copy)
+                    self._buffers[path] = _Held(held.value, _versions(held.value), held.copy)
+                now = getattr(modules[owner], name, None)
+                if now is None or now.data_ptr() != held.value.data_ptr():
+                    setattr(modules[owner], name, held.value)
 
-    return restore
+    def _attributes(self) -> Iterator[tuple[tuple[str, str], Any]]:
+        """(module's path, name) -> value; TorchScript has its state in buffers."""
+        for path, sub in self._module.named_modules():
+            if not isinstance(sub, torch.jit.ScriptModule):
+                for name, value in vars(sub).items():
+                    if name not in _OWN:
+                        yield (path, name), value
 
 
 @contextmanager
@@ -60,7 +124,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
     Inside, every submodule is in eval mode and no parameter requires a gradient (weight gradients
     are not needed for gradients at activations, and cost a third of the backward). On the way out,
-    also after an exception, the training flags, the requires_grad flags, and any buffer that the model
+    also after an exception, the training flags, the requires_grad flags, and the state that the model
     itself wrote or replaced (a traced `num_batches_tracked += 1`) are restored.
 
     Raises:
@@ -76,7 +140,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     training = [(s, s.training) for s in module.modules() if hasattr(s, "training")]
     parameters = list(module.named_parameters())
     requires_grad = [(p, p.requires_grad) for _, p in parameters]
-    restore_buffers = _buffer_keeper(module)
+    state = State(module)
     before = {name: _fingerprint(p) for name, p in parameters}
     try:
         for sub, _ in training:
@@ -89,7 +153,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             sub.training = flag
         for p, flag in requires_grad:
             p.requires_grad_(flag)
-        restore_buffers()
+        state.restore()
     changed = [name for name, p in parameters if _fingerprint(p) != before[name]]
     if changed:
         raise RunError(

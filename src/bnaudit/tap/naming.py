@@ -30,6 +30,10 @@ def _address(tensor: Tensor) -> _Address:
     return (str(tensor.device), tensor.data_ptr(), tensor.numel())
 
 
+WEIGHT, INSTANCE = "weight", "instance"
+"""What calls of BatchNorm's kernel are that are no layers: weight standardisation, instance norm."""
+
+
 class Namer:
     """Finds the name of the layer behind the tensors of a call.
 
@@ -41,7 +45,8 @@ class Namer:
     `forward` is on the Python stack, and inside TorchScript and exported programs, where there is
     none, by the order in which the graph calls such layers.
 
-    `decomposed` tells whether the model has graphs that call BatchNorm by another name.
+    `decomposed` tells whether the model has graphs that call BatchNorm by another name; `apart` which calls
+    are no layers, and what they are (`WEIGHT`, `INSTANCE`), None while nobody has looked.
     """
 
     def __init__(self, module: nn.Module, labels: Mapping[str, str]) -> None:
@@ -62,13 +67,25 @@ class Namer:
         self._paths = {id(sub): path for path, sub in module.named_modules()}
         self._anonymous = anonymous_batchnorms(module) or anonymous_calls(module)
         self.decomposed = is_decomposed(module)
+        self.apart: Mapping[tuple[str, int], str] | None = None
         self._uses: Counter[str] = Counter()
         self._unnamed = 0
+
+    def of_copy(self, module: nn.Module) -> Namer:
+        """The same for a copy of the model."""
+        namer = Namer(module, self._labels)
+        namer.apart = self.apart
+        return namer
 
     def start(self) -> None:
         """A new forward pass begins: count occurrences afresh."""
         self._uses.clear()
         self._unnamed = 0
+
+    @property
+    def lists_anonymous(self) -> bool:
+        """Whether the model's graph names calls that are given no tensor of its own."""
+        return bool(self._anonymous)
 
     def owns(self, *tensors: Tensor | None) -> bool:
         """Whether one of these tensors is a parameter or buffer of the model."""

@@ -9,7 +9,7 @@ from bnaudit.judge.examples import report as reports
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
-from bnaudit.records.verification import OutputGap, Verification
+from bnaudit.records.verification import UNCOMPARED, OutputGap, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     found = None if report.run is None else report.run.verification
+    if isinstance(found, Skipped) and found.reason.startswith(UNCOMPARED):
+        yield rule.finding(
+            f"--verify was asked for, and nothing was compared: the outputs {found.reason}",
+            fix="install onnxruntime or give data that the file takes; or leave --verify out",
+            observed=None,
+            threshold=None,
+        )
     if found is None or isinstance(found, Skipped) or found.agrees:
         return
     worst = max(found.outputs, key=lambda gap: gap.relative)
     yield rule.finding(
         f"the output {worst.name!r} of the converted model differs from {found.reference} by "
-        f"{worst.relative:.1e} of its scale; rounding explains at most {found.tolerance:.0e}",
+        f"{worst.max_abs:.1e}, {worst.relative:.1e} of its scale; rounding explains at most "
+        f"{found.tolerance:.0e}",
         observed=worst.relative,
         threshold=found.tolerance,
         confidence="on the first batch, in inference mode",
@@ -38,7 +46,8 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     found = None if run is None else run.verification
     if found is None:
         return "nothing was run"
-    return found.reason if isinstance(found, Skipped) else None
+    compared = not isinstance(found, Skipped) or found.reason.startswith(UNCOMPARED)
+    return None if compared else found.reason
 
 
 def _example(relative: float) -> Report:

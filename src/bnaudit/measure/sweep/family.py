@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from bnaudit.measure.sweep.tape import Kept, Shape, Slot, mapped
+from bnaudit.measure.sweep.tape import Kept, Shape, Slot
+from bnaudit.tap.trees import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,8 @@ from bnaudit.measure.sweep.family import Needs, filled, functional, only, padded
 from bnaudit.measure.sweep.local import LOCAL
 from bnaudit.measure.sweep.pointwise import scaled
 from bnaudit.measure.sweep.stack import empty_stack
-from bnaudit.measure.sweep.tape import Slot, leaves_of
+from bnaudit.measure.sweep.tape import Slot
+from bnaudit.tap.trees import leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

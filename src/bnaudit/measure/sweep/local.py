@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
 from bnaudit.measure.sweep.stack import dots
-from bnaudit.measure.sweep.tape import leaves_of
 from bnaudit.tap.call import aliased
+from bnaudit.tap.trees import leaves_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnaudit.measure.sweep.rules import needs
-from bnaudit.measure.sweep.tape import Kept, Shape, Slot, Step, Tape, leaves_of, mapped, tensors_in
+from bnaudit.measure.sweep.tape import Kept, Shape, Slot, Step, Tape
 from bnaudit.tap.call import aliased, walk
+from bnaudit.tap.trees import leaves_of, mapped, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

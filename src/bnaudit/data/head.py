@@ -1,0 +1,183 @@
+"""What a model computes in front of its final softmax or sigmoid: its logits.
+
+A classifier that is sure of its answer has probabilities of 0 and 1 to the last digit, and no gradient comes
+back through them; and cross entropy of probabilities, taken for logits, is another loss. Autograd's graph
+of the output names its last operator in every format alike; a dispatch mode catches what goes into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bnaudit.data.outputs import floating, named_tensors, primary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from torch import Tensor
+
+_NODES = {"SoftmaxBackward0": "Softmax", "SigmoidBackward0": "Sigmoid"}
+_OPERATORS = (torch.ops.aten._softmax.default, torch.ops.aten.sigmoid.default)
+_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Alias")
+
+PROBABILITIES = "probabilities"
+_SUM = 1e-3
+"""How far the sum of a row of probabilities may be from 1, in bfloat16 as well."""
+
+_SUITS = {
+    "noise_mse": {"Softmax", "Sigmoid"},
+    "cross_entropy": {"Softmax", "Sigmoid", PROBABILITIES},
+    "nll": {"Softmax", PROBABILITIES},
+    "bce": {"Sigmoid"},
+}
+"""Loss -> what it is taken in front of. Regressions on probabilities and a user's losses stay as they are."""
+
+_LOG = (
+    "taken of the log of the model's probabilities",
+    "taken of their log-odds, as it gives probabilities",
+)
+"""What is said where the logits cannot be reached: of a softmax, of a sigmoid."""
+
+
+class Logits(dict[str, "Tensor"]):
+    """Outputs by name, some of them read in front of their final activation.
+
+    `read` has the names of these.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], read: Collection[str]) -> None:
+        super().__init__(tensors)
+        self.read = frozenset(read)
+
+
+class Inputs(TorchDispatchMode):
+    """Keeps what goes into a softmax or sigmoid, and what comes out, where that is as large as an output.
+
+    `sizes` are the outputs' numbers of values; None keeps all.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The wrapper that this asks for imports all of TorchDynamo, two seconds, at the first call.
+        return False
+
+    def __init__(self, sizes: Collection[int] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes = sizes
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs a call."""
+        out = func(*args, **(kwargs or {}))
+        if func in _OPERATORS and (self.sizes is None or out.numel() in self.sizes):
+            self.pairs.append((args[0], out))
+        return out
+
+    def in_front_of(self, y: Tensor) -> Tensor | None:
+        """What went into the activation that made `y`, in the shape that it had there."""
+        return next((z for z, out in reversed(self.pairs) if _holds(y, out)), None)
+
+
+@dataclass(slots=True)
+class Head:
+    """Where a loss is taken, found once and the same in every pass.
+
+    Attributes:
+        loss: its name.
+        kinds: output -> "Softmax", "Sigmoid", "probabilities", or what is done where there are no logits.
+        sizes: of these outputs, in values.
+    """
+
+    loss: str
+    kinds: dict[str, str] = field(default_factory=dict)
+    sizes: set[int] = field(default_factory=set)
+
+    def look(self, output: Any) -> None:
+        """Finds it in a differentiable output of the model."""
+        tensors = floating(named_tensors(output))
+        suits = _SUITS.get(self.loss, set())
+        if not tensors or not suits:
+            return
+        if self.loss != "noise_mse":
+            name, y = primary(tensors)
+            tensors = {name: y}
+        for name, y in tensors.items():
+            kind = final_activation(y, classes=self.loss in {"cross_entropy", "nll"})
+            if kind is None and PROBABILITIES in suits and _sums_to_one(y):
+                kind = PROBABILITIES
+            if kind in suits:
+                self.kinds[name] = str(kind)
+                self.sizes.add(y.numel())
+
+    def read(self, run: Callable[[], Any]) -> Any:
+        """The output of `run`, with logits where they are wanted."""
+        if not self.kinds:
+            return run()
+        with Inputs(self.sizes) as inputs:
+            tensors = named_tensors(run())
+        read: dict[str, Tensor] = {}
+        for name in self.kinds.keys() & tensors.keys():
+            y = tensors[name]
+            z = inputs.in_front_of(y)
+            if z is not None and self.kinds[name] in {"Softmax", "Sigmoid"}:
+                read[name] = z.reshape(y.shape)
+            if name in read:
+                continue
+            if self.loss == "noise_mse":
+                del self.kinds[name]
+                continue
+            small = torch.finfo(y.dtype).tiny
+            odds = self.kinds[name] in {"Sigmoid", _LOG[1]}
+            read[name] = torch.logit(y, eps=small) if odds else y.clamp_min(small).log()
+            self.kinds[name] = _LOG[odds]
+        return Logits(tensors | read, read)
+
+    def why(self) -> str:
+        """What is to be said of it in the report; nothing where the loss is taken of the output itself."""
+        kinds = dict.fromkeys(self.kinds.values())
+        parts = [f"taken in front of the final {kind}" for kind in kinds if kind != PROBABILITIES]
+        return "; ".join(
+            parts + ["of the log of the model's probabilities"] * (PROBABILITIES in kinds)
+        )
+
+
+def final_activation(y: Tensor, *, classes: bool = False) -> str | None:
+    """The activation that an output comes from, but for changes of its shape.
+
+    Args:
+        y: the output.
+        classes: whether a softmax has to run over axis 1, as a loss on classes does.
+    """
+    node: Any = y.grad_fn
+    viewed = False
+    while node is not None and node.name().removesuffix("Backward0") in _VIEWS:
+        node, viewed = node.next_functions[0][0], True
+    kind = _NODES.get("" if node is None else node.name())
+    if kind == "Softmax" and classes:
+        dim = int(node._saved_dim)
+        dim = dim - 2**64 if dim >= 2**63 else dim  # autograd hands a negative one over unsigned
+        return None if viewed or dim % y.dim() != 1 else kind
+    return kind
+
+
+def _sums_to_one(y: Tensor) -> bool:
+    """Whether these are probabilities along axis 1."""
+    values = y.detach()
+    if values.dim() < 2 or values.shape[1] < 2 or not bool((values >= 0).all()):
+        return False
+    return bool(((values.double().sum(1) - 1).abs() <= _SUM).all())
+
+
+def _holds(y: Tensor, out: Tensor) -> bool:
+    """Whether `y` is `out`, or the same values in the same order in another shape."""
+    same = y.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
+    alike = y.shape == out.shape and y.stride() == out.stride()
+    return (
+        same and y.numel() == out.numel() and (alike or (y.is_contiguous() and out.is_contiguous()))
+    )
