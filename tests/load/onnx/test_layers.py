@@ -68,8 +68,8 @@ def test_each_layer_has_its_own_gamma_and_beta(tmp_path: Path) -> None:
     assert [(layer.name, layer.call) for layer in report.layers] == [("a", 1), ("b", 1)]
     constants = models.batchnorm_constants("b", 3, seed=1)
     (found,) = [layer for layer in inspect_file(path).batchnorms if layer.name == "b"]
-    np.testing.assert_array_equal(np.float32(found.gamma or ()), constants["b.weight"])
-    np.testing.assert_array_equal(np.float32(found.beta or ()), constants["b.bias"])
+    np.testing.assert_array_equal(np.array(found.gamma, np.float32), constants["b.weight"])
+    np.testing.assert_array_equal(np.array(found.beta, np.float32), constants["b.bias"])
 
 
 def test_a_nan_in_the_second_gamma_does_not_pass(tmp_path: Path) -> None:

@@ -102,8 +102,9 @@ def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
     if node is None or node.op_type == "Identity":
         return name
     value = next((a.t for a in node.attribute if a.name == "value"), None)
-    constant = node.op_type == "Constant" and value is not None
-    return numpy_helper.to_array(value).tobytes() if constant else None
+    if node.op_type != "Constant" or value is None:
+        return None
+    return numpy_helper.to_array(value).tobytes()
 
 
 def _weight_owners(
