@@ -104,3 +104,35 @@ def test_layers_pattern_measures_only_what_matches() -> None:
     assert report.layers[0].first_order == whole.layers[1].first_order
     with pytest.raises(bnaudit.BnauditError, match="matches none of the 2"):
         bnaudit.audit(net, data=x, layers="nothing*")
+
+
+class _Graph(nn.Module):
+    """A skip past one layer, a layer that is called twice, and two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.ModuleList(nn.Linear(6, 6) for _ in range(5))
+        self.bn = nn.ModuleList(nn.BatchNorm1d(6) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.bn[0](self.fc[0](x)).relu()
+        b = a + self.bn[1](self.fc[1](a))
+        c = self.bn[2](self.fc[2](b))
+        c = self.bn[2](self.fc[2](c))
+        left, right = self.bn[3](self.fc[3](c)), self.bn[4](self.fc[4](c))
+        return torch.cat([left, right.tanh()], 1)
+
+
+@pytest.mark.parametrize("metrics", [("statistics",), ("statistics", "second_order")])
+def test_who_reads_whom_is_the_graph_and_not_the_order(metrics: tuple[str, ...]) -> None:
+    net = nets.randomise(_Graph())
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(4))
+    report = bnaudit.audit(net, data=x, batch_size=16, metrics=metrics)
+    assert {layer.label: layer.reads for layer in report.layers} == {
+        "bn.0": (),
+        "bn.1": ("bn.0",),
+        "bn.2": ("bn.0", "bn.1"),
+        "bn.2#2": ("bn.2",),
+        "bn.3": ("bn.2#2",),
+        "bn.4": ("bn.2#2",),
+    }

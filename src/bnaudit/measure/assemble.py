@@ -82,6 +82,7 @@ def _layer(
         leak=reason or _extent([b.leak for b in from_batch]),
         first_order=_first_order(records, measured, running is not None, difference),
         channel_values=_channel_values(first, measured, from_batch) if channels else None,
+        reads=first.reads,
     )
 
 

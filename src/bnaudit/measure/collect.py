@@ -131,6 +131,8 @@ class _Runner:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)
                 probe.begin()
+                if index == 0:
+                    probe.link()
                 _backward(loss, tap.log)
                 probe.finish()
             log = tap.log

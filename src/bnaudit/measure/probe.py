@@ -33,6 +33,7 @@ class LayerRecord:
         moments: None until backward has passed, or `finish` was called.
         obstacle: why no gradient arrived, or None.
         waiting: the input, until backward passes the layer.
+        reads: as in `LayerReport`.
     """
 
     name: str
@@ -49,11 +50,17 @@ class LayerRecord:
     moments: Moments | None = None
     obstacle: str | None = None
     waiting: Tensor | None = None
+    reads: tuple[str, ...] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
         """What identifies the same call on every batch."""
         return (self.name, self.occurrence)
+
+    @property
+    def label(self) -> str:
+        """As in `LayerReport`."""
+        return self.name if self.occurrence == 1 else f"{self.name}#{self.occurrence}"
 
 
 def _double(t: Tensor | None) -> Tensor | None:
@@ -91,10 +98,29 @@ class FirstOrderProbe:
     executed: list[str] = field(default_factory=list)
     records: list[LayerRecord] = field(default_factory=list)
     begun: bool = False
+    nodes: dict[Any, LayerRecord] = field(default_factory=dict)
 
     def begin(self) -> None:
         """The backward pass of the loss begins: one that the model ran in its forward is not measured."""
         self.begun = True
+
+    def link(self) -> None:
+        """Between forward and backward: writes down which calls feed which, from the autograd graph."""
+        feeding: dict[Any, frozenset[str]] = {}
+        for node, record in self.nodes.items():
+            stack = [node]
+            while stack:  # a node's answer follows its parents': depth would exceed Python's stack
+                top = stack[-1]
+                parents = [p for p, _ in top.next_functions if p is not None]
+                open_ones = [p for p in parents if p not in feeding and p not in self.nodes]
+                stack += open_ones
+                if not open_ones:
+                    found = (
+                        frozenset({self.nodes[p].label}) if p in self.nodes else feeding[p]
+                        for p in parents
+                    )
+                    feeding[stack.pop()] = frozenset().union(*found)
+            record.reads = tuple(r.label for r in self.records if r.label in feeding[node])
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         """Carries a call of the forward pass out."""
@@ -121,6 +147,7 @@ class FirstOrderProbe:
 
     def finish(self) -> None:
         """After backward: layers that no gradient reached still have statistics of their own."""
+        self.nodes.clear()
         for record in self.records:
             if record.waiting is not None:
                 record.obstacle = record.obstacle or _NOT_REACHED
@@ -149,3 +176,4 @@ class FirstOrderProbe:
 
         node: Any = z.grad_fn
         node.register_hook(hook)
+        self.nodes[node] = record

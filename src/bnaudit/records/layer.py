@@ -145,6 +145,8 @@ class LayerReport:
         second_order: the second-order theorem, or why it was not measured.
         weight_space: the minimax bound on the weights that feed the layer, or why not.
         statistics: conspicuous channels and drift, or why not.
+        reads: labels of the calls whose outputs reach this one with no other call between, () where only
+            inputs do; None where it is not known. Not in the JSON.
     """
 
     name: str
@@ -166,6 +168,7 @@ class LayerReport:
     second_order: SecondOrder | Skipped = NOT_REQUESTED
     weight_space: WeightSpace | Skipped = NOT_REQUESTED
     statistics: Channels | Skipped = NOT_REQUESTED
+    reads: tuple[str, ...] | None = None
 
     @property
     def integrity_failed(self) -> bool:
