@@ -144,9 +144,10 @@ def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
     else:
         least = drift.least[start.channels[0]]
         what = "95 % interval"
-    every = f", in each of the {drift.batches} batches" if least > limit else ""
+    parts = "batches" if drift.groups == drift.batches else "groups of rows"
+    every = f", in each of the {drift.groups} {parts}" if least > limit else ""
     upstream = "; layers in front run on their stored statistics" if running else ""
-    return f"{what} over {drift.batches} batches{every}{upstream}"
+    return f"{what} over {drift.groups} {parts}{every}{upstream}"
 
 
 def _fix(cause: Cause) -> str:

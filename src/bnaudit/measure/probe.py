@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.measure.moments import Moments, channel_moments
+from bnaudit.measure.rows import Rows, rows_of
 from bnaudit.measure.selection import Selection
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise
 
@@ -34,6 +35,7 @@ class LayerRecord:
         obstacle: why no gradient arrived, or None.
         waiting: the input, until backward passes the layer.
         reads: as in `LayerReport`.
+        rows: how the batch's rows share in the moments; None until they are there.
     """
 
     name: str
@@ -51,6 +53,7 @@ class LayerRecord:
     obstacle: str | None = None
     waiting: Tensor | None = None
     reads: tuple[str, ...] | None = None
+    rows: Rows | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -152,6 +155,7 @@ class FirstOrderProbe:
             if record.waiting is not None:
                 record.obstacle = record.obstacle or _NOT_REACHED
                 record.moments = channel_moments(record.waiting, None, None)
+                record.rows = rows_of(record.waiting)
                 record.waiting = None
 
     def _run(self, call: BatchNormCall, record: LayerRecord) -> Tensor:
@@ -173,6 +177,7 @@ class FirstOrderProbe:
                 record.waiting = None
                 with torch.no_grad():
                     record.moments = channel_moments(x, big_g, g)
+                    record.rows = rows_of(x)
 
         node: Any = z.grad_fn
         node.register_hook(hook)

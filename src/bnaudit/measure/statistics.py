@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.drift import Stored, drifts
+from bnaudit.measure.drift import Sample, Stored, drifts
+from bnaudit.measure.rows import GROUPS, made_of
 from bnaudit.measure.spread import metric
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped
@@ -120,7 +121,21 @@ def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skippe
     living = torch.ones(first.channels, dtype=torch.bool)
     living[list(_dead_gamma(first.gamma))] = False
     stored = Stored(first.running_mean, first.running_var, first.eps, living)
-    return drifts(*_moments(records), stored, sum(r.m for r in records))
+    means, variances = _moments(records)
+    rows = [r.rows for r in records if r.rows is not None]
+    scatter = torch.stack([r.m * v for r, v in zip(records, variances, strict=True)]).sum(0)
+    groups = (means, variances)
+    if len(rows) < GROUPS:  # then the batches are too few for an interval, and their rows have to do
+        groups = torch.cat([r.means for r in rows]), torch.cat([r.variances for r in rows])
+    sample = Sample(
+        means,
+        variances,
+        groups,
+        sum(r.m for r in records),
+        sum(r.count for r in rows),
+        made_of(scatter, rows),
+    )
+    return drifts(sample, stored)
 
 
 def _outlier(records: list[LayerRecord]) -> float | Skipped:

@@ -35,12 +35,15 @@ class Drift:
         sampling_error: the standard deviation that a healthy channel with near-Gaussian values
             would show for the number of values pooled.
         signed: per channel, positive where the batches lie above what is stored.
-        margin: per channel, half the width of the 95 % interval around `signed`; empty with one batch,
-            which has no spread.
+        margin: per channel, half the width of the 95 % interval around `signed`; empty with one row, which
+            has no spread.
         least: per channel, the smallest distance over single batches in the direction of `signed`, 0
             where a batch lies on the other side.
-        excess: of the layer as a whole; None with one batch, and where no channel has a gamma.
+        excess: of the layer as a whole; None with one row, where no channel has a gamma, and where most
+            channels vary in so few rows that nothing is known of their variance.
         batches: how many were pooled.
+        groups: of rows, over which margin and least are: the batches, or parts of them where these are few.
+            Not in the JSON.
     """
 
     median: float
@@ -53,12 +56,13 @@ class Drift:
     least: tuple[float, ...] = ()
     excess: Excess | None = None
     batches: int = 1
+    groups: int = 1
 
     @property
     def lower(self) -> float | Skipped:
         """The least that the interval of `channel` allows for `maximum`."""
         if not self.margin:
-            return Skipped("one batch has no spread (pass --batches 2 or more)")
+            return Skipped("one batch has no spread (give more rows)")
         return self.surely(self.channel)
 
     def surely(self, channel: int) -> float:

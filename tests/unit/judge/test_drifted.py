@@ -202,14 +202,15 @@ def test_channels_without_gamma_do_not_count() -> None:
     assert not of(with_channels(l2=everything), "BN201")
 
 
-def test_one_batch_clears_no_threshold() -> None:
+def test_rows_of_one_batch_are_judged_and_three_rows_are_not() -> None:
     sick = with_channels(l2=mean({5: 3.0}))
     assert sick.run is not None
-    data = replace(sick.run.data, batches=1)
+    one = replace(sick.run.data, batches=1)
+    assert of(replace(sick, run=replace(sick.run, data=one)), "BN201")
+    data = replace(one, batch_size=3)
     verdicts = judge(replace(sick, run=replace(sick.run, data=data)))
-    assert not [f for f in verdicts.findings if f.rule in ("BN201", "BN202")]
     reasons = {entry.rule: entry.reason for entry in verdicts.not_run}
-    assert reasons["BN201"] == "one batch has no spread over batches (pass --batches 2 or more)"
+    assert reasons["BN201"].startswith("fewer than 4 rows have no spread")
 
 
 def test_synthetic_data_supports_no_rule_about_data() -> None:
