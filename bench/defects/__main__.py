@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.defects.run import FAMILIES, LIMITS, alarms, measurable, outcomes
+from bench.defects.run import FAMILIES, LIMITS, alarms, contradictions, measurable, outcomes
 
 if TYPE_CHECKING:
     from bench.defects.run import Alarm, Outcome
@@ -51,6 +51,9 @@ def _line(o: Outcome, *, long: bool) -> str:
     mark = "ok" if o.placed else "AWAY" if o.found else "MISS" if measurable(o.defect) else "-"
     where = f"{mark:4} {o.format:11} {o.defect.net:13} {o.defect.name:40}"
     text = f"{where} {o.defect.layers[0] or 'the model'}: {_findings(o)}"
+    if o.costly and not o.failed:
+        text = f"PASS {text}"
+    text += "".join(f"\n  TWO {pair}" for pair in contradictions(o.report))
     if long:
         for f in (*o.right, *o.others):
             text += f"\n       {f.severity.label}: {f.message} ({f.confidence})"
@@ -69,10 +72,16 @@ def totals(found: list[Outcome], said: list[Alarm]) -> list[str]:
     hit = [o for o in can if o.found]
     placed = [o for o in hit if o.placed]
     loud = [a for a in said if a.findings]
+    costly = [o for o in can if o.costly]
+    passed = [o for o in costly if not o.failed]
+    torn = [o for o in found if contradictions(o.report)]
     defects = len({(o.defect.name, o.defect.net) for o in can})
     changes = len({a.change.name for a in said})
     return [
         f"{defects} defects in {len(can)} files: {len(hit)} found, {len(placed)} at the right layer",
+        f"{len(costly)} of these files lose 5 points of accuracy or more as deployed: "
+        f"{len(costly) - len(passed)} fail the audit",
+        f"{len(torn)} reports say two things that cannot both be true",
         f"{changes} harmless changes in {len(said)} audits: {len(loud)} with a warning or an error",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -9,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 import bnaudit
 from bench.defects import files, gradients, inputs, statistics
 from bench.defects.cases import subject
 from bench.defects.harmless import CHANGES
 from bnaudit.judge.rules import RULES
-from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.defects.cases import Defect, Harmless, Subject
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.report import Report
 
 FAMILIES: dict[str, tuple[Defect, ...]] = {
     "running statistics": statistics.DEFECTS,
@@ -41,15 +45,27 @@ class Outcome:
         family: of the defect.
         defect: what was put in.
         format: of the file.
-        right: findings of an expected rule.
-        others: further warnings and errors.
+        report: what the audit said.
+        cost: points of accuracy, as deployed and on the true labels, that the defect costs; None for
+            a network that does not classify, and where the defect put another network in its place.
     """
 
     family: str
     defect: Defect
     format: str
-    right: tuple[Finding, ...]
-    others: tuple[Finding, ...]
+    report: Report
+    cost: float | None
+
+    @property
+    def right(self) -> tuple[Finding, ...]:
+        """Findings of an expected rule."""
+        return tuple(f for f in self.report.findings if f.name in self.defect.rules)
+
+    @property
+    def others(self) -> tuple[Finding, ...]:
+        """Further warnings and errors."""
+        kept = (f for f in self.report.findings if f.name not in self.defect.rules)
+        return tuple(f for f in kept if f.severity > Severity.INFO)
 
     @property
     def found(self) -> bool:
@@ -60,6 +76,20 @@ class Outcome:
     def placed(self) -> bool:
         """Whether one of its findings is at a right layer."""
         return any(f.layer in self.defect.layers for f in self.right)
+
+    @property
+    def costly(self) -> bool:
+        """Whether it costs so much that an exit code of 0 would be wrong."""
+        return self.cost is not None and self.cost >= COSTLY
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command line would end with an exit code other than 0."""
+        return any(f.severity is Severity.ERROR for f in self.report.findings)
+
+
+COSTLY = 0.05
+"""Points of accuracy from which a defect must not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +112,31 @@ def outcomes(chosen: Iterable[tuple[str, Defect]] | None = None) -> Iterator[Out
     every = [(family, d) for family, defects in FAMILIES.items() for d in defects]
     for family, defect in every if chosen is None else chosen:
         for kind in defect.formats:
-            case = subject(defect.net)
+            before, case = subject(defect.net), subject(defect.net)
             with torch.no_grad():
                 defect.change(case)
-            findings = audited(case, kind)
-            right = tuple(f for f in findings if f.name in defect.rules)
-            others = tuple(f for f in findings if f not in right and f.severity > Severity.INFO)
-            yield Outcome(family, defect, kind, right, others)
+            report = audited(case, kind)
+            yield Outcome(family, defect, kind, report, _cost(before, case))
+
+
+def _cost(before: Subject, after: Subject) -> float | None:
+    """By how much accuracy falls: the deployed network on the data that it is given, true labels."""
+    if before.labels.is_floating_point() or not same_network(before.net, after.net):
+        return None
+    net = copy.deepcopy(after.net).eval().float()
+    with torch.no_grad():
+        was, now = (
+            float((n(x.float()).argmax(1) == before.labels).double().mean())
+            for n, x in ((before.net, before.x), (net, after.x))
+        )
+    return was - now
+
+
+def same_network(one: nn.Module, other: nn.Module) -> bool:
+    """Whether a change left a network's layers with weights in place."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    counts = [sum(isinstance(m, kinds) for m in net.modules()) for net in (one, other)]
+    return counts[0] == counts[1]
 
 
 def alarms(changes: Iterable[Harmless] = CHANGES) -> Iterator[Alarm]:
@@ -99,13 +147,13 @@ def alarms(changes: Iterable[Harmless] = CHANGES) -> Iterator[Alarm]:
                 case = subject(net)
                 with torch.no_grad():
                     change.change(case)
-                found = (f for f in audited(case, kind) if f.severity > Severity.INFO)
+                found = (f for f in audited(case, kind).findings if f.severity > Severity.INFO)
                 kept = tuple(f for f in found if f.name not in _EXPECTED)
                 yield Alarm(change, net, kind, kept)
 
 
-def audited(case: Subject, kind: str) -> tuple[Finding, ...]:
-    """The findings for the case as a file of this format."""
+def audited(case: Subject, kind: str) -> Report:
+    """The audit of the case as a file of this format."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / ("model.onnx" if kind == "onnx" else "model.pt")
@@ -117,7 +165,30 @@ def audited(case: Subject, kind: str) -> tuple[Finding, ...]:
             "metrics": ("first_order", "statistics"),
             **case.options,
         }
-        return bnaudit.audit(path, **options).findings
+        return bnaudit.audit(path, **options)
+
+
+def contradictions(report: Report) -> list[str]:
+    """Pairs of statements of one report that cannot both be true."""
+    findings, order = report.findings, [layer.label for layer in report.layers]
+    told = []
+    for one in findings:
+        for other in findings:
+            if one is other:
+                continue
+            here = one.layer is not None and one.layer == other.layer
+            shared = not one.channels or not other.channels or {*one.channels} & {*other.channels}
+            excused = "none needed" in one.fix and other.severity > Severity.INFO
+            if here and shared and excused:
+                told.append(f"{one.rule} needs nothing, {other.rule}: {other.message}")
+            agree = "agree with theirs" in one.message and one.layer in order
+            drift = other.rule in DRIFT and other.layer in order
+            if agree and drift and order.index(other.layer or "") <= order.index(one.layer or ""):
+                told.append(f"{one.rule} {one.message}, {other.rule} {other.message}")
+    return told
+
+
+DRIFT = ("BN201", "BN202")
 
 
 def write(case: Subject, kind: str, path: Path) -> None:

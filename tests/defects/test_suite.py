@@ -14,7 +14,7 @@ import torch
 from bench.defects.cases import Defect, Harmless, subject
 from bench.defects.harmless import CHANGES
 from bench.defects.nets import NETS
-from bench.defects.run import FAMILIES, alarms, measurable, outcomes
+from bench.defects.run import FAMILIES, alarms, contradictions, measurable, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,8 @@ def test_a_defect_is_found_at_its_layer(place: int, family: str, defect: Defect)
     (outcome,) = outcomes([(family, one)])
     assert outcome.found, outcome.others
     assert outcome.placed, outcome.right
+    assert outcome.failed or not outcome.costly, (outcome.cost, outcome.right)
+    assert contradictions(outcome.report) == []
 
 
 @pytest.mark.parametrize("net", NETS)

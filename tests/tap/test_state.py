@@ -140,7 +140,11 @@ def test_with_one_batch_everything_is_measured_from_the_same_state(cell: type[nn
         [t.twin_grad_norm for t in expected.twins],  # type: ignore[union-attr]
         rel=1e-9,
     )
-    assert not [f for f in report.findings if f.severity is Severity.ERROR]
+    # The network was never trained: that its statistics are not those of the data is right.
+    untrained = {"BN201", "BN202"}
+    assert not [
+        f for f in report.findings if f.severity is Severity.ERROR and f.rule not in untrained
+    ]
 
 
 @pytest.mark.parametrize("cell", [Detached, Written])

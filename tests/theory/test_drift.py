@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnaudit.measure.drift import Stored, drifts, student_t
+from bnaudit.measure.drift import Sample, Stored, drifts, student_t
 from bnaudit.records.drift import Drift
 from bnaudit.records.values import Skipped
 
@@ -24,11 +24,19 @@ def stored(channels: int) -> Stored:
 def found(x: Tensor, model: Stored | None = None) -> tuple[Drift, Drift]:
     """Of values (batches, m, channels)."""
     x = x.double()
-    means, variances = x.mean(1), x.var(1, correction=0)
-    result = drifts(means, variances, model or stored(x.shape[2]), x.shape[0] * x.shape[1])
+    result = drifts(sample(x), model or stored(x.shape[2]))
     assert isinstance(result[0], Drift)
     assert isinstance(result[1], Drift)
     return result[0], result[1]
+
+
+def sample(x: Tensor) -> Sample:
+    """Of values (batches, rows, channels), one value a row."""
+    means, variances = x.mean(1), x.var(1, correction=0)
+    squares = (x - means[:, None]).square()
+    events = squares.sum((0, 1)).square() / squares.square().sum((0, 1)).clamp(min=1e-300)
+    count = x.shape[0] * x.shape[1]
+    return Sample(means, variances, (means, variances), count, count, events)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -60,7 +68,8 @@ def test_the_margin_is_the_jackknife_of_all_values_together() -> None:
 
 
 def test_the_margin_is_never_below_that_of_independent_values() -> None:
-    alike = noise(1, 64, 5).expand(8, 64, 5)  # every batch the same: no spread at all
+    # Every batch the same: no spread at all; and all rows share alike in the variance.
+    alike = torch.sign(noise(1, 64, 5)).expand(8, 64, 5)
     mean, variance = found(alike)
     factor = student_t(7) * math.sqrt(1 + 8 * 0.1 / 1.9)
     assert variance.margin == pytest.approx([factor * 2.0402 / math.sqrt(512)] * 5, rel=1e-3)
@@ -140,12 +149,67 @@ def test_one_batch_has_no_interval() -> None:
 
 
 def test_one_value_a_channel_has_no_variance() -> None:
-    nothing = drifts(noise(8, 3), torch.zeros(8, 3).double(), stored(3), 8)
+    nothing = drifts(sample(noise(8, 1, 3)), stored(3))
     assert nothing == (Skipped("one value per channel (m = 1)"),) * 2
 
 
 def test_what_is_not_finite_is_skipped() -> None:
     model = replace(stored(3), var=torch.tensor([1.0, math.nan, 1.0]).double())
     x = noise(4, 20, 3)
-    result = drifts(x.mean(1), x.var(1, correction=0), model, 80)
+    result = drifts(sample(x), model)
     assert all(isinstance(drift, Skipped) for drift in result)
+
+
+def rare(frequency: float, seed: int, batches: int = 8, rows: int = 32) -> Tensor:
+    """400 channels that are 0 but for a rare 1."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batches, rows, 400)
+    return (torch.rand(shape, generator=generator, dtype=torch.float64) < frequency).double()
+
+
+@pytest.mark.parametrize("frequency", [0.002, 0.01, 0.03, 0.1, 0.3])
+def test_rare_values_are_no_drift_of_the_variance(frequency: float) -> None:
+    """Running statistics of 80 batches of 64 rows, and 256 other rows; a warning takes 2 below, 1 above."""
+    mean, var = torch.full((400,), frequency).double(), torch.full((400,), frequency).double()
+    for batch in rare(frequency, 1, 80, 64):
+        mean, var = 0.9 * mean + 0.1 * batch.mean(0), 0.9 * var + 0.1 * batch.var(0)
+    _, drift = found(rare(frequency, 2), replace(stored(400), mean=mean, var=var))
+    wrong = [c for c in range(400) if drift.surely(c) > (1.0 if drift.signed[c] > 0 else 2.0)]
+    assert len(wrong) <= 1
+    assert drift.excess is None or drift.excess.lower < 0.2
+
+
+def test_a_constant_channel_drifts_where_values_should_have_been_seen() -> None:
+    """p = d^2/(1 + d^2) of the rows: at d = 0.5 a fifth, at 0.1 a hundredth."""
+    for distance, drifts_away in ((0.5, True), (0.1, False)):
+        model = replace(stored(3), mean=torch.full((3,), distance).double())
+        _, drift = found(torch.zeros(8, 32, 3), model)
+        assert (drift.surely(0) > 0) is drifts_away
+
+
+def test_values_that_are_very_unlike_may_have_had_larger_ones_in_training() -> None:
+    heavy = noise(8, 32, 50).mul(2).exp()
+    var = heavy.reshape(-1, 50).var(0)
+    below, above = (
+        found(heavy, replace(stored(50), var=var * factor, mean=heavy.mean((0, 1))))[1]
+        for factor in (64.0, 1 / 4096.0)
+    )
+    assert max(below.surely(c) for c in range(50)) == 0
+    assert (
+        sum(above.surely(c) > 2 for c in range(50)) < 50
+    )  # of those that hang on one row nothing is said
+
+
+def test_the_error_of_uneven_rows_is_that_of_their_variance() -> None:
+    """Of n independent rows: sd(v)/v = sqrt((kurtosis - 1)/n); against 2,000 samples of 200 rows."""
+    x = torch.empty(200, 2000, dtype=torch.float64).exponential_(
+        generator=torch.Generator().manual_seed(0)
+    )
+    log2 = x.var(0, correction=0).log2()
+    squares = (x - x.mean(0)).square()
+    made_of = squares.sum(0).square() / squares.square().sum(0)
+    assert float(made_of.mean()) / 200 == pytest.approx(
+        1 / 9, rel=0.35
+    )  # kurtosis 9, less in a sample
+    error = (1 / made_of - 1 / 200).sqrt() / math.log(2)
+    assert float(error.median()) == pytest.approx(float(log2.std()), rel=0.15)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bnaudit
+from bnaudit.measure.rows import made_of, rows_of
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped, Spread
 from tests import nets
@@ -104,3 +105,68 @@ def test_layers_pattern_measures_only_what_matches() -> None:
     assert report.layers[0].first_order == whole.layers[1].first_order
     with pytest.raises(bnaudit.BnauditError, match="matches none of the 2"):
         bnaudit.audit(net, data=x, layers="nothing*")
+
+
+class _Graph(nn.Module):
+    """A skip past one layer, a layer that is called twice, and two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.ModuleList(nn.Linear(6, 6) for _ in range(5))
+        self.bn = nn.ModuleList(nn.BatchNorm1d(6) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.bn[0](self.fc[0](x)).relu()
+        b = a + self.bn[1](self.fc[1](a))
+        c = self.bn[2](self.fc[2](b))
+        c = self.bn[2](self.fc[2](c))
+        left, right = self.bn[3](self.fc[3](c)), self.bn[4](self.fc[4](c))
+        return torch.cat([left, right.tanh()], 1)
+
+
+@pytest.mark.parametrize("metrics", [("statistics",), ("statistics", "second_order")])
+def test_who_reads_whom_is_the_graph_and_not_the_order(metrics: tuple[str, ...]) -> None:
+    net = nets.randomise(_Graph())
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(4))
+    report = bnaudit.audit(net, data=x, batch_size=16, metrics=metrics)
+    assert {layer.label: layer.reads for layer in report.layers} == {
+        "bn.0": (),
+        "bn.1": ("bn.0",),
+        "bn.2": ("bn.0", "bn.1"),
+        "bn.2#2": ("bn.2",),
+        "bn.3": ("bn.2#2",),
+        "bn.4": ("bn.2#2",),
+    }
+
+
+@pytest.mark.parametrize("shape", [(13, 5), (12, 5, 7), (9, 5, 3, 4)])
+def test_rows_in_groups_and_what_the_variance_is_made_of(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5)).double() ** 3 + 2
+    rows = rows_of(x)
+    groups = torch.tensor_split(x, 4)
+    dims = [0, *range(2, x.dim())]
+    for found, group in zip(rows.means, groups, strict=True):
+        assert found.tolist() == pytest.approx(group.mean(dims).tolist())
+    for found, group in zip(rows.variances, groups, strict=True):
+        assert found.tolist() == pytest.approx(group.var(dims, correction=0).tolist())
+    each = (x - x.mean(dims, keepdim=True)).square().reshape(*shape[:2], -1).sum(2)
+    expected = each.sum(0).square() / each.square().sum(0)
+    assert made_of(each.sum(0), [rows]).tolist() == pytest.approx(expected.tolist())
+
+
+def test_one_batch_has_an_interval_over_its_rows() -> None:
+    net, bn = single()
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        bn.running_mean.zero_()
+        bn.running_var.fill_(1e4)
+    (found,) = statistics(net, x)
+    drift = found.variance_drift
+    assert isinstance(drift, Drift)
+    assert (drift.batches, drift.groups) == (1, 4)
+    assert all(drift.surely(c) > 8 for c in range(6))
+    (few,) = statistics(net, x[:1].expand(2, 6) + torch.tensor([[0.0], [1.0]]), batch_size=2)
+    assert isinstance(few.variance_drift, Drift)
+    assert few.variance_drift.groups == 2

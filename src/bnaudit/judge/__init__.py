@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.policy import DEFAULT_POLICY, Policy
 from bnaudit.judge.rule import Needs
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.story import told_once
 from bnaudit.records.finding import NEEDS_RUN, NOT_SELECTED, RuleNotRun, Suppressed
+from bnaudit.summary.audit import is_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +54,8 @@ def judge(report: Report, policy: Policy = DEFAULT_POLICY) -> Verdicts:
             found += [(rule, finding) for finding in rule.check(rule, report)]
         elif rule.inspect is not None and report.inspection is not None:
             found += [(rule, finding) for finding in rule.inspect(rule, report.inspection)]
-    return _verdicts(found, not_run, policy)
+    verdicts = _verdicts(found, not_run, policy)
+    return replace(verdicts, findings=_sorted(told_once(verdicts.findings, report)))
 
 
 def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) -> Verdicts:
@@ -73,7 +76,8 @@ def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) ->
             not_run.append(RuleNotRun(rule.id, rule.name, reason))
         else:
             found += [(rule, finding) for finding in rule.inspect(rule, inspection)]
-    return _verdicts(found, not_run, policy)
+    verdicts = _verdicts(found, not_run, policy)
+    return replace(verdicts, findings=_sorted(verdicts.findings))
 
 
 def _unselected(policy: Policy) -> list[RuleNotRun]:
@@ -83,12 +87,11 @@ def _unselected(policy: Policy) -> list[RuleNotRun]:
 
 def _obstacle(rule: Rule, report: Report) -> str | None:
     """Why a rule cannot judge this audit, or None."""
-    if rule.check is None:
+    if rule.check is None or (rule.inspect is not None and rule.not_applicable is not None):
         if report.inspection is None:
             return "the model's stored parameters were not read"
         return rule.not_applicable(report.inspection) if rule.not_applicable else None
-    synthetic = report.run is not None and report.run.data.source == "synthetic"
-    if rule.needs is Needs.DATA and synthetic:
+    if rule.needs is Needs.DATA and is_synthetic(report):
         return "a synthetic batch says nothing about it (pass --data)"
     return rule.not_applicable(report) if rule.not_applicable else None
 
@@ -105,6 +108,8 @@ def _verdicts(
             kept.append(graded)
         else:
             suppressed.append(Suppressed(graded, by))
-    return Verdicts(
-        tuple(sorted(kept, key=lambda f: -f.severity)), tuple(suppressed), tuple(not_run)
-    )
+    return Verdicts(tuple(kept), tuple(suppressed), tuple(not_run))
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda f: -f.severity))

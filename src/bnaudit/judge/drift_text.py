@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.drifted import common_factor
+from bnaudit.judge.drifted import between, causes, channel_limit, common_factor
 from bnaudit.judge.obstacles import unlike_training
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
-    from bnaudit.judge.drifted import Drifting, Run
-    from bnaudit.judge.rule import Details, Rule
-    from bnaudit.records.report import Report
+    from collections.abc import Callable, Iterator
 
-HEALTHY = (
-    "216 trained networks (8 architectures, 9 regimes, 3 seeds; docs/defects.md), 8 batches of 32 "
-    "held-back rows: "
-)
-"""The distribution that the thresholds of drift come from."""
+    from bnaudit.judge.drifted import Cause, Drifting
+    from bnaudit.judge.rule import Details, Rule
+    from bnaudit.records.finding import Finding
+    from bnaudit.records.report import Report
 
 _SHOWN = 4
 _RECOMPUTE = (
@@ -27,6 +24,10 @@ _RECOMPUTE = (
 _INPUT = (
     "feed the audit (and the deployed model) what training fed it: the same range, mean and std, "
     "channel order and crop; if this is the data of training, the statistics are stale: recompute them"
+)
+_SEPARATE = (
+    "give each place where the layer is used a BatchNorm of its own (its convolution may stay shared), and "
+    "train again; recomputed statistics would be another average that fits neither"
 )
 
 
@@ -42,48 +43,97 @@ def channels_text(channels: tuple[int, ...]) -> str:
     return f"channel {named}" if len(channels) == 1 else f"channels {named}"
 
 
-def severity(rule: Rule, drifting: Drifting) -> Severity:
-    """An error where a quarter of the layer is wrong, or its middle channel is by far."""
-    far = drifting.middle > rule.limit("layer-error")
-    wide = drifting.share >= rule.limit("share-error")
-    return Severity.ERROR if far or wide else Severity.WARNING
+def findings(
+    rule: Rule, report: Report, fact: Callable[[Drifting], str], far: Callable[[float], str]
+) -> Iterator[Finding]:
+    """A finding for each cause of drift whose front-most layer has this rule's drift.
+
+    Args:
+        rule: BN201 or BN202.
+        report: an audit on data.
+        fact: what a layer's drift is, without a "; " in it.
+        far: a distance with its unit ("3.1 sigma").
+    """
+    for cause in causes(report, rule):
+        start = cause.root.kinds.get(rule.id)
+        if start is None:
+            continue
+        calls = between(cause, rule.id)
+        if calls:
+            said = [far(_typical_signed(call.kinds.get(rule.id, start))) for call in calls]
+            message = (
+                f"called {len(calls)} times on inputs of different statistics, and the running ones lie "
+                f"between: {rule.name.partition('-')[0]}s {' and '.join(said)} off (middle channel)"
+            )
+        else:
+            message = fact(start) + _origin(cause, report) + _others(cause)
+        yield rule.finding(message, **_details(rule, cause, start, report, shared=bool(calls)))
 
 
-def details(rule: Rule, run: Run, report: Report) -> Details:
+def _typical_signed(drifting: Drifting) -> float:
+    signed = sorted(drifting.drift.signed[c] for c in drifting.living)
+    return signed[len(signed) // 2]
+
+
+def _origin(cause: Cause, report: Report) -> str:
+    """Where the drift comes from, as far as the layers tell."""
+    root = cause.root
+    if root.reads_inputs and root.whole:
+        variance = root.kinds.get("BN202")
+        factor = None if variance is None or not variance.whole else common_factor(variance)
+        if factor is None:
+            return ""
+        return (
+            f"; all channels share the factor, as if inputs were {2 ** (factor / 2):.3g} times those of "
+            "training"
+        )
+    if root.reads_inputs:
+        return "; the other channels of this first layer agree with theirs"
+    if cause.in_front:
+        return f"; in front of it {listed(list(cause.in_front))} drifts too, by less"
+    if cause.agreeing and unlike_training(report) is None:
+        return "; the layers in front agree with theirs, so the inputs are as in training"
+    return ""
+
+
+def _others(cause: Cause) -> str:
+    """The layers that are told of here as well."""
+    behind = [p.layer.label for p in cause.others if cause.root.layer.label in p.front]
+    beside = [
+        p.layer.label
+        for p in cause.others
+        if p.layer.label not in behind and p.layer.name != cause.root.layer.name
+    ]
+    told = ""
+    if behind:
+        told += f"; {len(behind)} of the {cause.behind} layers behind drift too ({listed(behind)})"
+    if beside:
+        told += f"; so do {len(beside)} layers beside it ({listed(beside)})"
+    return told
+
+
+def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, shared: bool) -> Details:
     """What every finding about drift says besides its message."""
-    start = run.start
-    unlike = unlike_training(report) if start.place > 0 else None
+    unlike = None if cause.root.reads_inputs else unlike_training(report)
+    limits = {t.name: t.value for t in rule.thresholds}
+    worst = start.channels[0] if start.channels else 0
+    limit = limits["layer"] if start.whole else channel_limit(limits, start.drift.signed[worst])
+    size, margin = abs(start.drift.signed[worst]), start.drift.margin[worst]
     running = report.run is not None and report.run.mode == "running"
-    sure = _confidence(start, _limit(rule, start), running=running)
-    observed, interval = _observed(start)
+    sure = _confidence(start, limit, running=running)
+    severity = max([start.severity, *(p.severity for p in cause.others)])
+    if cause.several:
+        severity = Severity.ERROR
     return {
-        "layer": start.layer.label,
-        "severity": severity(rule, start) if unlike is None else Severity.INFO,
-        "fix": _fix(run),
-        "observed": observed,
-        "threshold": _limit(rule, start),
+        "layer": cause.root.layer.label,
+        "severity": severity if unlike is None else Severity.INFO,
+        "fix": _SEPARATE if shared else _fix(cause),
+        "observed": start.typical if start.whole else size,
+        "threshold": limit,
         "channels": () if start.whole and not start.channels else tuple(sorted(start.channels)),
-        "interval": interval,
+        "interval": start.interval if start.whole else (max(size - margin, 0.0), size + margin),
         "confidence": sure if unlike is None else f"{sure}; {unlike}",
     }
-
-
-def _limit(rule: Rule, start: Drifting) -> float:
-    return rule.limit("layer") if start.whole else _own_limit(rule, start)
-
-
-def _own_limit(rule: Rule, start: Drifting) -> float:
-    worst = start.drift.signed[start.channels[0]]
-    name = "channel" if any(t.name == "channel" for t in rule.thresholds) else None
-    return rule.limit(name or ("channel-above" if worst > 0 else "channel-below"))
-
-
-def _observed(start: Drifting) -> tuple[float, tuple[float, float]]:
-    if start.whole:
-        return start.typical, start.interval
-    worst, drift = start.channels[0], start.drift
-    size, margin = abs(drift.signed[worst]), drift.margin[worst]
-    return size, (max(size - margin, 0.0), size + margin)
 
 
 def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
@@ -94,43 +144,15 @@ def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
     else:
         least = drift.least[start.channels[0]]
         what = "95 % interval"
-    every = f", in each of the {drift.batches} batches" if least > limit else ""
+    parts = "batches" if drift.groups == drift.batches else "groups of rows"
+    every = f", in each of the {drift.groups} {parts}" if least > limit else ""
     upstream = "; layers in front run on their stored statistics" if running else ""
-    return f"{what} over {drift.batches} batches{every}{upstream}"
+    return f"{what} over {drift.groups} {parts}{every}{upstream}"
 
 
-def origin(run: Run) -> str:
-    """Where the drift comes from, as far as the layers tell."""
-    start = run.start
-    if start.place == 0 and start.whole:
-        factor = common_factor(start)
-        return "" if factor is None else _scale(factor)
-    if start.place == 0:
-        return "; the other channels of this first layer agree with theirs"
-    return "; the layers in front agree with theirs, so the inputs are as in training"
-
-
-def _scale(log2_variance: float) -> str:
-    return (
-        f"; all channels share the factor, as if inputs were {2 ** (log2_variance / 2):.3g} times "
-        "those of training"
-    )
-
-
-def consequences(run: Run) -> str:
-    """The layers behind that drift as well."""
-    if not run.behind:
-        return ""
-    names = [d.layer.label for d in run.behind]
-    rest = run.of - run.start.place - 1
-    return f"; it goes on in {len(names)} of the {rest} layers behind ({listed(names)})"
-
-
-def _fix(run: Run) -> str:
-    if run.start.place > 0:
+def _fix(cause: Cause) -> str:
+    if not cause.root.reads_inputs:
         return _RECOMPUTE
-    return (
-        _INPUT
-        if run.start.whole
-        else f"{_RECOMPUTE}; if this layer reads inputs, check their units"
-    )
+    if cause.root.whole:
+        return _INPUT
+    return f"{_RECOMPUTE}; if this layer reads inputs, check their units"

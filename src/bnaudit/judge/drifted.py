@@ -1,10 +1,13 @@
 """Where drift starts: shared by the rules about means and about variances.
 
 With batch statistics every layer normalises what it gets, so statistics that are wrong in one layer
-disturb no other layer's comparison: what drifts by itself is wrong by itself. What is handed on is a
-change of the function (other weights, other inputs), and it shows in the layers behind without a gap. So
-the drifting layers are cut into runs, and a run is one finding, at its first layer. A run ends at a layer
-that shows less than half of what would make it drift.
+disturb no other layer's comparison: what drifts by itself is wrong by itself. A change of the function
+(other weights, other inputs) is handed on, past layers that hardly show it. Which of the two it is the
+layers behind do not tell, and the remedy is the same. So a drifting layer is told of at the front-most one
+that it reads from and that drifts no less, in means or in variances: that is where to look first. A layer
+that drifts more severely than all in front of it is told by itself, so that a known small drift hides no
+large one; behind a first layer that differs as a whole, everything is told there, since the inputs reach
+all of it.
 
 With running statistics (--mode running) a wrong layer shifts everything behind it as well.
 """
@@ -15,63 +18,132 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.rule import Threshold
+from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Mapping
 
-    from bnaudit.records.drift import Channels, Drift
+    from bnaudit.judge.rule import Rule
+    from bnaudit.records.drift import Drift
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
 
-    Pick = Callable[[Channels], Drift | Skipped]
+HEALTHY = (
+    "216 trained networks (8 architectures, 9 regimes, 3 seeds; docs/defects.md), 8 batches of 32 "
+    "held-back rows: "
+)
+"""The distribution that the thresholds of drift come from."""
 
+_COST = "wrong statistics in 63 of those networks (python -m bench.defects.sweep --cost): "
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What makes a layer drift; all are compared with the end of the interval that is nearer to 0.
+MEAN = (
+    Threshold(
+        "channel",
+        0.5,
+        "|mean - running_mean| / sigma_running of one channel, at the near end of its interval",
+        HEALTHY + "largest 0.11, of 1,026 layers",
+    ),
+    Threshold(
+        "layer",
+        0.1,
+        "the middle of a layer's channels beyond what sampling makes, at the near end of its interval",
+        HEALTHY + "largest 0.024",
+    ),
+    Threshold(
+        "channel-error",
+        0.7,
+        "the same of one channel from which it is an error by itself",
+        _COST
+        + "0.5 sigma in one channel costs 5 points of accuracy in 3 % of cases, 1 in 16 %, 2 in 32 %",
+    ),
+    Threshold(
+        "layer-error",
+        0.15,
+        "the same from which a whole layer is an error",
+        _COST + "0.1 sigma, signs at random, in 0.3 %, 0.2 in 8 %, 0.3 in 25 %",
+    ),
+    Threshold(
+        "share-error",
+        0.25,
+        "share of a layer's channels beyond their own limit from which it is an error",
+        "a choice: one channel in a layer of four",
+    ),
+)
 
-    Attributes:
-        above: of a single channel whose batches lie above what is stored.
-        below: of one whose batches lie below it.
-        layer: of a layer as a whole.
-    """
+VARIANCE = (
+    Threshold(
+        "channel-above",
+        1.0,
+        "log2(variance / running variance) of one channel, at the near end of its interval",
+        HEALTHY + "largest 0.64, of 1,026 layers",
+    ),
+    Threshold(
+        "channel-below",
+        2.0,
+        "log2(running variance / variance) of one channel, at the near end of its interval",
+        HEALTHY + "largest 1.05: rare large values, which a sample may miss but not invent",
+    ),
+    Threshold(
+        "layer",
+        0.35,
+        "|log2|, the middle of a layer's channels beyond what sampling makes, at the near end of its "
+        "interval",
+        HEALTHY + "largest 0.22, in an autoencoder trained on shifted, noisy images; 4 of 64: 0.25",
+    ),
+    Threshold(
+        "channel-above-error",
+        1.4,
+        "the same of a channel from which it is an error by itself",
+        _COST
+        + "a factor of 2 in one channel costs 5 points of accuracy in 0.8 % of cases, 4 in 12 %",
+    ),
+    Threshold(
+        "channel-below-error",
+        2.6,
+        "the same of a channel from which it is an error by itself",
+        _COST + "a factor of 4 in one channel in 2 %, 8 in 4 %, 64 in 11 %",
+    ),
+    Threshold(
+        "layer-error",
+        0.5,
+        "the same from which a whole layer is an error",
+        _COST
+        + "a factor of 1.4 in the variance in 1 % (data above) and 8 % (data below), 2 in 17 and 29 %",
+    ),
+    Threshold(
+        "share-error",
+        0.25,
+        "share of a layer's channels beyond their own limit from which it is an error",
+        "a choice: one channel in a layer of four",
+    ),
+)
 
-    above: float
-    below: float
-    layer: float
-
-    def halved(self) -> Limits:
-        """For telling a layer that does not drift from one that hardly does."""
-        return Limits(self.above / 2, self.below / 2, self.layer / 2)
+RULES = {"BN201": ("mean_drift", MEAN), "BN202": ("variance_drift", VARIANCE)}
+"""Rule -> which drift of a layer it is about, and its thresholds unless configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drifting:
-    """A layer that drifts.
+    """One of a layer's two drifts, where it is beyond its limits.
 
     Attributes:
-        place: among the layers that have this drift, from 0.
-        layer: which.
         drift: all its channels.
         living: channels with a gamma; drift of the others changes nothing.
         channels: those beyond their own limit, worst first; empty where only the layer is.
         middle: near end of the interval of the layer's excess over sampling noise.
         whole: whether the layer as a whole drifts, or half of its channels do.
+        severity: an error where a quarter of the layer is wrong, its middle channel is by far, or a
+            single one further still.
     """
 
-    place: int
-    layer: LayerReport
     drift: Drift
     living: tuple[int, ...]
     channels: tuple[int, ...]
     middle: float
     whole: bool
-
-    @property
-    def share(self) -> float:
-        """Of the living channels that are beyond their own limit."""
-        return len(self.channels) / len(self.living)
+    severity: Severity
 
     @property
     def typical(self) -> float:
@@ -86,75 +158,244 @@ class Drifting:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Layers that drift one behind the other.
+class Place:
+    """A layer whose drift was judged.
 
     Attributes:
-        start: the first.
-        behind: the others.
-        of: how many layers have this drift at all.
+        layer: which.
+        kinds: rule -> its drift, of those that are beyond their limits.
+        quiet: whether the layer is beyond not even half of any limit.
+        front: labels of all judged layers that it reads from, directly or not.
     """
 
-    start: Drifting
-    behind: tuple[Drifting, ...]
-    of: int
+    layer: LayerReport
+    kinds: Mapping[str, Drifting]
+    quiet: bool
+    front: frozenset[str]
+
+    @property
+    def severity(self) -> Severity:
+        """The worse of the two; only of a layer that drifts."""
+        return max(drifting.severity for drifting in self.kinds.values())
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether no other layer stands in front."""
+        return not self.front
+
+    @property
+    def whole(self) -> bool:
+        """Whether the layer as a whole is off, in either way."""
+        return any(drifting.whole for drifting in self.kinds.values())
 
 
-def runs(report: Report, pick: Pick, limits: Limits) -> list[Run]:
-    """The runs of drifting layers, in execution order.
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What one finding is about: a layer that drifts, and those told of with it.
+
+    Attributes:
+        root: the layer.
+        others: drifting layers that are told of here, in the order of the calls.
+        behind: how many judged layers read from the root.
+        in_front: drifting layers in front of the root, none as severe.
+        agreeing: whether there are judged layers in front, and none shows half of a drift.
+    """
+
+    root: Place
+    others: tuple[Place, ...]
+    behind: int
+    in_front: tuple[str, ...]
+    agreeing: bool
+
+    @property
+    def several(self) -> bool:
+        """Whether so many layers drift that none of them is a chance.
+
+        The limits are beyond what one of 1,026 healthy layers shows.
+        """
+        return len(self.others) + 1 >= _SEVERAL
+
+
+def causes(report: Report, rule: Rule) -> list[Cause]:
+    """The causes of drift, in the order of the calls.
 
     Args:
         report: an audit on data.
-        pick: which of a layer's drifts.
-        limits: what makes a layer drift.
+        rule: BN201 or BN202, with its thresholds as configured; the other one's are the defaults.
     """
-    judged = list(_judged(report, pick))
-    found: list[list[Drifting]] = []
-    open_run: list[Drifting] | None = None
-    for place, (layer, drift, living) in enumerate(judged):
-        drifting = _drifting(place, layer, drift, living, limits)
-        if drifting is not None and open_run is None:
-            open_run = [drifting]
-            found.append(open_run)
-        elif drifting is not None and open_run is not None:
-            open_run.append(drifting)
-        elif _drifting(place, layer, drift, living, limits.halved()) is None:
-            open_run = None
-    return [Run(run[0], tuple(run[1:]), len(judged)) for run in found]
+    limits = {
+        other: {t.name: t.value for t in (rule.thresholds if other == rule.id else thresholds)}
+        for other, (_, thresholds) in RULES.items()
+    }
+    places = _places(report, limits)
+    drifting = [place for place in places if place.kinds]
+    told: dict[str, list[Place]] = {}
+    for place in drifting:
+        told.setdefault(_root(place, drifting).layer.label, []).append(place)
+    by_label = {place.layer.label: place for place in places}
+    roots = _few({label: tuple(group) for label, group in told.items()}, by_label)
+    return [_cause(by_label[label], group, places) for label, group in roots.items()]
 
 
-def _judged(report: Report, pick: Pick) -> Iterable[tuple[LayerReport, Drift, tuple[int, ...]]]:
+def _places(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[Place]:
+    """The layers with a drift that can be judged, and what stands in front of each."""
+    running = report.run is not None and report.run.mode == "running"
+    found: list[Place] = []
+    front: dict[str, frozenset[str]] = {}
+    before: tuple[str, ...] = ()
     for layer in report.layers:
-        if isinstance(layer.statistics, Skipped):
+        # What is not known is the order of the calls.
+        reads = before[-1:] if layer.reads is None or running else layer.reads
+        judged = {place.layer.label for place in found}
+        near = frozenset(label for label in reads if label in judged)
+        front[layer.label] = near.union(*(front.get(label, frozenset()) for label in reads))
+        before = (*before, layer.label)
+        if isinstance(layer.statistics, Skipped) or _ignores_its_statistics(report, layer):
             continue
-        drift = pick(layer.statistics)
-        if isinstance(drift, Skipped) or not drift.margin:
-            continue
+        kinds = {
+            rule: drift
+            for rule, (attribute, _) in RULES.items()
+            if not isinstance(drift := getattr(layer.statistics, attribute), Skipped)
+            and drift.margin
+        }
         dead = set(layer.statistics.dead_gamma)
-        living = tuple(c for c in range(len(drift.signed)) if c not in dead)
-        if living:
-            yield layer, drift, living
+        living = tuple(c for c in range(layer.channels) if c not in dead)
+        if not kinds or not living:
+            continue
+        beyond = {r: _beyond(drift, living, limits[r], 1.0) for r, drift in kinds.items()}
+        halves = [_beyond(drift, living, limits[r], 0.5) for r, drift in kinds.items()]
+        found.append(
+            Place(
+                layer,
+                {r: drifting for r, drifting in beyond.items() if drifting is not None},
+                not any(halves),
+                front[layer.label],
+            )
+        )
+    return found
 
 
-def _drifting(
-    place: int, layer: LayerReport, drift: Drift, living: tuple[int, ...], limits: Limits
+def _ignores_its_statistics(report: Report, layer: LayerReport) -> bool:
+    """A file that runs the layer in training mode never uses what it stores (BN004)."""
+    return layer.training_flag and report.model.format != "module"
+
+
+def _beyond(
+    drift: Drift, living: tuple[int, ...], limits: Mapping[str, float], share: float
 ) -> Drifting | None:
+    """What is beyond a share of the limits, or None."""
     sure = {c: drift.surely(c) for c in living}
-    beyond = [c for c in living if sure[c] > _limit(limits, drift.signed[c])]
+    channels = [c for c in living if sure[c] > share * channel_limit(limits, drift.signed[c])]
     middle = drift.excess.lower if drift.excess else 0.0
-    if not beyond and middle <= limits.layer:
+    whole = middle > share * limits["layer"]
+    if not channels and not whole:
         return None
-    beyond.sort(key=lambda c: -sure[c])
-    whole = middle > limits.layer or len(beyond) >= _WHOLE * len(living)
-    return Drifting(place, layer, drift, living, tuple(beyond), middle, whole)
+    channels.sort(key=lambda c: -sure[c])
+    far = any(sure[c] > channel_limit(limits, drift.signed[c], "-error") for c in channels)
+    wide = len(channels) >= limits["share-error"] * len(living)
+    return Drifting(
+        drift,
+        living,
+        tuple(channels),
+        middle,
+        whole or len(channels) >= _WHOLE * len(living),
+        Severity.ERROR if far or wide or middle > limits["layer-error"] else Severity.WARNING,
+    )
 
 
-def _limit(limits: Limits, signed: float) -> float:
-    return limits.above if signed > 0 else limits.below
+def channel_limit(limits: Mapping[str, float], signed: float, error: str = "") -> float:
+    """Of one channel, by the side on which the data lies; with "-error" that of an error."""
+    side = "above" if signed > 0 else "below"
+    return limits.get(f"channel{error}", limits.get(f"channel-{side}{error}", 0.0))
 
 
 _WHOLE = 0.5
 """Share of channels from which on the layer is meant, not its channels."""
+
+
+def _root(place: Place, drifting: list[Place]) -> Place:
+    """The front-most layer that drifts no less, or through which other inputs reach this one."""
+    for other in drifting:
+        if other.layer.label in place.front and (
+            other.severity >= place.severity or (other.reads_inputs and other.whole)
+        ):
+            return other
+        if other is place:
+            return place
+        if other.layer.name == place.layer.name:
+            return _root(other, drifting)  # an earlier call of the same layer
+    return place
+
+
+def _few(
+    told: Mapping[str, tuple[Place, ...]], by_label: Mapping[str, Place]
+) -> dict[str, tuple[Place, ...]]:
+    """The same; more layers of one severity than a person reads one by one are told at the first."""
+    kept: dict[str, tuple[Place, ...]] = {}
+    for severity in (Severity.ERROR, Severity.WARNING):
+        of = [label for label in told if by_label[label].severity is severity]
+        if len(of) > _MANY:
+            of, rest = of[:1], of[1:]
+            kept[of[0]] = (*told[of[0]], *(place for label in rest for place in told[label]))
+        else:
+            kept.update({label: told[label] for label in of})
+    return {label: kept[label] for label in told if label in kept}
+
+
+_SEVERAL = 3
+
+_MANY = 3
+"""Branches that drift side by side, each with a finding of its own."""
+
+
+def _cause(root: Place, group: tuple[Place, ...], places: list[Place]) -> Cause:
+    front = [place for place in places if place.layer.label in root.front]
+    return Cause(
+        root,
+        tuple(place for place in group if place is not root),
+        sum(root.layer.label in place.front for place in places),
+        tuple(place.layer.label for place in front if place.kinds),
+        bool(front) and all(place.quiet for place in front),
+    )
+
+
+def expecting(report: Report) -> frozenset[str]:
+    """Layers that show half of a drift: where something in front was changed, they still expect it."""
+    limits = {
+        rule: {t.name: t.value for t in thresholds} for rule, (_, thresholds) in RULES.items()
+    }
+    return frozenset(p.layer.label for p in _places(report, limits) if not p.quiet)
+
+
+def drifting_channels(report: Report, layer: LayerReport) -> frozenset[int]:
+    """The channels of a layer whose variance drifts: beyond their own limit, or with the whole layer."""
+    limits = {
+        rule: {t.name: t.value for t in thresholds} for rule, (_, thresholds) in RULES.items()
+    }
+    place = next((p for p in _places(report, limits) if p.layer is layer), None)
+    found = None if place is None else place.kinds.get("BN202")
+    if found is None:
+        return frozenset()
+    return frozenset(found.living if found.whole else found.channels)
+
+
+def between(cause: Cause, rule: str) -> tuple[Place, ...]:
+    """Calls of the root's layer between whose data its stored statistics lie, or none.
+
+    They are an average over inputs of different statistics, and fit none of them.
+
+    Args:
+        cause: of which the root may be called more than once.
+        rule: which drift.
+    """
+    calls = [p for p in (cause.root, *cause.others) if p.layer.name == cause.root.layer.name]
+    drifts = [getattr(p.layer.statistics, RULES[rule][0]) for p in calls]
+    if len(calls) < 2 or any(isinstance(drift, Skipped) for drift in drifts):
+        return ()
+    signed = list(zip(*(drift.signed for drift in drifts), strict=True))
+    nearer = [min(max(values), -min(values)) for values in signed]
+    limit = next(t.value for t in RULES[rule][1] if t.name == "layer")
+    return tuple(calls) if median(nearer) > limit else ()
 
 
 def common_factor(drifting: Drifting) -> float | None:

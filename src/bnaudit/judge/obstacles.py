@@ -19,13 +19,15 @@ def no_statistics(subject: Inspection | Report) -> str | None:
 
 
 def no_interval(subject: Inspection | Report) -> str | None:
-    """There is no spread over batches, so nothing can clear a threshold."""
+    """There is no spread over rows, so nothing can clear a threshold."""
     reason = no_statistics(subject)
     if reason is None and isinstance(subject, Report) and subject.run is not None:
-        if subject.run.data.batches < 2:
-            return "one batch has no spread over batches (pass --batches 2 or more)"
         if not any(layer.tracks_running_stats for layer in subject.layers):
             return "no layer keeps running statistics"
+        if subject.run.data.batches * subject.run.data.batch_size < LEAST_ROWS:
+            return (
+                f"fewer than {LEAST_ROWS} rows have no spread to tell drift from (give more rows)"
+            )
     return reason
 
 
@@ -42,6 +44,9 @@ def unlike_training(report: Report) -> str | None:
             "each batch holds labels of its own and normalises otherwise than training did "
             "(shuffle the rows, or --mode running)"
         )
+    loss = report.run.loss
+    if loss.guess is None and loss.labels and "class indices" in loss.why:
+        return "rows of one class normalise otherwise than training did (mix classes, or --mode running)"
     return None
 
 
@@ -70,4 +75,5 @@ def no_labelled_gradient(subject: Inspection | Report) -> str | None:
         return "running statistics project nothing out (--mode batch)"
     if subject.run.loss.label_free:
         return "a loss without labels says nothing about it (pass --labels)"
-    return unlike_training(subject)
+    # Labels of one class are what it looks for.
+    return None if subject.run.loss.guess is None else unlike_training(subject)

@@ -91,6 +91,7 @@ def _layer(
         channel_values=_channel_values(first, measured, from_batch)
         if channels
         else NO_CHANNEL_VALUES,
+        reads=first.reads,
     )
 
 

@@ -14,6 +14,7 @@ from bnaudit.data.outputs import floating, named_tensors
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
 from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
+from bnaudit.measure.rows import Rows, rows_of
 from bnaudit.measure.sweep.record import Recorded, Recording
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
@@ -90,6 +91,8 @@ class LayerRecord:
         moments: None until backward has passed, or `finish` was called.
         obstacle: why no gradient arrived, or None.
         waiting: the input, until backward passes the layer.
+        reads: as in `LayerReport`.
+        rows: how the batch's rows share in the moments; None until they are there.
     """
 
     name: str
@@ -106,6 +109,13 @@ class LayerRecord:
     moments: Moments | None = None
     obstacle: str | None = None
     waiting: Tensor | None = None
+    reads: tuple[str, ...] | None = None
+    rows: Rows | None = None
+
+    @property
+    def label(self) -> str:
+        """As in `LayerReport`."""
+        return self.name if self.occurrence == 1 else f"{self.name}#{self.occurrence}"
 
     @property
     def key(self) -> tuple[str, int]:
@@ -155,10 +165,29 @@ class FirstOrderProbe:
     executed: list[str] = field(default_factory=list)
     records: list[LayerRecord] = field(default_factory=list)
     begun: bool = False
+    nodes: dict[Any, LayerRecord] = field(default_factory=dict)
 
     def begin(self) -> None:
         """The backward pass of the loss begins: one that the model ran in its forward is not measured."""
         self.begun = True
+
+    def link(self) -> None:
+        """Between forward and backward: writes down which calls feed which, from the autograd graph."""
+        feeding: dict[Any, frozenset[str]] = {}
+        for node, record in self.nodes.items():
+            stack = [node]
+            while stack:  # a node's answer follows its parents': depth would exceed Python's stack
+                top = stack[-1]
+                parents = [p for p, _ in top.next_functions if p is not None]
+                open_ones = [p for p in parents if p not in feeding and p not in self.nodes]
+                stack += open_ones
+                if not open_ones:
+                    found = (
+                        frozenset({self.nodes[p].label}) if p in self.nodes else feeding[p]
+                        for p in parents
+                    )
+                    feeding[stack.pop()] = frozenset().union(*found)
+            record.reads = tuple(r.label for r in self.records if r.label in feeding[node])
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         """Carries a call of the forward pass out."""
@@ -185,10 +214,12 @@ class FirstOrderProbe:
 
     def finish(self) -> None:
         """After backward: layers that no gradient reached still have statistics of their own."""
+        self.nodes.clear()
         for record in self.records:
             if record.waiting is not None:
                 record.obstacle = record.obstacle or _NOT_REACHED
                 record.moments = channel_moments(record.waiting, None, None)
+                record.rows = rows_of(record.waiting)
                 record.waiting = None
 
     def _run(self, call: BatchNormCall, record: LayerRecord) -> Tensor:
@@ -205,9 +236,11 @@ class FirstOrderProbe:
                 record.waiting = None
                 with torch.no_grad():
                     record.moments = channel_moments(x, big_g, g)
+                    record.rows = rows_of(x)
 
         node: Any = z.grad_fn
         node.register_hook(hook)
+        self.nodes[node] = record
         return z
 
 
@@ -389,6 +422,8 @@ class _Runner:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)
                 probe.begin()
+                if index == 0:
+                    probe.link()
                 _backward(loss, tap.log)
                 probe.finish()
             log = tap.log

@@ -11,7 +11,10 @@ the batches are, and leaving one out at a time gives the jackknife's standard er
 
     s^2 = (B - 1)/B sum_b (d_(b) - mean d_(b))^2,
 
-never taken below that of independent near-Gaussian values, 1/sqrt(M) and sqrt(2/M)/ln 2. The running
+never taken below that of independent near-Gaussian values, 1/sqrt(M) and sqrt(2/M)/ln 2, nor, for the
+variance, below sqrt(1/N - 1/n)/ln 2, that of n independent rows of which N make up the variance. Where N
+is below 6 the interval of the variance reaches 0: it hangs on a few rare values, of which the next rows
+may have none. With fewer than 4 batches, groups of their rows are left out instead. The running
 side is an average over training batches with weights a (1 - a)^k: its variance is a/(2 - a) of one
 batch's, B a/(2 - a) of s^2. Batches of the size in training are assumed, and a = 0.1. The interval is
 |d| -+ t s', s' = s sqrt(1 + B a/(2 - a)), t the two-sided 95 % quantile of Student's t with B - 1 degrees
@@ -60,69 +63,135 @@ class Stored:
     living: Tensor
 
 
-def drifts(
-    means: Tensor, variances: Tensor, stored: Stored, values: int
-) -> tuple[Drift | Skipped, Drift | Skipped]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the batches show of a layer.
+
+    Attributes:
+        means: (B, C), of each batch.
+        variances: (B, C), biased.
+        groups: the same of the groups of rows that are left out one at a time: the batches, or parts of
+            them where there are few.
+        values: M, values per channel in all batches.
+        rows: n, in all batches.
+        made_of: (C,), how many rows the variance is made of (`bnaudit.measure.rows`).
+    """
+
+    means: Tensor
+    variances: Tensor
+    groups: tuple[Tensor, Tensor]
+    values: int
+    rows: int
+    made_of: Tensor
+
+
+def drifts(sample: Sample, stored: Stored) -> tuple[Drift | Skipped, Drift | Skipped]:
     """Drift of the means and of the variances.
 
     Args:
-        means: (B, C), of each batch.
-        variances: (B, C), biased.
+        sample: the batches.
         stored: the running statistics.
-        values: M, values per channel in all batches.
     """
-    batches = len(means)
-    if values == batches:
+    batches = len(sample.means)
+    if sample.values == batches:
         reason = Skipped("one value per channel (m = 1)")
         return reason, reason
-    pooled = _compare(means, variances, stored)
-    # What each batch shows by itself, and what all but it show.
-    single = _stacked([_compare(means[[b]], variances[[b]], stored) for b in range(batches)])
-    everything = range(batches if batches > 1 else 0)
-    others = [[b for b in everything if b != out] for out in everything]
+    pooled = _compare(sample.means, sample.variances, stored)
+    # What each group of rows shows by itself, and what all but it show.
+    means, variances = sample.groups
+    count = len(means)
+    single = _stacked([_compare(means[[b]], variances[[b]], stored) for b in range(count)])
+    others = [
+        [b for b in range(count) if b != left_out] for left_out in range(count if count > 1 else 0)
+    ]
     left_out = _stacked([_compare(means[kept], variances[kept], stored) for kept in others])
-    error = 1 / math.sqrt(values)
-    spread = ((variances.mean(0) + stored.eps) / (stored.var + stored.eps)).sqrt()
-    floors = (error * spread, torch.full_like(spread, _LOG2_VARIANCE_SD * error))
+    error = 1 / math.sqrt(sample.values)
+    spread = ((sample.variances.mean(0) + stored.eps) / (stored.var + stored.eps)).sqrt()
+    uneven = (1 / sample.made_of.clamp(min=1) - 1 / max(sample.rows, 1)).clamp(min=0).sqrt()
+    floors = (
+        error * spread,
+        torch.clamp(uneven / math.log(2), min=_LOG2_VARIANCE_SD * error),
+    )
     errors = (error, _LOG2_VARIANCE_SD * error)
+    known = (torch.ones_like(stored.living), _is_determined(sample, *pooled))
     mean, variance = (
-        _drift(_Sampled(pooled[k], single[k], left_out[k], floors[k]), errors[k], stored.living)
+        _drift(
+            _Sampled(pooled[k], single[k], left_out[k], floors[k], known[k], batches),
+            errors[k],
+            stored.living,
+        )
         for k in (0, 1)
     )
     return mean, variance
 
 
+def _is_determined(sample: Sample, mean_drift: Tensor, variance_drift: Tensor) -> Tensor:
+    """Whether the rows say enough of a channel's variance to hold it against the stored one.
+
+    Rare large values say it once they occur, and where values are that unlike, larger ones than these rows
+    have may be in the stored variance. A channel that is constant may wait for its first rare value: values
+    b, and rarely another one, of mean mu and variance v occur with the frequency p = d^2/(1 + d^2),
+    d = (b - mu)/sqrt(v); there should have been p n of them.
+    """
+    expected = sample.rows * mean_drift.square() / (1 + mean_drift.square())
+    events = torch.where(sample.made_of > 0, sample.made_of, expected)
+    heavy = (sample.made_of > 0) & (sample.made_of < _HEAVY * sample.rows)
+    return (events >= _EVENTS) & ~(heavy & (variance_drift < 0))
+
+
+_EVENTS = 6
+"""Rows that a variance is made of, below which it may be anything: of 6 expected events none occurs once in
+400 times."""
+
+_HEAVY = 0.125
+"""Of the rows: Gaussian values make it a third, exponential ones a ninth, and Student's t of 2 degrees of
+freedom, which has no variance at all, a twentieth of some hundred rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sampled:
-    """Signed drift: pooled (C,), of single batches and with one left out (B, C) or (0,), least error (C,)."""
+    """Signed drift: pooled (C,), of k single groups and with one left out (k, C) or (0,), least error (C,).
+
+    `known` says of which channels the rows tell enough.
+    """
 
     signed: Tensor
     single: Tensor
     left_out: Tensor
     floor: Tensor
+    known: Tensor
+    batches: int
 
     @property
-    def batches(self) -> int:
+    def groups(self) -> int:
         return len(self.single)
 
     def margin(self) -> Tensor:
         """Half the width of each channel's interval; see the top of the file."""
         error = torch.maximum(_jackknife(self.left_out), self.floor)
-        return student_t(self.batches - 1) * error * _with_running(self.batches)
+        margin = student_t(self.groups - 1) * error * _with_running(self.batches)
+        return torch.where(self.known, margin, torch.maximum(margin, self.signed.abs()))
 
-    def excess(self, living: Tensor) -> Excess:
-        """Of the layer as a whole."""
-        noise = self.margin()[living] / student_t(self.batches - 1)
+    def excess(self, living: Tensor) -> Excess | None:
+        """Of the layer as a whole, as far as its channels are known."""
+        if not bool((living & self.known).sum() >= _MOST * living.sum()):
+            return None
+        living = living & self.known
+        noise = self.margin()[living] / student_t(self.groups - 1)
         middle = _middle(self.signed[living])
         expected = _MEDIAN_OF_NOISE * float(noise.quantile(0.5))
         drawn = torch.tensor([_middle(row[living]) for row in self.left_out], dtype=torch.float64)
         error = float(_jackknife(drawn)) * _with_running(self.batches)
-        margin = student_t(self.batches - 1) * error
+        margin = student_t(self.groups - 1) * error
 
         def beyond(distance: float) -> float:
             return math.sqrt(max(max(distance, 0) ** 2 - expected**2, 0))
 
         return Excess(beyond(middle), beyond(middle - margin), beyond(middle + margin))
+
+
+_MOST = 0.75
+"""Of a layer's channels: the others are the quieter ones, and would stand for all of them."""
 
 
 def student_t(degrees: int) -> float:
@@ -169,7 +238,7 @@ def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
     size = signed.abs()
     if not bool(torch.isfinite(size).all()):
         return Skipped("running statistics or activations are not finite")
-    several = sampled.batches > 1
+    several = sampled.groups > 1
     judged = several and bool(living.any())
     return Drift(
         median=_middle(signed),
@@ -182,4 +251,5 @@ def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
         least=tuple((sampled.single * torch.sign(signed)).amin(0).clamp(min=0).tolist()),
         excess=sampled.excess(living) if judged else None,
         batches=sampled.batches,
+        groups=sampled.groups,
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.drift import Stored, drifts
+from bnaudit.measure.drift import Sample, Stored, drifts
+from bnaudit.measure.rows import GROUPS, made_of
 from bnaudit.measure.spread import metric
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped
@@ -61,7 +62,7 @@ def _channels(records: list[LayerRecord], source: str) -> Channels | Skipped:
     )
     none = _MADE_UP.get(source)
     mean_drift, variance_drift = (
-        (none, none) if none else _drifts(first, means, variances, sum(r.m for r, _ in seen))
+        (none, none) if none else _drifts([r for r, _ in seen], means, variances)
     )
     # Of a single value there is no variance.
     constant = (variances < first.eps).all(0) & (first.m > 1)
@@ -100,15 +101,31 @@ def _dead_gamma(gamma: Tensor | None) -> tuple[int, ...]:
 
 
 def _drifts(
-    first: LayerRecord, means: Tensor, variances: Tensor, values: int
+    records: list[LayerRecord], means: Tensor, variances: Tensor
 ) -> tuple[Drift | Skipped, Drift | Skipped]:
+    first = records[0]
     if first.running_mean is None or first.running_var is None:
         reason = Skipped("the layer keeps no running statistics")
         return reason, reason
     living = torch.ones(first.channels, dtype=torch.bool)
     living[list(_dead_gamma(first.gamma))] = False
     stored = Stored(first.running_mean, first.running_var, first.eps, living)
-    return drifts(means, variances, stored, values)
+    rows = [r.rows for r in records if r.rows is not None]
+    scatter = torch.stack([r.m * v for r, v in zip(records, variances, strict=True)]).sum(0)
+    groups = (means, variances)
+    if (
+        len(rows) < GROUPS
+    ):  # then the batches are too few for an interval, and their rows have to do
+        groups = torch.cat([r.means for r in rows]), torch.cat([r.variances for r in rows])
+    sample = Sample(
+        means,
+        variances,
+        groups,
+        sum(r.m for r in records),
+        sum(r.count for r in rows),
+        made_of(scatter, rows),
+    )
+    return drifts(sample, stored)
 
 
 def _outlier(first: LayerRecord, means: Tensor, variances: Tensor) -> float | Skipped:

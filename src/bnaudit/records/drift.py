@@ -23,7 +23,7 @@ class Excess:
     upper: float
 
 
-ONE_BATCH = Skipped("one batch has no spread (pass --batches 2 or more)")
+ONE_BATCH = Skipped("one batch has no spread (give more rows)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,15 @@ class Drift:
         lower: the least that the 95 % interval over the batches allows for the largest channel; one batch
             has no spread.
         signed: per channel, positive where the batches lie above what is stored.
-        margin: per channel, half the width of the 95 % interval around `signed`; empty with one
-            batch, which has no spread.
-        least: per channel, the smallest distance over single batches in the direction of `signed`,
-            0 where a batch lies on the other side.
-        excess: of the layer as a whole; None with one batch, and where no channel has a gamma.
+        margin: per channel, half the width of the 95 % interval around `signed`; empty with one row, which
+            has no spread.
+        least: per channel, the smallest distance over single batches in the direction of `signed`, 0
+            where a batch lies on the other side.
+        excess: of the layer as a whole; None with one row, where no channel has a gamma, and where most
+            channels vary in so few rows that nothing is known of their variance.
         batches: how many were pooled.
+        groups: of rows, over which margin and least are: the batches, or parts of them where these are few.
+            Not in the JSON.
     """
 
     median: float
@@ -59,6 +62,7 @@ class Drift:
     least: tuple[float, ...] = ()
     excess: Excess | None = None
     batches: int = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if self.margin and self.lower == ONE_BATCH:

@@ -191,6 +191,8 @@ class LayerReport:
             constant and eps is all there is.
         statistics: conspicuous channels, and drift against the stored statistics.
         channel_values: per-channel arrays, where they were asked for (--channels).
+        reads: labels of the calls whose outputs reach this one with no other call between, () where only
+            inputs do; None where it is not known. Not in the JSON.
     """
 
     name: str
@@ -212,6 +214,7 @@ class LayerReport:
     leak: Extent | Skipped
     statistics: Channels | Skipped = NOT_REQUESTED
     channel_values: ChannelValues | Skipped = NO_CHANNEL_VALUES
+    reads: tuple[str, ...] | None = None
 
     @property
     def integrity_failed(self) -> bool:

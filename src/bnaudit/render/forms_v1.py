@@ -75,7 +75,7 @@ FORMS: dict[type, Form] = {
     Extent: Form(names=_ENDS),
     Drift: Form(
         names={"maximum": "max"},
-        hidden=("excess", "batches"),
+        hidden=("excess", "batches", "groups"),
         groups={
             "per_channel": Group(
                 ("signed", "margin", "least"),
@@ -95,6 +95,7 @@ FORMS: dict[type, Form] = {
                 "How the channels behave on the sample batches, and against the stored statistics.",
             ),
         },
+        hidden=("reads",),
         inline=("statistics",),
         channels=("channel_values",),
         skipped=True,

@@ -29,14 +29,14 @@ def mean(signed: dict[int, float]) -> dict[str, Drift]:
 
 
 def test_one_channel_is_named_with_its_interval() -> None:
-    (finding,) = of(with_channels(l2=mean({5: -3.0})), "BN201")
+    (finding,) = of(with_channels(l2=mean({5: -0.7})), "BN201")
     assert (finding.layer, finding.channels, finding.severity) == (
         LAYERS[2],
         (5,),
         Severity.WARNING,
     )
-    assert finding.observed == 3.0
-    assert finding.interval == pytest.approx((2.96, 3.04))
+    assert finding.observed == 0.7
+    assert finding.interval == pytest.approx((0.66, 0.74))
     assert finding.threshold == 0.5
     assert "channel 5 of 16" in finding.message
     assert "below" in finding.message
@@ -55,22 +55,123 @@ def test_a_batch_on_the_other_side_is_not_every_batch() -> None:
     assert finding.confidence == "95 % interval over 8 batches"
 
 
-def test_a_run_is_one_finding_at_its_first_layer() -> None:
+@pytest.mark.parametrize(
+    ("drifts", "severity"),
+    [
+        ({"mean_drift": drift({5: 9.0})}, Severity.ERROR),
+        ({"mean_drift": drift({5: -9.0})}, Severity.ERROR),
+        ({"variance_drift": drift({5: 12.6})}, Severity.ERROR),
+        ({"variance_drift": drift({5: -12.6})}, Severity.ERROR),
+        ({"mean_drift": drift({5: 0.6})}, Severity.WARNING),
+        ({"variance_drift": drift({5: 1.2})}, Severity.WARNING),
+        ({"variance_drift": drift({5: -2.4})}, Severity.WARNING),
+    ],
+)
+def test_a_single_channel_is_weighed_by_how_far_it_is_off(
+    drifts: dict[str, Drift], severity: Severity
+) -> None:
+    """6,000 = 2^12.6 times too small a variance multiplies the output by 79."""
+    (finding,) = judge(with_channels(l2=drifts)).findings
+    assert (finding.severity, finding.channels) == (severity, (5,))
+
+
+def test_drift_behind_drift_is_told_at_its_first_layer() -> None:
     far = dict.fromkeys(range(CHANNELS), 1.4)
     (finding,) = of(with_channels(l1=mean(far), l2=mean({3: 0.7}), l3=mean(far)), "BN201")
     assert finding.layer == LAYERS[1]
     assert finding.severity is Severity.ERROR
-    assert f"2 of the 2 layers behind ({LAYERS[2]}, {LAYERS[3]})" in finding.message
+    assert f"2 of the 2 layers behind drift too ({LAYERS[2]}, {LAYERS[3]})" in finding.message
 
 
-def test_a_layer_that_agrees_ends_the_run() -> None:
-    found = of(with_channels(l0=mean({1: 2.0}), l2=mean({3: 2.0})), "BN201")
-    assert [f.layer for f in found] == [LAYERS[0], LAYERS[2]]
+def test_quiet_layers_between_two_that_drift_make_no_second_story() -> None:
+    (finding,) = of(with_channels(l0=mean({1: 0.6}), l3=mean({3: 0.6})), "BN201")
+    assert finding.layer == LAYERS[0]
+    assert LAYERS[3] in finding.message
 
 
-def test_a_layer_that_nearly_drifts_does_not_end_the_run() -> None:
-    found = of(with_channels(l0=mean({1: 2.0}), l1=mean({1: 0.4}), l2=mean({3: 2.0})), "BN201")
-    assert [f.layer for f in found] == [LAYERS[0]]
+def test_a_small_drift_in_front_hides_no_large_one() -> None:
+    far = mean(dict.fromkeys(range(CHANNELS), 1.4))
+    found = of(with_channels(l0=mean({1: 0.6}), l2=far), "BN201")
+    assert [(f.layer, f.severity) for f in found] == [
+        (LAYERS[2], Severity.ERROR),
+        (LAYERS[0], Severity.WARNING),
+    ]
+    assert f"in front of it {LAYERS[0]} drifts too" in found[0].message
+
+
+def test_what_agrees_is_asked_of_both_drifts() -> None:
+    """A mean that drifts in front is no agreement, though no variance does."""
+    subject = with_channels(l0=mean({1: 0.6}), l2={"variance_drift": uniform(3.0)})
+    (finding,) = of(subject, "BN202")
+    assert "agree" not in finding.message
+    nearly = with_channels(l0=mean({1: 0.4}), l2={"variance_drift": uniform(3.0)})
+    (finding,) = of(nearly, "BN202")
+    assert "agree" not in finding.message
+
+
+def test_three_layers_that_drift_are_no_chance() -> None:
+    some = {f"l{place}": mean({1: 0.6}) for place in (0, 1, 3)}
+    assert [f.severity for f in of(with_channels(**some), "BN201")] == [Severity.ERROR]
+    del some["l3"]
+    assert [f.severity for f in of(with_channels(**some), "BN201")] == [Severity.WARNING]
+
+
+def test_both_drifts_of_a_layer_are_one_finding() -> None:
+    both = {**mean({5: 0.6}), "variance_drift": drift({5: 7.0})}
+    (finding,) = judge(with_channels(l2=both)).findings
+    assert (finding.rule, finding.severity) == ("BN202", Severity.ERROR)
+    assert "0.6 sigma above it (BN201)" in finding.message
+    alone = judge(with_channels(l2=both), Policy(ignore=("BN202",))).findings
+    assert [f.rule for f in alone] == ["BN201"]
+
+
+def fed(subject: Report, **reads: tuple[int, ...]) -> Report:
+    """The report with the layers in another graph: place of the layer -> places it reads from."""
+    return replace(
+        subject,
+        layers=tuple(
+            replace(layer, reads=tuple(LAYERS[i] for i in reads[f"l{place}"]))
+            for place, layer in enumerate(subject.layers)
+        ),
+    )
+
+
+def test_branches_side_by_side_do_not_explain_each_other() -> None:
+    two = with_channels(l1=mean({5: 0.6}), l2=mean({5: 0.6}))
+    side_by_side = fed(two, l0=(), l1=(0,), l2=(0,), l3=(1, 2))
+    assert [f.layer for f in of(side_by_side, "BN201")] == [LAYERS[1], LAYERS[2]]
+    one_by_one = fed(two, l0=(), l1=(0,), l2=(0, 1), l3=(2,))
+    assert [f.layer for f in of(one_by_one, "BN201")] == [LAYERS[1]]
+
+
+def test_other_inputs_are_one_story_however_far_it_reaches() -> None:
+    inputs = {"variance_drift": uniform(0.45)}
+    far = mean(dict.fromkeys(range(CHANNELS), 1.4))
+    (finding,) = judge(with_channels(l0=inputs, l3=far)).findings
+    assert (finding.layer, finding.severity) == (LAYERS[0], Severity.ERROR)
+    assert finding.fix.startswith("feed the audit")
+
+
+def test_a_layer_called_on_two_kinds_of_input_is_told_to_be_separated() -> None:
+    subject = with_channels(
+        l1={"variance_drift": uniform(2.0)}, l2={"variance_drift": uniform(-1.5)}
+    )
+    layers = list(subject.layers)
+    layers[2] = replace(layers[2], name=layers[1].name, call=2)
+    (finding,) = judge(replace(subject, layers=tuple(layers))).findings
+    assert finding.layer == LAYERS[1]
+    assert "called 2 times" in finding.message
+    assert "BatchNorm of its own" in finding.fix
+
+
+def test_a_layer_that_its_file_runs_in_training_mode_uses_no_statistics() -> None:
+    subject = with_channels(l1=mean({5: 9.0}))
+    layers = tuple(
+        replace(layer, training_flag=layer.label == LAYERS[1]) for layer in subject.layers
+    )
+    assert not judge(replace(subject, layers=layers)).findings
+    live = replace(subject, layers=layers, model=replace(subject.model, format="module"))
+    assert judge(live).findings
 
 
 def test_a_whole_first_layer_points_at_the_input_and_its_scale() -> None:
@@ -101,14 +202,15 @@ def test_channels_without_gamma_do_not_count() -> None:
     assert not of(with_channels(l2=everything), "BN201")
 
 
-def test_one_batch_clears_no_threshold() -> None:
+def test_rows_of_one_batch_are_judged_and_three_rows_are_not() -> None:
     sick = with_channels(l2=mean({5: 3.0}))
     assert sick.run is not None
-    data = replace(sick.run.data, batches=1)
+    one = replace(sick.run.data, batches=1)
+    assert of(replace(sick, run=replace(sick.run, data=one)), "BN201")
+    data = replace(one, batch_size=3)
     verdicts = judge(replace(sick, run=replace(sick.run, data=data)))
-    assert not [f for f in verdicts.findings if f.rule in ("BN201", "BN202")]
     reasons = {entry.rule: entry.reason for entry in verdicts.not_run}
-    assert reasons["BN201"] == "one batch has no spread over batches (pass --batches 2 or more)"
+    assert reasons["BN201"].startswith("fewer than 4 rows have no spread")
 
 
 def test_synthetic_data_supports_no_rule_about_data() -> None:

@@ -57,7 +57,7 @@ def test_four_mixed_rows_are_enough() -> None:
 def test_the_loss_of_such_batches_is_not_that_of_inference(data: dict[str, Any]) -> None:
     healthy = report()
     assert healthy.run is not None
-    lost = replace(healthy.run, loss=replace(healthy.run.loss, value=spread(3.9)))
+    lost = replace(healthy.run, loss=replace(healthy.run.loss, value=spread(2.9)))
     subject = replace(healthy, run=lost)
     assert severities(subject) == [("BN208", Severity.WARNING)]
     assert severities(on(subject, **data)) == []

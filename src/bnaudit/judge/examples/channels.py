@@ -37,6 +37,7 @@ def drift(signed: dict[int, float] | None = None, *, everywhere: float = 0.02) -
         least=tuple(max(abs(value) - 0.03, 0.0) for value in values),
         excess=Excess(middle, middle - 0.005, middle + 0.005),
         batches=BATCHES,
+        groups=BATCHES,
     )
 
 

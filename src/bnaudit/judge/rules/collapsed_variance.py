@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.aggregate import Hit, findings
+from bnaudit.judge.constant import told_of_by_data
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import activations, eps_clause, largest, listed, without
@@ -13,7 +14,7 @@ from bnaudit.records.inspection import Inspection
 from bnaudit.summary.gain import eps_of, leaks, middle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import BatchNormStatics
@@ -26,10 +27,21 @@ _HALF = 0.5
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
+    yield from _judged(rule, inspection, {})
+
+
+def _check(rule: Rule, report: Report) -> Iterator[Finding]:
+    if report.inspection is not None:
+        yield from _judged(rule, report.inspection, told_of_by_data(report))
+
+
+def _judged(
+    rule: Rule, inspection: Inspection, told: Mapping[str, frozenset[int]]
+) -> Iterator[Finding]:
     layers = [bn for bn in activations(inspection) if bn.running_var]
-    collapsed = [(bn, _collapsed(rule, bn)) for bn in layers]
+    collapsed = [(bn, _collapsed(rule, bn, told.get(bn.name, frozenset()))) for bn in layers]
     mostly = sum(len(channels) > _HALF * len(bn.running_var or ()) for bn, channels in collapsed)
-    common = mostly > rule.limit("layers") * len(layers)
+    common = mostly >= rule.limit("fewest") and mostly > rule.limit("layers") * len(layers)
     hits = [
         hit
         for bn, channels in collapsed
@@ -38,12 +50,14 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     yield from findings(rule, hits, len(layers), "have channels whose variance is below eps")
 
 
-def _collapsed(rule: Rule, bn: BatchNormStatics) -> tuple[int, ...]:
+def _collapsed(rule: Rule, bn: BatchNormStatics, told: frozenset[int]) -> tuple[int, ...]:
     gamma = bn.gamma or (1.0,) * len(bn.running_var or ())
     floor = _ALIVE * largest(gamma)
     pairs = zip(leaks(bn), gamma, strict=False)
     return tuple(
-        c for c, (leak, g) in enumerate(pairs) if leak > rule.limit("leak") and abs(g) > floor
+        c
+        for c, (leak, g) in enumerate(pairs)
+        if leak > rule.limit("leak") and abs(g) > floor and c not in told
     )
 
 
@@ -122,8 +136,15 @@ RULE = Rule(
             "or share of layers with more than half of their channels collapsed",
             "survey: at most 1 of 52",
         ),
+        Threshold(
+            "fewest",
+            2.0,
+            "such layers that it takes for that, however small the model is",
+            "one such layer occurs in a good model, and is no sign of a common cause in a small one either",
+        ),
     ),
     inspect=_inspect,
+    check=_check,
     healthy=examples.inspection,
     sick=_sick,
     not_applicable=_not_applicable,

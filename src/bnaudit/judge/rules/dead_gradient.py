@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.drift_text import channels_text, listed
+from bnaudit.judge.drifted import expecting
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_statistics
+from bnaudit.judge.readers import readers, told_at
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
@@ -20,74 +24,101 @@ if TYPE_CHECKING:
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    silent: list[LayerReport] = []
-    batches = report.run.data.batches if report.run else 1
+    dead = {
+        layer.label: layer.statistics.dead_gradient
+        for layer in report.layers
+        if not isinstance(layer.statistics, Skipped)
+        and not isinstance(layer.statistics.dead_gradient, Skipped)
+    }
+    behind = readers(report)
+    silent = {
+        layer.label
+        for layer in report.layers
+        if layer.channels and len(dead.get(layer.label, ())) == layer.channels
+    }
+    stale = expecting(report)
+    hits = []
     for layer in report.layers:
-        dead = _dead(layer)
-        if dead is None:
-            continue
-        if len(dead) == layer.channels:
-            silent.append(layer)
-            continue
-        yield from _whole(rule, silent, batches)
-        silent = []
-        if dead:
-            yield _some(rule, layer, dead, batches)
-    yield from _whole(rule, silent, batches)
+        channels = dead.get(layer.label, ())
+        if layer.label in silent:
+            # Gradients come from behind: a silent layer in front of a silent one is told of there.
+            if not silent & set(behind[layer.label]):
+                hits.append(_whole(rule, layer, silent, report))
+        elif channels and told_at(layer, dead, behind, report) is None:
+            expects = [label for label in behind[layer.label] if label in stale]
+            unread = _unread(layer, channels, report)
+            gated = tuple(c for c in channels if c not in unread)
+            hits += [
+                _some(rule, layer, part, expects, unread=part is unread)
+                for part in (gated, unread)
+                if part
+            ]
+    batches = report.run.data.batches if report.run else 1
+    sure = f"exactly 0 in all {batches} batches" if batches > 1 else "exactly 0, in one batch"
+    hits = [replace(hit, confidence=sure) for hit in hits]
+    yield from findings(rule, hits, len(report.layers), "have channels that no gradient leaves")
 
 
-def _dead(layer: LayerReport) -> tuple[int, ...] | None:
-    """Channels with dL/dz = 0 in every batch, or None where no gradient was measured."""
-    if isinstance(layer.statistics, Skipped):
-        return None
-    dead = layer.statistics.dead_gradient
-    return None if isinstance(dead, Skipped) else dead
+def _unread(layer: LayerReport, channels: tuple[int, ...], report: Report) -> tuple[int, ...]:
+    """Channels whose output is on both sides of 0, so that no activation is always off.
+
+    xhat has mean 0 and variance 1: with |beta| up to |gamma| an activation's kink at 0 lies within a
+    deviation of the middle of the values.
+    """
+    stored = () if report.inspection is None else report.inspection.batchnorms
+    bn = next((bn for bn in stored if bn.name == layer.name), None)
+    if bn is None or isinstance(layer.statistics, Skipped):
+        return ()
+    gamma = bn.gamma or (1.0,) * layer.channels
+    beta = bn.beta or (0.0,) * layer.channels
+    if len(gamma) != layer.channels or len(beta) != layer.channels:
+        return ()
+    off = set(layer.statistics.dead_gamma) | set(layer.statistics.constant)
+    return tuple(c for c in channels if c not in off and abs(beta[c]) <= abs(gamma[c]))
 
 
-def _whole(rule: Rule, silent: list[LayerReport], batches: int) -> Iterator[Finding]:
-    """Gradients come from behind, so of silent layers in a row the last one is where they stop."""
-    if not silent:
-        return
-    last, front = silent[-1], silent[:-1]
-    also = (
-        f"; nor does one reach the {len(front)} layers in front ({listed([a.label for a in front])})"
-        if front
-        else ""
-    )
-    yield rule.finding(
+def _whole(rule: Rule, last: LayerReport, silent: set[str], report: Report) -> Hit:
+    front = [layer.label for layer in report.layers if layer.label in silent and layer is not last]
+    also = f"; nor does one reach {len(front)} other layers ({listed(front)})" if front else ""
+    return Hit(
+        last.label,
         f"no gradient arrives at any of the {last.channels} channels{also}",
-        layer=last.label,
-        severity=Severity.ERROR,
+        Severity.ERROR,
+        1.0,
+        rule.limit("share-error"),
+        tuple(range(last.channels)),
         fix="look behind this layer for an activation that is always off, weights that are all 0, or "
         "a branch multiplied by 0; then train it again",
-        observed=1.0,
-        threshold=rule.limit("share-error"),
-        channels=tuple(range(last.channels)),
-        confidence=_in_all(batches),
     )
 
 
-def _some(rule: Rule, layer: LayerReport, dead: tuple[int, ...], batches: int) -> Finding:
+def _some(
+    rule: Rule, layer: LayerReport, dead: tuple[int, ...], expects: list[str], *, unread: bool
+) -> Hit:
     share = len(dead) / layer.channels
     severity = Severity.INFO
-    if len(dead) > 1 and share >= rule.limit("share"):
+    if len(dead) > 1 and share >= rule.limit("share") and not unread:
         severity = Severity.WARNING
-    if len(dead) > 1 and share >= rule.limit("share-error"):
+    if len(dead) > 1 and (share >= rule.limit("share-error") and not unread):
         severity = Severity.ERROR
-    return rule.finding(
-        f"no gradient arrives at {channels_text(dead)}: {len(dead)} of {layer.channels} channels train "
-        "no more",
-        layer=layer.label,
-        severity=severity,
-        observed=share,
-        threshold=rule.limit("share"),
-        channels=dead,
-        confidence=_in_all(batches),
+    counted = f"{channels_text(dead)}: {len(dead)} of {layer.channels} channels"
+    fact = (
+        f"nothing reads {counted} get no gradient although no activation switches them off"
+        if unread
+        else f"no gradient arrives at {counted} train no more"
     )
-
-
-def _in_all(batches: int) -> str:
-    return f"exactly 0 in all {batches} batches" if batches > 1 else "exactly 0, in one batch"
+    fix = None
+    if expects and share >= rule.limit("share"):
+        severity = Severity.ERROR
+        fact += f"; the statistics of {listed(expects)} behind still expect them"
+        fix = (
+            "this happened after training (pruning, an edit, a conversion): undo it, or recompute the "
+            "statistics of the layers behind and measure the accuracy again"
+        )
+    elif unread:
+        fact += ", as behind a slice or weights of exactly 0"
+        fix = "none needed where the network leaves channels out by design; otherwise prune them"
+    return Hit(layer.label, fact, severity, share, rule.limit("share"), dead, fix=fix)
 
 
 RULE = Rule(

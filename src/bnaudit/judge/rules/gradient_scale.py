@@ -9,47 +9,62 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.examples.channels import spread
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import few_rows, no_statistics
+from bnaudit.judge.readers import readers
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.report import Report
 from bnaudit.records.values import Skipped, Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import Inspection
 
-Reached = list[tuple[str, Spread]]
+_PLAIN = 1.21
+"""sqrt(pi/(pi - 1)): growth a layer of BatchNorm and ReLU without skip connections at initialisation."""
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    reached = list(_reached(report))
-    if len(reached) < 2:
+    norms = _reached(report)
+    behind = readers(report)
+    fed = {label for others in behind.values() for label in others}
+    paths = [_path(label, norms, behind) for label in norms if label not in fed]
+    path = max(paths, key=lambda path: abs(log(_ratio(path, norms))), default=[])
+    if len(path) < 2:
         return
-    (_, first), (_, last) = reached[0], reached[-1]
-    ratio = first.median / last.median
+    first, last, ratio = norms[path[0]], norms[path[-1]], _ratio(path, norms)
     interval = (first.q25 / last.q75, first.q75 / last.q25)
-    limit = _limit(rule, len(reached))
+    limit = max(rule.limit("ratio"), rule.limit("per-layer") ** (len(path) - 1))
     if interval[0] > limit:
         word, beyond = "explodes", limit
     elif interval[1] < 1 / limit:
         word, beyond = "vanishes", 1 / limit
     else:
         return
-    place = _step(reached, ratio)
-    layer, step = reached[place][0], reached[place][1].median / reached[place + 1][1].median
+    steps = {one: (norms[one].median / norms[two].median, two) for one, two in pairwise(path)}
+    at = max(steps, key=lambda one: log(steps[one][0]) * (1 if ratio > 1 else -1))
+    step, next_one = steps[at]
     jump = abs(log(step)) > abs(log(ratio)) / 2
-    behind = reached[place + 1][0]
+    rate = ratio ** (1 / (len(path) - 1))
+    severity = rule.severity
+    if jump and abs(log(step)) > log(rule.limit("step-error")):
+        severity = Severity.ERROR
+    if not jump and 1 <= rate <= _PLAIN:
+        severity = Severity.INFO
+    skips = any(len(others) > 1 for others in behind.values())
     yield rule.finding(
-        f"the gradient {word}: |dL/dxhat| at {reached[0][0]} is {ratio:.3g} times that at "
-        f"{reached[-1][0]}, {len(reached)} layers apart; "
+        f"the gradient {word}: |dL/dxhat| at {path[0]} is {ratio:.3g} times that at {path[-1]}, "
+        f"{len(path) - 1} layers behind it; "
         + (
-            f"a factor {step:.3g} of it lies between {layer} and {behind}"
+            f"a factor {step:.3g} of it lies between {at} and {next_one}"
             if jump
-            else f"a factor {ratio ** (1 / (len(reached) - 1)):.3g} a layer"
+            else f"a factor {rate:.3g} a layer, where BatchNorm with ReLU and no skip connection makes "
+            f"{_PLAIN} at initialisation"
         ),
-        layer=layer if jump else reached[0][0],
+        layer=at if jump else path[0],
+        severity=severity,
+        fix=_LOOK if jump or skips else rule.fix,
         observed=ratio,
         threshold=beyond,
         interval=interval,
@@ -57,30 +72,43 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     )
 
 
-def _reached(report: Report) -> Iterator[tuple[str, Spread]]:
+_LOOK = (
+    "look at the layer where the factor arises: saturated activations (too large a gamma before a sigmoid or "
+    "tanh), or weights behind it that are far too small or too large"
+)
+
+
+def _reached(report: Report) -> dict[str, Spread]:
     """Layers that a gradient reaches. Those it does not are another rule's."""
-    for layer in report.layers:
-        if isinstance(layer.statistics, Skipped):
-            continue
-        norm = layer.statistics.grad_xhat_norm
-        if isinstance(norm, Spread) and norm.q25 > 0:
-            yield layer.label, norm
+    return {
+        layer.label: layer.statistics.grad_xhat_norm
+        for layer in report.layers
+        if not isinstance(layer.statistics, Skipped)
+        and isinstance(layer.statistics.grad_xhat_norm, Spread)
+        and layer.statistics.grad_xhat_norm.q25 > 0
+    }
 
 
-def _limit(rule: Rule, layers: int) -> float:
-    return max(rule.limit("ratio"), rule.limit("per-layer") ** (layers - 1))
+def _path(
+    label: str, norms: Mapping[str, Spread], behind: Mapping[str, tuple[str, ...]]
+) -> list[str]:
+    """From a layer to the end of the network, where several layers read one by the largest gradient.
+
+    A layer's gradient is the sum of what comes back from its readers: the largest is what it is made of.
+    """
+    path = [label]
+    while further := [other for other in behind.get(path[-1], ()) if other in norms]:
+        path.append(max(further, key=lambda other: norms[other].median))
+    return path
 
 
-def _step(reached: Reached, ratio: float) -> int:
-    """Between which layer and the next most of it happens: the place of the one in front."""
-    sign = 1 if ratio > 1 else -1
-    steps = [sign * log(one.median / other.median) for (_, one), (_, other) in pairwise(reached)]
-    return max(range(len(steps)), key=lambda place: steps[place])
+def _ratio(path: list[str], norms: Mapping[str, Spread]) -> float:
+    return norms[path[0]].median / norms[path[-1]].median
 
 
 def _not_applicable(subject: Inspection | Report) -> str | None:
     reason = no_statistics(subject)
-    if reason is None and isinstance(subject, Report) and len(list(_reached(subject))) < 2:
+    if reason is None and isinstance(subject, Report) and len(_reached(subject)) < 2:
         return "needs a gradient at two layers"
     return few_rows(subject) if reason is None and isinstance(subject, Report) else reason
 
@@ -91,7 +119,7 @@ RULE = Rule(
     severity=Severity.WARNING,
     needs=Needs.RUN,
     summary="Compares |dL/dxhat| (dL/dz times gamma, which no rescaling of weights changes) at the first "
-    "layer with that at the last.",
+    "layer with that at the last one that reads from it.",
     why="Where gradients differ by orders of magnitude over the depth, no single learning rate fits: one "
     "end trains and the other stands still or diverges. BatchNorm without skip connections multiplies the "
     "gradient by about sqrt(pi/(pi - 1)) = 1.21 a ReLU layer at initialisation, whatever the weights.",
@@ -110,6 +138,13 @@ RULE = Rule(
             1.1,
             "growth a layer that is allowed where it makes more than `ratio` (from 50 layers on)",
             "half, in logarithms, of the 1.21 a layer of plain BatchNorm and ReLU (Yang et al. 2019)",
+        ),
+        Threshold(
+            "step-error",
+            1e4,
+            "a factor between one layer and the next from which it is an error",
+            "weights in front and behind would need learning rates 10,000 times apart; in 216 trained "
+            "networks whole networks have 26",
         ),
     ),
     check=_check,

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.drift_text import HEALTHY, channels_text, consequences, details, origin
-from bnaudit.judge.drifted import Limits, runs
+from bnaudit.judge.drift_text import channels_text, findings
+from bnaudit.judge.drifted import MEAN
 from bnaudit.judge.examples.channels import drift
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.obstacles import no_interval
-from bnaudit.judge.rule import Needs, Rule, Threshold
+from bnaudit.judge.rule import Needs, Rule
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bnaudit.judge.drifted import Run
+    from bnaudit.judge.drifted import Drifting
     from bnaudit.records.finding import Finding
     from bnaudit.records.report import Report
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    one = rule.limit("channel")
-    limits = Limits(one, one, rule.limit("layer"))
-    for run in runs(report, lambda channels: channels.mean_drift, limits):
-        message = _message(run) + origin(run) + consequences(run)
-        yield rule.finding(message, **details(rule, run, report))
+    yield from findings(rule, report, _fact, lambda sigmas: f"{sigmas:+.2g} sigma")
 
 
-def _message(run: Run) -> str:
-    start = run.start
+def _fact(start: Drifting) -> str:
     if start.whole:
         return (
             f"the means of the data are {start.typical:.2g} sigma from the running means "
@@ -59,34 +54,9 @@ RULE = Rule(
         "https://github.com/fadel/pytorch_ema/issues/13",
         "https://github.com/jchen42703/kits19-cnn/issues/22",
     ),
-    thresholds=(
-        Threshold(
-            "channel",
-            0.5,
-            "|mean - running_mean| / sigma_running of one channel, at the near end of its interval",
-            HEALTHY + "largest 0.11, of 1,026 layers",
-        ),
-        Threshold(
-            "layer",
-            0.1,
-            "the middle of a layer's channels beyond what sampling makes, at the near end of its interval",
-            HEALTHY + "largest 0.024",
-        ),
-        Threshold(
-            "layer-error",
-            0.5,
-            "the same from which a whole layer is an error",
-            "half a sigma moves 19 % of a Gaussian channel's values across the ReLU's kink",
-        ),
-        Threshold(
-            "share-error",
-            0.25,
-            "share of a layer's channels beyond their own limit from which it is an error",
-            "a choice: one channel in a layer of four",
-        ),
-    ),
+    thresholds=MEAN,
     check=_check,
     healthy=report,
-    sick=lambda: with_channels(l2={"mean_drift": drift({5: 3.1, 11: -1.2})}),
+    sick=lambda: with_channels(l2={"mean_drift": drift({5: 0.65, 11: -0.6})}),
     not_applicable=no_interval,
 )

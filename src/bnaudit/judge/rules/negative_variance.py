@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.aggregate import Hit, findings
+from bnaudit.judge.constant import told_of_by_data
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.judge.statics import activations, listed, without
@@ -13,7 +14,7 @@ from bnaudit.records.inspection import Inspection
 from bnaudit.summary.gain import eps_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import BatchNormStatics
@@ -21,9 +22,20 @@ if TYPE_CHECKING:
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
+    yield from _judged(rule, inspection, {})
+
+
+def _check(rule: Rule, report: Report) -> Iterator[Finding]:
+    if report.inspection is not None:
+        yield from _judged(rule, report.inspection, told_of_by_data(report))
+
+
+def _judged(
+    rule: Rule, inspection: Inspection, told: Mapping[str, frozenset[int]]
+) -> Iterator[Finding]:
     layers = [bn for bn in activations(inspection) if bn.running_var]
     negative = [hit for bn in layers if (hit := _negative(rule, bn))]
-    zero = [hit for bn in layers if (hit := _zero(bn))]
+    zero = [hit for bn in layers if (hit := _zero(bn, told.get(bn.name, frozenset())))]
     yield from findings(rule, negative, len(layers), "have negative running variances")
     yield from findings(
         rule, zero, len(layers), "have channels whose running variance is exactly 0"
@@ -49,20 +61,21 @@ def _negative(rule: Rule, bn: BatchNormStatics) -> Hit | None:
     )
 
 
-def _zero(bn: BatchNormStatics) -> Hit | None:
+def _zero(bn: BatchNormStatics, told: frozenset[int]) -> Hit | None:
     variances = bn.running_var or ()
-    channels = tuple(c for c, var in enumerate(variances) if var == 0)
+    channels = tuple(c for c, var in enumerate(variances) if var == 0 and c not in told)
     if not channels:
         return None
     return Hit(
         bn.name,
         f"the running variance is exactly 0 in {len(channels)} of {len(variances)} channels "
-        f"({listed(channels)}): their input was constant in training",
+        f"({listed(channels)}), as a constant input leaves it",
         Severity.INFO,
         0.0,
         0.0,
         channels,
-        fix="none needed: such channels occur in good models and can be pruned, their output is a constant",
+        fix="none needed if their input is constant: such channels occur in good models and can be pruned; "
+        "bnaudit check with --data sees whether it is",
     )
 
 
@@ -96,6 +109,7 @@ RULE = Rule(
         "https://github.com/google/flax/issues/1491",
     ),
     inspect=_inspect,
+    check=_check,
     healthy=examples.inspection,
     sick=_sick,
     not_applicable=_not_applicable,

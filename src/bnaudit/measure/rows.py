@@ -1,0 +1,69 @@
+"""How a batch's rows share in what it shows of a channel: in groups, and how few of them make its variance.
+
+With s_n = sum over the positions of row n of (x - mu)^2, sum_n s_n = m v, the number
+
+    N = (sum_n s_n)^2 / sum_n s_n^2
+
+is that of the rows which the variance is made of: all rows where they share alike, a third of them for
+Gaussian values (one a row), and the number of events where a feature is nearly always 0. The variance of n
+independent rows has the relative standard error sqrt(1/N - 1/n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+GROUPS = 4
+"""Of consecutive rows in a batch: what an interval comes from where there are fewer batches than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of one batch; float64, on the CPU.
+
+    Attributes:
+        means, variances: (k, C) of k groups of consecutive rows, k at most `GROUPS`.
+        squares: (C,), sum_n s_n^2.
+        count: n.
+    """
+
+    means: Tensor
+    variances: Tensor
+    squares: Tensor
+    count: int
+
+
+def rows_of(x: Tensor) -> Rows:
+    """The shares of the rows of an input (N, C, ...)."""
+    flat = x.detach().flatten(2) if x.dim() > 2 else x.detach().unsqueeze(2)
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
+    variances, means = (t.double() for t in torch.var_mean(flat, dim=2, correction=0))
+    shares = flat.shape[2] * (variances + (means - means.mean(0)).square())
+    split = [torch.tensor_split(t, min(GROUPS, len(flat)), 0) for t in (means, variances)]
+    groups = [(m.mean(0), v.mean(0) + m.var(0, correction=0)) for m, v in zip(*split, strict=True)]
+    return Rows(
+        torch.stack([mean for mean, _ in groups]).cpu(),
+        torch.stack([var for _, var in groups]).cpu(),
+        shares.square().sum(0).cpu(),
+        len(flat),
+    )
+
+
+def made_of(scatter: Tensor, rows: Sequence[Rows]) -> Tensor:
+    """N of each channel over all batches, (C,); 0 where nothing varies.
+
+    Args:
+        scatter: (C,), sum of s_n over all rows.
+        rows: of every batch.
+    """
+    squares = torch.stack([r.squares for r in rows]).sum(0)
+    return torch.where(squares > 0, scatter.square() / squares, 0)
