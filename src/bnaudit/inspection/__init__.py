@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.load.sniff import FileKind, require_kind, sniff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,10 @@ INSPECTORS: dict[FileKind, tuple[str, str]] = {
     FileKind.SAFETENSORS: ("bnaudit.inspection.safetensors", "inspect_safetensors"),
     FileKind.TORCHSCRIPT: ("bnaudit.inspection.torchscript", "inspect_torchscript"),
     FileKind.EXPORTED: ("bnaudit.inspection.exported", "inspect_exported"),
+    FileKind.ARRAYS: ("bnaudit.inspection.arrays", "inspect_npz"),
+    FileKind.PICKLE: ("bnaudit.inspection.arrays", "inspect_pickled"),
+    FileKind.KERAS: ("bnaudit.inspection.arrays", "inspect_keras"),
+    FileKind.OPENVINO: ("bnaudit.inspection.openvino", "inspect_openvino"),
 }
 
 
@@ -35,7 +39,9 @@ def inspect_file(path: Path) -> Inspection:
     Raises:
         InputError: the file cannot be read, or is damaged.
     """
-    module, function = INSPECTORS[sniff(path)]
+    kind = sniff(path)
+    require_kind(path, kind, INSPECTORS)
+    module, function = INSPECTORS[kind]
     inspection: Inspection = getattr(import_module(module), function)(path)
     return inspection
 

@@ -123,7 +123,8 @@ class Inspection:
 
     Attributes:
         path: as the user typed it, or the class name of a live module.
-        kind: "onnx", "torchscript", "exported", "checkpoint", "safetensors" or "module".
+        kind: "onnx", "torchscript", "exported", "checkpoint", "safetensors", "numpy", "pickle", "keras",
+            "openvino" or "module".
         producer: who wrote the file, or None.
         facts: opset and the like, in a fixed order.
         size: bytes on disk (all files together), or None for a live module.
