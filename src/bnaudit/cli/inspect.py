@@ -24,6 +24,11 @@ _OF_AUDITS = ("format", "output", "baseline")
 @click.option(
     "--layers", metavar="GLOB", help="Report only layers whose name matches ('layer4.*')."
 )
+@click.option(
+    "--entry",
+    metavar="KEY",
+    help="Of a checkpoint with several networks, the one to read ('state_dict_ema'); default: all.",
+)
 @common.channels
 @common.stdout_format
 @common.outputs
@@ -40,9 +45,10 @@ _OF_AUDITS = ("format", "output", "baseline")
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
-    ONNX, checkpoints, safetensors, TorchScript and torch.export files, told apart by content. A file
-    without BatchNorm is explained: folded by the exporter, frozen, quantised, or never there; and how to
-    export it with BatchNorm kept. Of several files the highest exit code counts.
+    ONNX, checkpoints, safetensors, TorchScript and torch.export files, weights in .npz, .pdparams, Keras
+    and OpenVINO files, told apart by content. A file without BatchNorm is explained: folded by the
+    exporter, frozen, quantised, or never there; and how to export it with BatchNorm kept. Of several files
+    the highest exit code counts.
 
     \b
       bnaudit inspect model.onnx
@@ -82,6 +88,7 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
     report = inspect(
         model,
         layers=given["layers"],
+        entry=given["entry"],
         policy=policy_of(configuration(), select, ignore),
         fail_on=common.FAIL_ON.get(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bnaudit.errors import UsageError
 from bnaudit.load.sniff import FileKind, require_kind, sniff
 
 if TYPE_CHECKING:
@@ -30,19 +31,27 @@ INSPECTORS: dict[FileKind, tuple[str, str]] = {
 }
 
 
-def inspect_file(path: Path) -> Inspection:
+def inspect_file(path: Path, entry: str | None = None) -> Inspection:
     """Reads what a model file stores of its BatchNorm layers; nothing in it is executed.
 
     Args:
         path: the file, of any kind that `sniff` tells, whatever its extension.
+        entry: of a checkpoint with several networks, the keys of the one to read, dotted; None for all.
 
     Raises:
         InputError: the file cannot be read, or is damaged.
+        UsageError: an entry of a file that has none.
     """
     kind = sniff(path)
     require_kind(path, kind, INSPECTORS)
     module, function = INSPECTORS[kind]
-    inspection: Inspection = getattr(import_module(module), function)(path)
+    if entry is not None and kind is not FileKind.CHECKPOINT:
+        raise UsageError(
+            f"{path}: is a {kind.value} file, which has no entries",
+            hint="--entry is for checkpoints that torch.save wrote",
+        )
+    extra = {} if entry is None else {"entry": entry}
+    inspection: Inspection = getattr(import_module(module), function)(path, **extra)
     return inspection
 
 

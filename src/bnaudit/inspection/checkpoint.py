@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
@@ -34,17 +35,44 @@ if TYPE_CHECKING:
 _LIGHTNING = "pytorch-lightning_version"
 
 
-def inspect_checkpoint(path: Path) -> Inspection:
+def inspect_checkpoint(path: Path, entry: str | None = None) -> Inspection:
     """What a checkpoint, or the checkpoints of an index, store of BatchNorm.
 
-    Nothing in the file is executed, and only vectors of BatchNorm layers are read.
+    Nothing in the file is executed, and only vectors of BatchNorm layers are read. Of a file with several
+    networks (moving averages beside the weights, a discriminator) all are judged; layers of the others have
+    their entry before their name.
+
+    Args:
+        path: the file.
+        entry: the keys of the one entry to read, dotted; None for all.
 
     Raises:
-        InputError: it is damaged, or holds no named tensors.
+        InputError: it is damaged, holds no named tensors, or has no such entry.
     """
-    stored = open_weights(path)
+    stored = open_weights(path, entry)
+    found = _inspected(stored)
+    others = {key: _inspected(other) for key, other in stored.beside.items() if other.tensors}
+    layers = [
+        replace(layer, name=f"{key}.{layer.name}", origin=f"entry {key!r}, {layer.origin}")
+        for key, other in others.items()
+        for layer in other.batchnorms
+    ]
+    judged = [key for key, other in others.items() if other.batchnorms]
+    if not judged:
+        return found
+    note = f"judged as well: {few(judged)}; --entry KEY reads one alone"
+    absence = None if found.absence is None or found.absence.case != "other-form" else found.absence
+    return replace(
+        found,
+        batchnorms=(*found.batchnorms, *layers),
+        absence=absence,
+        notes=(*found.notes, note),
+    )
+
+
+def _inspected(stored: StoredFile) -> Inspection:
     if stored.module is not None:
-        with explained(path, "PyTorch checkpoint"):
+        with explained(stored.path, "PyTorch checkpoint"):
             return _module(stored, stored.module)
     return inspect_names(stored, "checkpoint", _producer(stored), _facts(stored))
 

@@ -39,6 +39,7 @@ class StoredFile:
         paths: the files of `parts`.
         module: the whole module, where one was pickled.
         top: what stands beside the weights, by key: versions, epochs.
+        beside: further entries of the file that hold weights, by key.
         notes: what the user should know of how the file was read.
     """
 
@@ -51,6 +52,7 @@ class StoredFile:
     owners: Mapping[str, int] = field(default_factory=dict)
     module: Opaque | None = None
     top: Mapping[str, object] = field(default_factory=dict)
+    beside: Mapping[str, StoredFile] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def read(self, name: str) -> NDArray[np.float64]:
