@@ -7,7 +7,10 @@ import re
 from bnaudit.inspection.absent import BEFORE_DEPLOYMENT
 
 DYNAMO = "torch.onnx.export(net.eval(), (x,), path, dynamo=True, optimize=False)"
-_TORCHSCRIPT = "torch.onnx.export(net.eval(), (x,), path, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)"
+_TORCHSCRIPT = (
+    "torch.onnx.export(net.eval(), (x,), path, dynamo=False, "
+    "training=torch.onnx.TrainingMode.PRESERVE)"
+)
 _DYNAMO_FLAG_SINCE = (2, 5)
 
 KEEP = {
