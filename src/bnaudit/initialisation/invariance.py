@@ -121,13 +121,13 @@ def scale_test(
         (factor, _change(group, execution, namer, batch, loss, factor)) for factor in FACTORS
     )
     numbers = [change for _, change in changes if not isinstance(change, Skipped)]
-    largest: Value = max(numbers) if numbers else _first_reason(changes)
+    largest: Value = (
+        max(numbers)
+        if numbers
+        else next(change for _, change in changes if isinstance(change, Skipped))
+    )
     radial, residual = _identity(group)
     return ScaleTest(changes, largest, radial, residual, TOLERANCE)
-
-
-def _first_reason(changes: Sequence[tuple[float, Value]]) -> Skipped:
-    return next(change for _, change in changes if isinstance(change, Skipped))
 
 
 def _change(

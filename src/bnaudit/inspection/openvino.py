@@ -66,18 +66,16 @@ def inspect_openvino(path: Path) -> Inspection:
         batchnorms=found,
         other_norms=norms,
         weight_layers=sum(kinds[kind] for kind in _WEIGHTED),
-        absence=None if found else _absence(norms),
-    )
-
-
-def _absence(norms: dict[str, int]) -> Absence:
-    return Absence(
-        "other-normalisation" if norms else "unknown",
-        (
-            ", ".join(norms)
-            or "OpenVINO's converter folds BatchNorm into the weights and leaves no trace",
+        absence=None
+        if found
+        else Absence(
+            "other-normalisation" if norms else "unknown",
+            (
+                ", ".join(norms)
+                or "OpenVINO's converter folds BatchNorm into the weights and leaves no trace",
+            ),
+            "audit the model that was converted",
         ),
-        "audit the model that was converted",
     )
 
 

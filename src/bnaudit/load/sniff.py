@@ -97,7 +97,7 @@ def sniff(path: Path) -> FileKind:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-            if _is_openvino(file, head):
+            if bool(_MARKUP.match(head) and _IR.search(head + file.read(_START))):
                 return FileKind.OPENVINO
             _refuse_hopeless(path, head)
             if head.startswith(b"PK"):
@@ -227,10 +227,6 @@ def _exported_kind(inner: set[str]) -> FileKind | None:
     if any(n.startswith("data/aotinductor/") for n in inner):
         return FileKind.COMPILED
     return FileKind.EXPORTED if "archive_format" in inner else None
-
-
-def _is_openvino(file: BinaryIO, head: bytes) -> bool:
-    return bool(_MARKUP.match(head) and _IR.search(head + file.read(_START)))
 
 
 def _is_pickle(_: BinaryIO, head: bytes) -> bool:

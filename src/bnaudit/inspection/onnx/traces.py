@@ -211,7 +211,7 @@ def _names(net: Net) -> Trace | None:
     for node in net.weight_layers:
         output = next((o for o in node.outputs if _TELLING.search(o)), "")
         if output:
-            found[_telling_part(output)] = output
+            found[(_path(output) or output)] = output
             slim += len(node.inputs) > 1 and node.inputs[1] == f"{output}_weight"
     if not found:
         return None
@@ -221,10 +221,6 @@ def _names(net: Net) -> Trace | None:
         f"the output of {plural(len(found), 'layer')} with weights has the name of a BatchNorm's: "
         f"{some(list(found.values()))}",
     )
-
-
-def _telling_part(name: str) -> str:
-    return _path(name) or name
 
 
 _STATISTICS = re.compile(

@@ -136,10 +136,6 @@ def _size(node: NodeProto, arrays: Arrays) -> int:
         return measure(arrays)
     if node.op_type in _SHRINKING:
         return 0
-    return _broadcast(arrays)
-
-
-def _broadcast(arrays: Arrays) -> int:
     return _product(np.broadcast_shapes(*(array.shape for array in arrays)))
 
 
