@@ -77,14 +77,8 @@ class _Search:
     def feeder(self, bn: _Entry, numbers: bool) -> str | None:
         siblings = self.siblings(bn)
         if bn.leaf.isdecimal():
-            return next(
-                (
-                    p
-                    for p, w in siblings.items()
-                    if (w.leaf.isdecimal() and int(w.leaf) + 1 == int(bn.leaf))
-                ),
-                None,
-            )
+            numbers_of = {p: int(w.leaf) for p, w in siblings.items() if w.leaf.isdecimal()}
+            return next((p for p, n in numbers_of.items() if n + 1 == int(bn.leaf)), None)
         same = [p for p, w in siblings.items() if w.number == bn.number and not w.leaf.isdecimal()]
         if numbers and len(same) == 1:
             return same[0]
@@ -153,7 +147,7 @@ def _search(shapes: Mapping[str, tuple[int, ...]], ordered: bool) -> _Search:
         elif (
             kind == "running_mean"
             and len(shape) == 1
-            and (shapes.get(_join(path, "running_var")) == shape)
+            and shapes.get(_join(path, "running_var")) == shape
         ):
             batchnorms[path] = _Entry(parent, leaf, first[path], channels=shape[0])
     return _Search(weights, batchnorms, ordered)

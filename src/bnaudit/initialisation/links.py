@@ -79,15 +79,14 @@ def static_links(pairs: Pairs) -> Links:
     layouts = {n: o for s in reversed(sides) for n, o in _layouts(s).items()}
     graph = next((s for s in sides if s.file.feeds is not None), None)
     if graph is not None:
-        side = graph
-        canonical = canonical_names(side)
-        feeds = side.file.feeds or {}
+        canonical = canonical_names(graph)
+        feeds = graph.file.feeds or {}
         return Links(
             feeds={canonical[w]: bn for bn, w in feeds.items() if w in canonical},
             source="graph",
             layouts=layouts,
             open_channels=frozenset(),
-            batchnorms=len(side.file.batchnorms or ()),
+            batchnorms=len(graph.file.batchnorms or ()),
         )
     ordered = next((s for s in sides if s.file.ordered), sides[0])
     found = guess(_shapes(ordered), ordered=ordered.file.ordered)

@@ -60,19 +60,7 @@ def pair(start: WeightFile, trained: WeightFile, *, every: bool, layers: str | N
         UsageError: the pattern matches nothing.
     """
     left, right = _agree(start, trained)
-    chosen = [
-        (
-            {
-                name: tensor.shape
-                for name, tensor in side.tensors.items()
-                if (every or len(tensor.shape) > 1)
-                and not name.endswith(_RUNNING)
-                and tensor.name not in side.file.statistics
-                and (layers is None or fnmatchcase(name, layers))
-            }
-        )
-        for side in (left, right)
-    ]
+    chosen = [_chosen(side, every, layers) for side in (left, right)]
     if not chosen[0] and not chosen[1]:
         if layers is not None:
             raise UsageError(f"--layers {layers!r} matches no weight of either file")
@@ -124,6 +112,17 @@ def _renamed(file: WeightFile, level: int) -> Renamed | None:
     return Renamed(file, tensors, prefix)
 
 
+def _chosen(side: Renamed, every: bool, layers: str | None) -> dict[str, tuple[int, ...]]:
+    return {
+        name: tensor.shape
+        for name, tensor in side.tensors.items()
+        if (every or len(tensor.shape) > 1)
+        and not name.endswith(_RUNNING)
+        and tensor.name not in side.file.statistics
+        and (layers is None or fnmatchcase(name, layers))
+    }
+
+
 def _compare(
     left: Renamed,
     right: Renamed,
@@ -146,11 +145,7 @@ def _compare(
     ]
     notes = []
     for side, other, missing in ((right, left, only_start), (left, right, only_trained)):
-        if (
-            missing
-            and (side.file.kind is FileKind.ONNX and other.file.kind is not FileKind.ONNX)
-            and len(missing) < len(start | trained) / 2
-        ):
+        if missing and _may_leave_out(side, other) and len(missing) < len(start | trained) / 2:
             notes.append(
                 f"{_count(missing, 'weight')} not in the exported {side.file.path}: {_few(missing)}"
             )
@@ -166,6 +161,11 @@ def _compare(
             hint=_hint(only_start, only_trained),
         )
     return tuple(notes)
+
+
+def _may_leave_out(side: Renamed, other: Renamed) -> bool:
+    """An export drops what the forward pass does not use, an auxiliary head for one."""
+    return side.file.kind is FileKind.ONNX and other.file.kind is not FileKind.ONNX
 
 
 def _hint(only_start: list[str], only_trained: list[str]) -> str:

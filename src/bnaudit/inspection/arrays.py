@@ -13,7 +13,6 @@ from bnaudit.load.weights.keras import open_keras
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bnaudit.load.weights.stored import StoredFile
     from bnaudit.records.inspection import BatchNormStatics, Inspection
 
 
@@ -52,7 +51,9 @@ def inspect_keras(path: Path) -> Inspection:
         InputError: it is damaged, or h5py is not installed.
     """
     stored, layers = open_keras(path)
-    found = inspect_names(stored, "keras", _producer(stored), {"format": stored.form})
+    version = stored.top.get("keras_version")
+    producer = f"keras {version[:40]}" if version and isinstance(version, str) else None
+    found = inspect_names(stored, "keras", producer, {"format": stored.form})
 
     def configured(layer: BatchNormStatics) -> BatchNormStatics:
         settings = layers.get(layer.name, {})
@@ -64,8 +65,3 @@ def inspect_keras(path: Path) -> Inspection:
         )
 
     return replace(found, batchnorms=tuple(map(configured, found.batchnorms)))
-
-
-def _producer(stored: StoredFile) -> str | None:
-    version = stored.top.get("keras_version")
-    return f"keras {version[:40]}" if version and isinstance(version, str) else None

@@ -91,6 +91,20 @@ def inspect_names(
             hint="point bnaudit at the checkpoint or exported model itself",
         )
     batchnorms = named_batchnorms(stored)
+    notes = []
+    pairs = norm_pairs(stored.tensors)
+    if pairs:
+        notes.append(
+            f"{len(pairs)} pairs of vectors weight and bias without running statistics ({few(pairs)}): "
+            "LayerNorm, GroupNorm, or BatchNorm that tracks none"
+        )
+    odd = odd_statistics(stored.tensors)
+    if odd:
+        notes.append(
+            f"{few([prefix for prefix, _ in odd])}: running statistics, but not one number a channel as "
+            "of weight and bias; left out"
+        )
+    unclear = tuple(notes)
     return Inspection(
         path=str(stored.path),
         kind=kind,
@@ -104,7 +118,7 @@ def inspect_names(
             *_notes(stored),
             *wrapper_notes(stored.tensors),
             *shape_notes(stored.tensors),
-            *_unclear(stored),
+            *unclear,
         ),
     )
 
@@ -169,21 +183,3 @@ def _producer(stored: StoredFile) -> str | None:
 def _notes(stored: StoredFile) -> tuple[str, ...]:
     """The reader's notes; they need not name the one file that is looked at."""
     return tuple(note.removeprefix(f"{stored.path}: ") for note in stored.notes)
-
-
-def _unclear(stored: StoredFile) -> tuple[str, ...]:
-    """What might be a normalisation but cannot be told by names and shapes."""
-    notes = []
-    pairs = norm_pairs(stored.tensors)
-    if pairs:
-        notes.append(
-            f"{len(pairs)} pairs of vectors weight and bias without running statistics ({few(pairs)}): "
-            "LayerNorm, GroupNorm, or BatchNorm that tracks none"
-        )
-    odd = odd_statistics(stored.tensors)
-    if odd:
-        notes.append(
-            f"{few([prefix for prefix, _ in odd])}: running statistics, but not one number a channel as "
-            "of weight and bias; left out"
-        )
-    return tuple(notes)

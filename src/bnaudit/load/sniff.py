@@ -97,13 +97,17 @@ def sniff(path: Path) -> FileKind:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-            if bool(_MARKUP.match(head) and _IR.search(head + file.read(_START))):
+            if _MARKUP.match(head) and _IR.search(head + file.read(_START)):
                 return FileKind.OPENVINO
             _refuse_hopeless(path, head)
             if head.startswith(b"PK"):
                 return _zip_kind(path)
             if head.lstrip().startswith(b"{") and (shards := shard_paths(path)):
-                return sniff(_no_index(path, shards[0]))
+                shard = shards[0]
+                if shard_paths(shard) is not None:
+                    raise InputError(f"{path}: its part {shard.name} is an index again")
+                no_index = shard
+                return sniff(no_index)
             for kind, test in _TESTS:
                 file.seek(0)
                 if test(file, head):
@@ -178,12 +182,6 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
                 f"{path}: {what}, which bnaudit does not read",
                 hint=_ELSEWHERE,
             )
-
-
-def _no_index(path: Path, shard: Path) -> Path:
-    if shard_paths(shard) is not None:
-        raise InputError(f"{path}: its part {shard.name} is an index again")
-    return shard
 
 
 def _zip_kind(path: Path) -> FileKind:

@@ -211,7 +211,7 @@ def _names(net: Net) -> Trace | None:
     for node in net.weight_layers:
         output = next((o for o in node.outputs if _TELLING.search(o)), "")
         if output:
-            found[(_path(output) or output)] = output
+            found[_path(output) or output] = output
             slim += len(node.inputs) > 1 and node.inputs[1] == f"{output}_weight"
     if not found:
         return None

@@ -52,6 +52,8 @@ def raise_opset(draft: Draft) -> None:
         if tensor.name not in draft.constants:
             draft.constants[tensor.name] = numpy_helper.to_array(tensor)
     if was < _RESIZE_WITH_MODES:
+        # Resize and Upsample had no modes then: asymmetric coordinates, rounded down. The converter
+        # leaves them out, and the defaults of opset 11 would make up to half of all outputs wrong.
         for node in draft.nodes:
             if node.op_type == "Resize":
                 set_attributes(

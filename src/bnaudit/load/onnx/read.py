@@ -36,34 +36,7 @@ def read_model(path: Path) -> ModelProto:
         )
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
-            entries = {entry.key: entry.value for entry in tensor.external_data}
-            location = entries.get("location", "")
-            file = _inside(path, location)
-            try:
-                offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-            except ValueError:
-                offset, length = -1, -1
-            if offset < 0:
-                raise InputError(
-                    f"{path}: its external weights {location!r} have no valid offset",
-                    hint=_DAMAGED_HINT,
-                )
-            try:
-                with file.open("rb") as handle:
-                    handle.seek(offset)
-                    data = handle.read() if length < 0 else handle.read(length)
-            except OSError as error:
-                raise InputError(
-                    f"{path}: its external weights {location!r} cannot be read ({error.strerror})",
-                    hint="keep the weights file next to the .onnx file, under its own name",
-                ) from error
-            if length >= 0 and len(data) < length:
-                raise InputError(
-                    f"{path}: its external weights {location!r} are cut off", hint=_DAMAGED_HINT
-                )
-            tensor.raw_data = data
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
+            _bring_in(path, tensor)
     return model
 
 
@@ -117,6 +90,41 @@ def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield attribute.t
             if attribute.HasField("g"):
                 yield from _graph_tensors(attribute.g)
+
+
+def _bring_in(path: Path, tensor: TensorProto) -> None:
+    """Replaces a reference into another file by that file's bytes.
+
+    The path inside an ONNX file is data of whoever wrote it: followed blindly it reads any file of
+    the user's. Only what really lies inside the model's own folder is opened.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    file = _inside(path, location)
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError:
+        offset, length = -1, -1
+    if offset < 0:
+        raise InputError(
+            f"{path}: its external weights {location!r} have no valid offset", hint=_DAMAGED_HINT
+        )
+    try:
+        with file.open("rb") as handle:
+            handle.seek(offset)
+            data = handle.read() if length < 0 else handle.read(length)
+    except OSError as error:
+        raise InputError(
+            f"{path}: its external weights {location!r} cannot be read ({error.strerror})",
+            hint="keep the weights file next to the .onnx file, under its own name",
+        ) from error
+    if length >= 0 and len(data) < length:
+        raise InputError(
+            f"{path}: its external weights {location!r} are cut off", hint=_DAMAGED_HINT
+        )
+    tensor.raw_data = data
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def _inside(path: Path, location: str) -> Path:

@@ -134,7 +134,14 @@ class _Graph:
     def uses(self) -> dict[str, list[_Use]]:
         """Every multiplication with an initializer, by its name; any other reader counts as a use."""
         found: dict[str, list[_Use]] = defaultdict(list)
-        transposed = self._transposed()
+        transposed = {
+            node.output[0]: weight
+            for node in self.draft.nodes
+            if node.op_type == "Transpose"
+            and (weight := self._initializer(node.input[0])) is not None
+            and self.arrays[weight].ndim == 2
+            and attributes(node).get("perm", [1, 0]) == [1, 0]
+        }
         for node in self.draft.nodes:
             for position, value in enumerate(node.input):
                 flipped = value in transposed
@@ -148,17 +155,6 @@ class _Graph:
                 elif self.arrays[weight].ndim > 1:
                     found[weight].append(_Use(Layout(0, 1, "assumed")))
         return found
-
-    def _transposed(self) -> dict[str, str]:
-        """Value -> the 2-D initializer that it is the transpose of."""
-        return {
-            node.output[0]: weight
-            for node in self.draft.nodes
-            if node.op_type == "Transpose"
-            and (weight := self._initializer(node.input[0])) is not None
-            and self.arrays[weight].ndim == 2
-            and attributes(node).get("perm", [1, 0]) == [1, 0]
-        }
 
     def _following(self, value: str) -> tuple[tuple[str, ...], bool]:
         """The BatchNorm layers that read the value, and whether nothing else does."""
