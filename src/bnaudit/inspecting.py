@@ -17,6 +17,7 @@ from bnaudit.summary.gain import eps_notes
 
 if TYPE_CHECKING:
     from bnaudit.judge.policy import Policy
+    from bnaudit.records.inspection import Inspection
 
 _SHOWN = 6
 _NO_BATCHNORM = "BN001"
@@ -26,6 +27,7 @@ def inspect(
     path: str | Path,
     *,
     layers: str | None = None,
+    entry: str | None = None,
     policy: Policy = DEFAULT_POLICY,
     fail_on: Severity | None = Severity.ERROR,
     allow_no_bn: bool = False,
@@ -35,6 +37,7 @@ def inspect(
     Args:
         path: an ONNX file, a TorchScript or torch.export archive, a checkpoint or safetensors file.
         layers: shell-style pattern of the layers to report on; None for all.
+        entry: of a checkpoint with several networks, the keys of the one to read, dotted; None for all.
         policy: which rules, how strictly.
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a file without BatchNorm passes.
@@ -44,19 +47,9 @@ def inspect(
 
     Raises:
         InputError: the file cannot be read.
-        UsageError: the pattern matches no layer.
+        UsageError: the pattern matches no layer, or the file has no entries.
     """
-    read = inspect_file(Path(path))
-    if layers is not None and read.batchnorms:
-        names = [b.name for b in read.batchnorms]
-        chosen = tuple(b for b in read.batchnorms if fnmatchcase(b.name, layers))
-        if not chosen:
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            raise UsageError(
-                f"--layers {layers!r} matches none of the {len(names)} layers",
-                hint=f"the layers are: {shown}",
-            )
-        read = replace(read, batchnorms=chosen)
+    read = _selected(inspect_file(Path(path), entry), layers)
     read = replace(read, notes=(*read.notes, *eps_notes(read.batchnorms)))
     verdicts = judge_inspection(read, policy)
     findings = verdicts.findings
@@ -72,3 +65,18 @@ def inspect(
         fail_on=fail_on,
         allow_no_bn=allow_no_bn,
     )
+
+
+def _selected(inspection: Inspection, pattern: str | None) -> Inspection:
+    """The inspection of the layers that a pattern names; of a file without any, as it is."""
+    if pattern is None or not inspection.batchnorms:
+        return inspection
+    chosen = tuple(b for b in inspection.batchnorms if fnmatchcase(b.name, pattern))
+    if not chosen:
+        names = [b.name for b in inspection.batchnorms]
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        raise UsageError(
+            f"--layers {pattern!r} matches none of the {len(names)} layers",
+            hint=f"the layers are: {shown}",
+        )
+    return replace(inspection, batchnorms=chosen)

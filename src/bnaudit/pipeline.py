@@ -15,11 +15,13 @@ import torch
 from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import held_against
 from bnaudit.documents import Report, read_snapshot
-from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.errors import BnauditError, InputError, RunError, UsageError
 from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.inspection.layers import few
 from bnaudit.judge import judge
 from bnaudit.load import Loading, load
+from bnaudit.load.model import InputSpec, LoadedModel
+from bnaudit.load.sniff import FileKind, sniff
 from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from bnaudit.load.model import LoadedModel
     from bnaudit.measure.collect import Collected
     from bnaudit.progress import Progress
     from bnaudit.records.inspection import Inspection
@@ -82,7 +83,7 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     settings = AuditOptions(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
-        loaded = load(model, loading(settings))
+        loaded = load_to_audit(model, settings)
         label = str(model) if isinstance(model, (str, Path)) else type(model).__name__
         return audit_loaded(loaded, label, settings, Silent())
 
@@ -91,6 +92,38 @@ def loading(options: AuditOptions) -> Loading:
     """What the options say of how to load a model."""
     weights = None if options.weights is None else Path(options.weights)
     return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
+
+
+def load_to_audit(model: str | Path | nn.Module, options: AuditOptions) -> LoadedModel:
+    """The model; where a file cannot be converted and has no BatchNorm, what it says without it.
+
+    That there is nothing to audit is seen in the file, and an operator in the way is no reason to hide it.
+
+    Raises:
+        InputError, UsageError: see `bnaudit.load.load`.
+    """
+    try:
+        return load(model, loading(options))
+    except InputError as error:
+        path = Path(str(model))
+        if not path.is_file() or sniff(path) not in (FileKind.ONNX, FileKind.TORCHSCRIPT):
+            raise
+        try:
+            found = inspect_file(path)
+        except BnauditError:
+            raise error from error.__cause__
+        if found.batchnorms and (found.absence is None or found.absence.case != "other-form"):
+            raise
+        return LoadedModel(
+            module=torch.nn.Identity(),
+            format="onnx" if found.kind == "onnx" else "torchscript",
+            inputs=tuple(InputSpec(i.name, i.shape, i.dtype) for i in found.inputs),
+            outputs=found.outputs,
+            producer=found.producer,
+            facts=found.facts,
+            notes=(f"not converted, since there is nothing to run for: {error.message}",),
+            path=path,
+        )
 
 
 def audit_loaded(

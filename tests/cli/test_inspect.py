@@ -10,6 +10,7 @@ import onnx
 import pytest
 from jsonschema import Draft202012Validator
 
+import bnaudit
 from bnaudit.render.json_v1 import schema_text
 from tests.cli.conftest import MLP, RESNET, Outcome, shell
 from tests.load.onnx import models
@@ -108,6 +109,50 @@ def test_both_commands_say_the_same_of_a_file(cli: Cli, tmp_path: Path) -> None:
         run = cli("check", path, "--format", "json", "--metrics", "first_order").document
         told = [f for f in run["findings"] if f["rule"] in {"BN001", "BN003"}]
         assert told == [f for f in read["findings"] if f["rule"] in {"BN001", "BN003"}] != []
+
+
+@pytest.mark.parametrize(
+    ("op", "domain"),
+    [
+        ("FusedConv", "com.microsoft"),
+        ("Quant", "qonnx.custom_op.general"),
+        ("QuickGelu", "com.microsoft"),
+        ("Unheard", "my.own"),
+    ],
+)
+def test_absence_is_judged_before_conversion(
+    cli: Cli, tmp_path: Path, op: str, domain: str
+) -> None:
+    """An operator that cannot be converted hides nothing where there is nothing to run for."""
+    conv = onnx.helper.make_node("Conv", ["x", "w", "b"], ["z"], name="conv")
+    inputs = ["z", "w", "b"] if op == "FusedConv" else ["z"]
+    other = onnx.helper.make_node(op, inputs, ["y"], name="other", domain=domain)
+    constants = {"w": models.normal(3, 3, 1, 1), "b": models.normal(3)}
+    model = models.graph_model([conv, other], {"x": ["n", 3, 4, 4]}, ["y"], constants)
+    model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    path = models.save(tmp_path, model)
+    read, run = cli("inspect", path, "--format", "json"), cli("check", path, "--format", "json")
+    assert (read.code, run.code) == (3, 3)
+    found = [[f for f in o.document["findings"] if f["rule"] == "BN001"] for o in (read, run)]
+    assert found[0] == found[1] != []
+    (note,) = run.document["model"]["notes"]
+    assert op in note
+    assert bnaudit.audit(path).exit_code == 3
+
+
+def test_with_batchnorm_such_an_operator_still_stops_a_check(cli: Cli, tmp_path: Path) -> None:
+    nodes = [
+        models.batchnorm("x", "z", "bn"),
+        onnx.helper.make_node("Unheard", ["z"], ["y"], name="other", domain="my.own"),
+    ]
+    constants = models.batchnorm_constants("bn", 3)
+    model = models.graph_model(nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants)
+    model.opset_import.append(onnx.helper.make_opsetid("my.own", 1))
+    path = models.save(tmp_path, model)
+    assert cli("inspect", path).code == 0
+    outcome = cli("check", path)
+    assert outcome.code == 2
+    assert "Unheard" in outcome.lines[0]
 
 
 def test_layers(cli: Cli) -> None:

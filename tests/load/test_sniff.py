@@ -94,7 +94,6 @@ def refused(path: Path) -> InputError:
         (b"just some text", "not a model file that bnaudit knows"),
         (b"8.5,1,2\n9.5,3,4\n", "not a model file that bnaudit knows"),
         (b'{"a": 1}', "not a model file that bnaudit knows"),
-        (b"\x80\x04K\x03.", "not a model file that bnaudit knows"),
         (b"\x93NUMPY\x01\x00", "not a model file that bnaudit knows"),
         (bytes(100), "not a model file that bnaudit knows"),
         (b"PK\x03\x04", "a damaged or cut-off zip file"),
@@ -102,11 +101,9 @@ def refused(path: Path) -> InputError:
         (zip_of(a__b=b"1"), "a zip file, but not one that PyTorch wrote"),
         (zip_of(), "a zip file, but not one that PyTorch wrote"),
         (exported()[:-300], "a damaged or cut-off zip file"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
         (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
         (bytes(4) + b"TFL3", "a TensorFlow Lite file"),
         (bytes(4) + b"ET12", "an ExecuTorch file"),
-        ((MLP / "batch.npz").read_bytes(), "numpy arrays (.npz), not a model"),
     ],
 )
 def test_other_files_are_refused_with_what_they_are(
@@ -117,10 +114,32 @@ def test_other_files_are_refused_with_what_they_are(
     assert fact in refused(path).message
 
 
+@pytest.mark.parametrize(
+    ("content", "kind", "fact"),
+    [
+        (b"\x89HDF\r\n\x1a\n", FileKind.KERAS, "is a Keras (HDF5) file"),
+        ((MLP / "batch.npz").read_bytes(), FileKind.ARRAYS, "numpy arrays (.npz), not a model"),
+        (pickle.dumps({"a": 1}), FileKind.PICKLE, "a pickle that torch.save did not write"),
+        (
+            b'<?xml version="1.0"?>\n<net name="m" version="11">',
+            FileKind.OPENVINO,
+            "an OpenVINO IR",
+        ),
+    ],
+)
+def test_weights_of_other_tools_are_not_run(
+    tmp_path: Path, content: bytes, kind: FileKind, fact: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert sniff(path) is kind
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert fact in caught.value.message
+    assert caught.value.hint
+
+
 def test_what_is_no_model_leads_to_one(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pkl"
-    path.write_bytes(pickle.dumps({"a": 1}))
-    assert "torch.save did not write" in (refused(path).hint or "")
     (tmp_path / "net.onnx").write_bytes(b"")
     external = tmp_path / "net.onnx.data"
     external.write_bytes(bytes(64))

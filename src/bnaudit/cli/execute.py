@@ -72,11 +72,10 @@ def load_and_audit(
 
     if factory_reference(model) is None:
         sniff(Path(model))  # a wrong file is told in milliseconds, not after the import of torch
-    from bnaudit.load import load
-    from bnaudit.pipeline import audit_loaded, failed_report, loading
+    from bnaudit.pipeline import audit_loaded, failed_report, load_to_audit
 
     start = time.perf_counter()
-    loaded = load(model, loading(options))
+    loaded = load_to_audit(model, options)
     spent = time.perf_counter() - start
     try:
         report = audit_loaded(loaded, model, options, progress)

@@ -35,9 +35,10 @@ _OF_AUDITS = ("format", "output", "baseline")
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
-    ONNX, checkpoints, safetensors, TorchScript and torch.export files, told apart by content. A file
-    without BatchNorm is explained: folded by the exporter, frozen, quantised, or never there; and how to
-    export it with BatchNorm kept. Of several files the highest exit code counts.
+    ONNX, checkpoints, safetensors, TorchScript and torch.export files, weights in .npz, .pdparams, Keras
+    and OpenVINO files, told apart by content. A file without BatchNorm is explained: folded by the
+    exporter, frozen, quantised, or never there; and how to export it with BatchNorm kept. Of several files
+    the highest exit code counts.
     """
     tell_notes(quiet=given["quiet"])
     presentation = presentation_of("inspect", given)
@@ -64,6 +65,7 @@ def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:
     report = inspect(
         model,
         layers=given["layers"],
+        entry=given["entry"],
         policy=policy_of(configuration(), given["select"], given["ignore"]),
         fail_on=BY_PARAMETER["fail_on"].accept(given["fail_on"]),
         allow_no_bn=given["allow_no_bn"],

@@ -140,6 +140,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("input", MODEL, Pairs(),
            "Value of an argument of the model that is no data (scale=0.5, flag=true). "
            "Repeatable.", parameter="inputs", typed_only=True),
+    Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
+           "Entry to read of a checkpoint with several networks ('state_dict_ema').",
+           unset="all", commands=("inspect",), typed_only=True),
     Option("verify", MODEL, Flag(),
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
     Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),

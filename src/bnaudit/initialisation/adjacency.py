@@ -77,7 +77,8 @@ class _Search:
     def feeder(self, bn: _Entry, numbers: bool) -> str | None:
         siblings = self.siblings(bn)
         if bn.leaf.isdecimal():
-            return next((p for p, w in siblings.items() if _is_before(w.leaf, bn.leaf)), None)
+            numbers_of = {p: int(w.leaf) for p, w in siblings.items() if w.leaf.isdecimal()}
+            return next((p for p, n in numbers_of.items() if n + 1 == int(bn.leaf)), None)
         same = [p for p, w in siblings.items() if w.number == bn.number and not w.leaf.isdecimal()]
         if numbers and len(same) == 1:
             return same[0]
@@ -143,17 +144,13 @@ def _search(shapes: Mapping[str, tuple[int, ...]], ordered: bool) -> _Search:
         first.setdefault(path, position)
         if kind == "weight" and len(shape) > 1:
             weights[path] = _Entry(parent, leaf, position, shape=shape)
-        elif kind == "running_mean" and len(shape) == 1 and _has_variance(shapes, path, shape):
+        elif (
+            kind == "running_mean"
+            and len(shape) == 1
+            and shapes.get(_join(path, "running_var")) == shape
+        ):
             batchnorms[path] = _Entry(parent, leaf, first[path], channels=shape[0])
     return _Search(weights, batchnorms, ordered)
-
-
-def _has_variance(shapes: Mapping[str, tuple[int, ...]], path: str, shape: tuple[int, ...]) -> bool:
-    return shapes.get(_join(path, "running_var")) == shape
-
-
-def _is_before(leaf: str, following: str) -> bool:
-    return leaf.isdecimal() and int(leaf) + 1 == int(following)
 
 
 def _join(path: str, leaf: str) -> str:

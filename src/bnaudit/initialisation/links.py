@@ -79,7 +79,15 @@ def static_links(pairs: Pairs) -> Links:
     layouts = {n: o for s in reversed(sides) for n, o in _layouts(s).items()}
     graph = next((s for s in sides if s.file.feeds is not None), None)
     if graph is not None:
-        return _from_graph(graph, layouts)
+        canonical = canonical_names(graph)
+        feeds = graph.file.feeds or {}
+        return Links(
+            feeds={canonical[w]: bn for bn, w in feeds.items() if w in canonical},
+            source="graph",
+            layouts=layouts,
+            open_channels=frozenset(),
+            batchnorms=len(graph.file.batchnorms or ()),
+        )
     ordered = next((s for s in sides if s.file.ordered), sides[0])
     found = guess(_shapes(ordered), ordered=ordered.file.ordered)
     from_channels = {
@@ -92,18 +100,6 @@ def static_links(pairs: Pairs) -> Links:
         layouts={**from_channels, **layouts},
         open_channels=found.open_channels,
         batchnorms=len(found.batchnorms),
-    )
-
-
-def _from_graph(side: Renamed, layouts: Mapping[str, Layout]) -> Links:
-    canonical = canonical_names(side)
-    feeds = side.file.feeds or {}
-    return Links(
-        feeds={canonical[w]: bn for bn, w in feeds.items() if w in canonical},
-        source="graph",
-        layouts=layouts,
-        open_channels=frozenset(),
-        batchnorms=len(side.file.batchnorms or ()),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.errors import UsageError
+from bnaudit.load.sniff import FileKind, require_kind, sniff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,20 +24,34 @@ INSPECTORS: dict[FileKind, tuple[str, str]] = {
     FileKind.SAFETENSORS: ("bnaudit.inspection.safetensors", "inspect_safetensors"),
     FileKind.TORCHSCRIPT: ("bnaudit.inspection.torchscript", "inspect_torchscript"),
     FileKind.EXPORTED: ("bnaudit.inspection.exported", "inspect_exported"),
+    FileKind.ARRAYS: ("bnaudit.inspection.arrays", "inspect_npz"),
+    FileKind.PICKLE: ("bnaudit.inspection.arrays", "inspect_pickled"),
+    FileKind.KERAS: ("bnaudit.inspection.arrays", "inspect_keras"),
+    FileKind.OPENVINO: ("bnaudit.inspection.openvino", "inspect_openvino"),
 }
 
 
-def inspect_file(path: Path) -> Inspection:
+def inspect_file(path: Path, entry: str | None = None) -> Inspection:
     """Reads what a model file stores of its BatchNorm layers; nothing in it is executed.
 
     Args:
         path: the file, of any kind that `sniff` tells, whatever its extension.
+        entry: of a checkpoint with several networks, the keys of the one to read, dotted; None for all.
 
     Raises:
         InputError: the file cannot be read, or is damaged.
+        UsageError: an entry of a file that has none.
     """
-    module, function = INSPECTORS[sniff(path)]
-    inspection: Inspection = getattr(import_module(module), function)(path)
+    kind = sniff(path)
+    require_kind(path, kind, INSPECTORS)
+    module, function = INSPECTORS[kind]
+    if entry is not None and kind is not FileKind.CHECKPOINT:
+        raise UsageError(
+            f"{path}: is a {kind.value} file, which has no entries",
+            hint="--entry is for checkpoints that torch.save wrote",
+        )
+    extra = {} if entry is None else {"entry": entry}
+    inspection: Inspection = getattr(import_module(module), function)(path, **extra)
     return inspection
 
 

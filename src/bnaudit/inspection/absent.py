@@ -80,40 +80,47 @@ def absent_by_names(tensors: Mapping[str, StoredTensor]) -> Absence:
     pairs = norm_pairs(tensors)
     called = [p for p in pairs if _BN_NAME.search(p)]
     if called:
+        what = f"{_layers(len(called))} called {few(called)} with weight and bias but without "
         return Absence(
             "unknown",
             (
-                f"{_layers(len(called))} called {few(called)} with weight and bias but without "
-                "running_mean and running_var",
+                f"{what}running_mean and running_var",
                 "named_parameters() leaves buffers out; track_running_stats=False has none",
             ),
             "save with the buffers: torch.save(net.state_dict(), path)",
         )
     if pairs:
         by_name = all(_NORM_NAME.search(p) for p in pairs)
+        what = f"{_layers(len(pairs))} with a vector weight and bias and no running statistics "
+        others = (
+            "as LayerNorm and GroupNorm have them, and BatchNorm with track_running_stats=False"
+        )
         return Absence(
             "other-normalisation" if by_name else "unknown",
-            (
-                f"{_layers(len(pairs))} with a vector weight and bias and no running statistics "
-                f"({few(pairs)}), as LayerNorm and GroupNorm have them, and BatchNorm with "
-                "track_running_stats=False, whose answers depend on the batch",
-            ),
+            (f"{what}({few(pairs)}), {others}, whose answers depend on the batch",),
             NOTHING,
         )
-    # Weights alone: convolutions that all have a bias are what folding leaves.
+    return _weights_alone(tensors)
+
+
+def _weights_alone(tensors: Mapping[str, StoredTensor]) -> Absence:
+    """Convolutions that all have a bias are what folding leaves; weight normalisation needs no BatchNorm."""
+    direct = [n for n in tensors if n.endswith(("weight_g", "weight.original0"))]
+    if direct:
+        what = f"weight normalisation of {_layers(len(direct))} ({few(direct)})"
+        return Absence("other-normalisation", (what,), NOTHING)
     convolutions = [n for n, t in tensors.items() if len(t.shape) >= 3 and split(n)[1] == "weight"]
     biased = [n for n in convolutions if n.removesuffix("weight") + "bias" in tensors]
-    if convolutions and len(biased) == len(convolutions):
-        return Absence(
-            "unknown",
-            (
-                "no normalisation, and each of the "
-                f"{len(convolutions)} convolutions has a bias: so looks a network after folding, and "
-                "one that never had BatchNorm",
-            ),
-            NOTHING,
-        )
-    return Absence("none", ("no tensors of a normalisation",), NOTHING)
+    if not convolutions or len(biased) < len(convolutions):
+        return Absence("none", ("no tensors of a normalisation",), NOTHING)
+    return Absence(
+        "unknown",
+        (
+            f"no normalisation, and each of the {len(convolutions)} convolutions has a bias: so looks a "
+            "network after folding, and one that never had BatchNorm",
+        ),
+        NOTHING,
+    )
 
 
 def norm_pairs(tensors: Mapping[str, StoredTensor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
@@ -34,17 +35,44 @@ if TYPE_CHECKING:
 _LIGHTNING = "pytorch-lightning_version"
 
 
-def inspect_checkpoint(path: Path) -> Inspection:
+def inspect_checkpoint(path: Path, entry: str | None = None) -> Inspection:
     """What a checkpoint, or the checkpoints of an index, store of BatchNorm.
 
-    Nothing in the file is executed, and only vectors of BatchNorm layers are read.
+    Nothing in the file is executed, and only vectors of BatchNorm layers are read. Of a file with several
+    networks (moving averages beside the weights, a discriminator) all are judged; layers of the others have
+    their entry before their name.
+
+    Args:
+        path: the file.
+        entry: the keys of the one entry to read, dotted; None for all.
 
     Raises:
-        InputError: it is damaged, or holds no named tensors.
+        InputError: it is damaged, holds no named tensors, or has no such entry.
     """
-    stored = open_weights(path)
+    stored = open_weights(path, entry)
+    found = _inspected(stored)
+    others = {key: _inspected(other) for key, other in stored.beside.items() if other.tensors}
+    layers = [
+        replace(layer, name=f"{key}.{layer.name}", origin=f"entry {key!r}, {layer.origin}")
+        for key, other in others.items()
+        for layer in other.batchnorms
+    ]
+    judged = [key for key, other in others.items() if other.batchnorms]
+    if not judged:
+        return found
+    note = f"judged as well: {few(judged)}; --entry KEY reads one alone"
+    absence = None if found.absence is None or found.absence.case != "other-form" else found.absence
+    return replace(
+        found,
+        batchnorms=(*found.batchnorms, *layers),
+        absence=absence,
+        notes=(*found.notes, note),
+    )
+
+
+def _inspected(stored: StoredFile) -> Inspection:
     if stored.module is not None:
-        with explained(path, "PyTorch checkpoint"):
+        with explained(stored.path, "PyTorch checkpoint"):
             return _module(stored, stored.module)
     return inspect_names(stored, "checkpoint", _producer(stored), _facts(stored))
 
@@ -63,6 +91,20 @@ def inspect_names(
             hint="point bnaudit at the checkpoint or exported model itself",
         )
     batchnorms = named_batchnorms(stored)
+    notes = []
+    pairs = norm_pairs(stored.tensors)
+    if pairs:
+        notes.append(
+            f"{len(pairs)} pairs of vectors weight and bias without running statistics ({few(pairs)}): "
+            "LayerNorm, GroupNorm, or BatchNorm that tracks none"
+        )
+    odd = odd_statistics(stored.tensors)
+    if odd:
+        notes.append(
+            f"{few([prefix for prefix, _ in odd])}: running statistics, but not one number a channel as "
+            "of weight and bias; left out"
+        )
+    unclear = tuple(notes)
     return Inspection(
         path=str(stored.path),
         kind=kind,
@@ -76,7 +118,7 @@ def inspect_names(
             *_notes(stored),
             *wrapper_notes(stored.tensors),
             *shape_notes(stored.tensors),
-            *_unclear(stored),
+            *unclear,
         ),
     )
 
@@ -141,21 +183,3 @@ def _producer(stored: StoredFile) -> str | None:
 def _notes(stored: StoredFile) -> tuple[str, ...]:
     """The reader's notes; they need not name the one file that is looked at."""
     return tuple(note.removeprefix(f"{stored.path}: ") for note in stored.notes)
-
-
-def _unclear(stored: StoredFile) -> tuple[str, ...]:
-    """What might be a normalisation but cannot be told by names and shapes."""
-    notes = []
-    pairs = norm_pairs(stored.tensors)
-    if pairs:
-        notes.append(
-            f"{len(pairs)} pairs of vectors weight and bias without running statistics ({few(pairs)}): "
-            "LayerNorm, GroupNorm, or BatchNorm that tracks none"
-        )
-    odd = odd_statistics(stored.tensors)
-    if odd:
-        notes.append(
-            f"{few([prefix for prefix, _ in odd])}: running statistics, but not one number a channel as "
-            "of weight and bias; left out"
-        )
-    return tuple(notes)

@@ -60,10 +60,12 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         return read_vector(archive, tensor)
 
     batchnorms = program_batchnorms(graph, tensors, read)
+    version = program.get("torch_version") if isinstance(program, dict) else None
+    producer = f"pytorch {version[:40]}" if isinstance(version, str) else None
     return Inspection(
         path=str(path),
         kind="exported",
-        producer=_producer(program),
+        producer=producer,
         facts=_facts(program),
         size=path.stat().st_size,
         parameters=sum(tensors[name].numel for name in parameters),
@@ -75,11 +77,6 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         absence=_absence(graph, batchnorms, tensors),
         notes=_notes(models, tensors.values()),
     )
-
-
-def _producer(program: Any) -> str | None:
-    version = program.get("torch_version") if isinstance(program, dict) else None
-    return f"pytorch {version[:40]}" if isinstance(version, str) else None
 
 
 def _facts(program: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError, UsageError
-from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.load.sniff import FileKind, require_kind, sniff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,17 +29,6 @@ _LOADERS: dict[FileKind, tuple[str, str]] = {
 }
 
 _WEIGHTS_ALONE = frozenset({FileKind.CHECKPOINT, FileKind.SAFETENSORS})
-
-_NOT_RUN: dict[FileKind, tuple[str, str]] = {
-    FileKind.COMPILED: (
-        "is an AOTInductor package: compiled machine code, without a program to differentiate",
-        "audit the torch.export file, or the network, that it was compiled from",
-    ),
-    FileKind.PACKAGE: (
-        "is a torch.package file, which is Python code to be run",
-        "unpack it yourself (torch.package.PackageImporter) and call bnaudit.audit(model, ...)",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +82,17 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
         from bnaudit.load.live import load_live
 
         return load_live(model)
-    return _load_file(Path(model), given)
-
-
-def _load_file(path: Path, given: Loading) -> LoadedModel:
+    path = Path(model)
     kind = sniff(path)
     if kind in _WEIGHTS_ALONE:
-        raise _weights_alone(path, kind)
-    if kind in _NOT_RUN:
-        fact, hint = _NOT_RUN[kind]
-        raise InputError(f"{path}: {fact}", hint=hint)
+        file = shlex.quote(str(path))
+        raise InputError(
+            f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
+            hint="name the code that makes the network: bnaudit check package.module:factory "
+            f"--weights {file}; `bnaudit inspect {file}` reads what the file says by itself",
+        )
+    require_kind(path, kind, _LOADERS)
     module, function = _LOADERS[kind]
     extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
     loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
     return replace(loaded, path=path)
-
-
-def _weights_alone(path: Path, kind: FileKind) -> InputError:
-    file = shlex.quote(str(path))
-    return InputError(
-        f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
-        hint="name the code that makes the network: bnaudit check package.module:factory "
-        f"--weights {file}; `bnaudit inspect {file}` reads what the file says by itself",
-    )

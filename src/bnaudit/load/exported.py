@@ -62,28 +62,24 @@ def load_exported(path: Path, *, trust: bool = False) -> LoadedModel:
     require_intact(path)
     program = _load(path)
     try:
-        return _describe(path, program)
+        module = branches_inlined(assertions_removed(program.module()))
+        signature = read_signature(program)
+        return LoadedModel(
+            module=module,
+            format="exported",
+            inputs=signature.inputs,
+            arguments=signature.arguments,
+            arrange=signature.arrange,
+            example=signature.example,
+            static_batch=signature.static_batch,
+            batchnorms=batchnorm_calls(module),
+            producer=_producer(path),
+            facts=_facts(program),
+            adapt=adapt,
+            reload=partial(load_exported, path, trust=True),
+        )
     except (AttributeError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise _unreadable(path, error) from error
-
-
-def _describe(path: Path, program: Any) -> LoadedModel:
-    module = branches_inlined(assertions_removed(program.module()))
-    signature = read_signature(program)
-    return LoadedModel(
-        module=module,
-        format="exported",
-        inputs=signature.inputs,
-        arguments=signature.arguments,
-        arrange=signature.arrange,
-        example=signature.example,
-        static_batch=signature.static_batch,
-        batchnorms=batchnorm_calls(module),
-        producer=_producer(path),
-        facts=_facts(program),
-        adapt=adapt,
-        reload=partial(load_exported, path, trust=True),
-    )
 
 
 def _load(path: Path) -> Any:

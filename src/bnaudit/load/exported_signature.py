@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree
 
-from bnaudit.load.model import Argument, Dim, InputSpec
+from bnaudit.load.model import Argument, InputSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,14 @@ def read_signature(program: Any) -> ExportedSignature:
     names = list(values)[len(values) - own :]
     leaves = tuple(zip(names, _constants(program, names, values), strict=True))
     tensors = {name: values[name] for name in names if isinstance(values[name], torch.Tensor)}
-    inputs = tuple(InputSpec(n, _shape(t), _dtype(t)) for n, t in tensors.items())
+    inputs = tuple(
+        InputSpec(
+            n,
+            tuple(d if isinstance(d, int) else str(d) for d in t.shape),
+            str(t.dtype).removeprefix("torch."),
+        )
+        for n, t in tensors.items()
+    )
     constants = tuple(_fixed(name, values[name]) for name in names if name not in tensors)
     example = _example(program, names, tensors)
     return ExportedSignature(inputs, constants, example, _static_batch(inputs), leaves, spec)
@@ -78,14 +85,6 @@ def _as_exported(value: Any, wanted: Any) -> Any:
     if value != wanted or type(value) is not type(wanted):
         raise ValueError(f"{value!r}")
     return value
-
-
-def _shape(tensor: Tensor) -> tuple[Dim, ...]:
-    return tuple(d if isinstance(d, int) else str(d) for d in tensor.shape)
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _static_batch(inputs: tuple[InputSpec, ...]) -> int | None:

@@ -60,7 +60,12 @@ def load_factory(
     notes: tuple[str, ...] = (_NO_WEIGHTS,)
     if weights is not None:
         notes = load_weights(module, weights, strict=strict)
-    _require_values(module, reference)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:
+            raise InputError(
+                f"{reference.text}: the parameter {name!r} is on the meta device, without values",
+                hint="make the network on the CPU, or give all of its weights with --weights",
+            )
     loaded = load_live(module)
     return replace(loaded, notes=(*loaded.notes, *notes))
 
@@ -194,12 +199,3 @@ def _parameters(found: Any) -> str:
 def _said(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _require_values(module: nn.Module, reference: Reference) -> None:
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_meta:
-            raise InputError(
-                f"{reference.text}: the parameter {name!r} is on the meta device, without values",
-                hint="make the network on the CPU, or give all of its weights with --weights",
-            )

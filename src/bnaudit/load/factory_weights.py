@@ -59,7 +59,17 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
     if strict:
         _require_match(path, missing, unexpected)
     _require_shapes(path, {n: tensors[n] for n in shared}, wanted)
-    _assign(module, path, {n: tensors[n] for n in shared}, wanted)
+    given = {n: tensors[n] for n in shared}
+    empty = any(tensor.is_meta for tensor in wanted.values())
+    try:
+        with torch.no_grad():
+            module.load_state_dict(dict(given), strict=False, assign=empty)
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = next((ln.strip() for ln in str(error).splitlines()[1:] if ln.strip()), str(error))
+        raise InputError(
+            f"{path}: cannot be loaded into the network ({first[:160]})",
+            hint="save the weights as plain dense tensors: torch.save(model.state_dict(), path)",
+        ) from error
     return (*state.notes, *_notes(path, prefix, outside, missing, unexpected))
 
 
@@ -134,21 +144,6 @@ def _require_shapes(path: Path, given: Mapping[str, Tensor], wanted: Mapping[str
             f"{path}: {name} is {have} in the file and {want} in the network{more}",
             hint="--arg sets what the factory builds, for example --arg num_classes=10",
         )
-
-
-def _assign(
-    module: nn.Module, path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> None:
-    empty = any(tensor.is_meta for tensor in wanted.values())
-    try:
-        with torch.no_grad():
-            module.load_state_dict(dict(given), strict=False, assign=empty)
-    except (RuntimeError, TypeError, ValueError) as error:
-        first = next((ln.strip() for ln in str(error).splitlines()[1:] if ln.strip()), str(error))
-        raise InputError(
-            f"{path}: cannot be loaded into the network ({first[:160]})",
-            hint="save the weights as plain dense tensors: torch.save(model.state_dict(), path)",
-        ) from error
 
 
 def _notes(

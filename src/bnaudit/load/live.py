@@ -45,10 +45,6 @@ def load_live(module: nn.Module) -> LoadedModel:
         from bnaudit.load.torchscript import describe
 
         return replace(describe(module, "the model"), format="module", notes=notes)
-    return _described(module, notes)
-
-
-def _described(module: nn.Module, notes: tuple[str, ...]) -> LoadedModel:
     parameters = list(inspect.signature(module.forward).parameters.values())
     variable = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL]
     named = [p for p in parameters if p.kind not in _VARIABLE]

@@ -70,7 +70,27 @@ def read_signature(module: Any, subject: str) -> ScriptSignature:
         ) from error
     found = _Sorted()
     for argument in arguments:
-        _sort(argument, found, subject)
+        name, type_, optional = str(argument.name), argument.type, argument.has_default_value()
+        count = tensors_in(type_)
+        if is_tensor(type_):
+            (found.further if optional else found.inputs).append(InputSpec(name))
+        elif count is not None:
+            found.groups[name] = not optional and count == 0
+            if is_tuple(type_):
+                found.tuples.append(name)
+            if not optional:
+                found.inputs += [InputSpec(f"{name}.{i}") for i in range(count)]
+        written = str(type_).replace("__torch__.", "")
+        if convertible(type_):
+            required = not optional and not is_tensor(type_) and count is None
+            to_type = partial(convert, type_=type_)
+            found.arguments.append(Argument(name, written, required, to_type, takes_text(type_)))
+        elif not optional and count is None:
+            raise InputError(
+                f"{subject}: the input {name!r} is of type {written}, which can be given neither as data "
+                "nor with --input",
+                hint="wrap the model in a module that takes tensors, numbers and texts, and save that",
+            )
     names = tuple(str(a.name) for a in arguments)
     return ScriptSignature(
         tuple(found.inputs),
@@ -80,27 +100,3 @@ def read_signature(module: Any, subject: str) -> ScriptSignature:
         tuple(found.arguments),
         names,
     )
-
-
-def _sort(argument: Any, found: _Sorted, subject: str) -> None:
-    name, type_, optional = str(argument.name), argument.type, argument.has_default_value()
-    count = tensors_in(type_)
-    if is_tensor(type_):
-        (found.further if optional else found.inputs).append(InputSpec(name))
-    elif count is not None:
-        found.groups[name] = not optional and count == 0
-        if is_tuple(type_):
-            found.tuples.append(name)
-        if not optional:
-            found.inputs += [InputSpec(f"{name}.{i}") for i in range(count)]
-    written = str(type_).replace("__torch__.", "")
-    if convertible(type_):
-        required = not optional and not is_tensor(type_) and count is None
-        to_type = partial(convert, type_=type_)
-        found.arguments.append(Argument(name, written, required, to_type, takes_text(type_)))
-    elif not optional and count is None:
-        raise InputError(
-            f"{subject}: the input {name!r} is of type {written}, which can be given neither as data "
-            "nor with --input",
-            hint="wrap the model in a module that takes tensors, numbers and texts, and save that",
-        )

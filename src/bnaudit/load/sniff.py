@@ -13,7 +13,7 @@ from bnaudit.errors import InputError
 from bnaudit.load.index import shard_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 
 class FileKind(Enum):
@@ -26,6 +26,10 @@ class FileKind(Enum):
     CHECKPOINT = "PyTorch checkpoint"
     SAFETENSORS = "safetensors"
     ONNX = "ONNX"
+    ARRAYS = "numpy (.npz)"
+    PICKLE = "pickle"
+    KERAS = "Keras (HDF5)"
+    OPENVINO = "OpenVINO IR"
 
 
 _LEGACY_CHECKPOINT = bytes.fromhex("8a0a6cfc9c46f9206aa850")
@@ -34,6 +38,7 @@ _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _SCHEME = re.compile(r"[a-z][a-z0-9]+:")
 _ONNX_GRAPH = 7 << 3 | 2
 _HEAD = 64
+_START = 4096
 _OLD_PROGRAM = "serialized_exported_program.json"
 _FLATBUFFER = slice(4, 8)
 _MOBILE = b"PTMF"
@@ -41,11 +46,43 @@ _MOBILE = b"PTMF"
 
 # Where the mark stands, the mark, what the file is. Nothing in them can be differentiated.
 _STRANGERS: tuple[tuple[slice, bytes, str], ...] = (
-    (slice(0, 4), b"\x89HDF", "an HDF5 file (Keras)"),
     (slice(0, 4), b"GGUF", "a GGUF file (llama.cpp)"),
     (_FLATBUFFER, b"TFL3", "a TensorFlow Lite file"),
     (_FLATBUFFER, b"ET12", "an ExecuTorch file (.pte)"),
+    (slice(0, 8), b"\x12\x01" + bytes(6), "a file of MXNet's parameters"),
+    (slice(0, 7), b"7767517", "an ncnn network (.param)"),
 )
+
+# By their names, where the content tells nothing: what the file is.
+_BY_SUFFIX = {
+    ".pb": "a TensorFlow graph",
+    ".index": "the index of a TensorFlow checkpoint",
+    ".mlmodel": "a Core ML model",
+    ".pdmodel": "a program of Paddle's inference",
+    ".pdiparams": "weights for Paddle's inference",
+    ".caffemodel": "a Caffe model",
+    ".weights": "Darknet's weights",
+    ".params": "a file of MXNet's parameters",
+    ".engine": "a TensorRT engine",
+    ".plan": "a TensorRT engine",
+    ".mnn": "an MNN model",
+    ".msgpack": "a file of Flax's parameters",
+}
+_TF_PART = re.compile(r".*\.data-\d{5}-of-\d{5}")
+
+# What a folder has inside -> what it is.
+_FOLDERS = (
+    ("saved_model.pb", "a TensorFlow SavedModel"),
+    ("Manifest.json", "a Core ML package (.mlpackage)"),
+    ("checkpoint", "a folder of TensorFlow's checkpoints"),
+    ("__model__", "a program of Paddle's inference"),
+    ("_METADATA", "a checkpoint of Orbax (JAX)"),
+)
+_ELSEWHERE = (
+    "audit the network it was made from: as ONNX, TorchScript or torch.export, or its weights as a "
+    "checkpoint, .npz, .keras or .h5 with `bnaudit inspect`"
+)
+_IR = re.compile(rb"<net\s[^>]*\bversion\s*=")
 
 
 def sniff(path: Path) -> FileKind:
@@ -60,11 +97,17 @@ def sniff(path: Path) -> FileKind:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
+            if _MARKUP.match(head) and _IR.search(head + file.read(_START)):
+                return FileKind.OPENVINO
             _refuse_hopeless(path, head)
             if head.startswith(b"PK"):
                 return _zip_kind(path)
             if head.lstrip().startswith(b"{") and (shards := shard_paths(path)):
-                return sniff(_no_index(path, shards[0]))
+                shard = shards[0]
+                if shard_paths(shard) is not None:
+                    raise InputError(f"{path}: its part {shard.name} is an index again")
+                no_index = shard
+                return sniff(no_index)
             for kind, test in _TESTS:
                 file.seek(0)
                 if test(file, head):
@@ -72,35 +115,38 @@ def sniff(path: Path) -> FileKind:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=_nearby(path)) from None
     except IsADirectoryError:
+        known = [what for name, what in _FOLDERS if (path / name).exists()]
         raise InputError(
-            f"{path}: is a folder, not a model file", hint="point bnaudit at the file inside it"
+            f"{path}: is {known[0] if known else 'a folder'}, not a model file",
+            hint=_ELSEWHERE if known else "point bnaudit at the file inside it",
         ) from None
     except OSError as error:
         reason = error.strerror or "not a regular file"
         raise InputError(
             f"{path}: cannot be read ({reason})", hint="a model is a regular file that you may read"
         ) from error
-    raise InputError(
-        f"{path}: not a model file that bnaudit knows",
-        hint=_alternative(path, head),
-    )
+    raise _unknown(path)
 
 
-def _alternative(path: Path, head: bytes) -> str:
-    """What to do with a file of no known format."""
-    if path.suffix == ".py":
-        return f"name what makes the network in it: {path}:FACTORY"
-    model = path.with_suffix("")
-    if path.suffix == ".data" and model.is_file():
-        return f"weights that {model} refers to: point bnaudit at {model}"
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return (
-            "a pickle that torch.save did not write: save with torch.save(net.state_dict(), path)"
+def _unknown(path: Path) -> InputError:
+    """What is to be said of a file of no known format."""
+    what = _BY_SUFFIX.get(path.suffix.lower())
+    if _TF_PART.fullmatch(path.name):
+        what = "a part of a TensorFlow checkpoint"
+    if what is not None:
+        return InputError(
+            f"{path}: by its name {what}, which bnaudit does not read", hint=_ELSEWHERE
         )
-    return (
+    hint = (
         "bnaudit reads ONNX, TorchScript, torch.export, checkpoint (torch.save) and safetensors "
         "files, whatever their extension"
     )
+    model = path.with_suffix("")
+    if path.suffix == ".py":
+        hint = f"name what makes the network in it: {path}:FACTORY"
+    elif path.suffix == ".data" and model.is_file():
+        hint = f"weights that {model} refers to: point bnaudit at {model}"
+    return InputError(f"{path}: not a model file that bnaudit knows", hint=hint)
 
 
 def _nearby(path: Path) -> str:
@@ -134,14 +180,8 @@ def _refuse_hopeless(path: Path, head: bytes) -> None:
         if head[place] == mark:
             raise InputError(
                 f"{path}: {what}, which bnaudit does not read",
-                hint="audit the network it was made from, as ONNX or TorchScript",
+                hint=_ELSEWHERE,
             )
-
-
-def _no_index(path: Path, shard: Path) -> Path:
-    if shard_paths(shard) is not None:
-        raise InputError(f"{path}: its part {shard.name} is an index again")
-    return shard
 
 
 def _zip_kind(path: Path) -> FileKind:
@@ -169,9 +209,9 @@ def _zip_kind(path: Path) -> FileKind:
     if "data.pkl" in inner:
         return FileKind.CHECKPOINT
     if names and all(name.endswith(".npy") for name in names):
-        raise InputError(
-            f"{path}: numpy arrays (.npz), not a model", hint="sample batches go to --data"
-        )
+        return FileKind.ARRAYS
+    if any(name.endswith(".weights.h5") for name in names):
+        return FileKind.KERAS
     raise InputError(
         f"{path}: a zip file, but not one that PyTorch wrote",
         hint="point bnaudit at the model file inside it",
@@ -185,6 +225,14 @@ def _exported_kind(inner: set[str]) -> FileKind | None:
     if any(n.startswith("data/aotinductor/") for n in inner):
         return FileKind.COMPILED
     return FileKind.EXPORTED if "archive_format" in inner else None
+
+
+def _is_pickle(_: BinaryIO, head: bytes) -> bool:
+    return head[:1] == b"\x80" and b"\x02" <= head[1:2] <= b"\x05"
+
+
+def _is_hdf5(_: BinaryIO, head: bytes) -> bool:
+    return head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
 def _is_mobile(_: BinaryIO, head: bytes) -> bool:
@@ -248,4 +296,47 @@ _TESTS: tuple[tuple[FileKind, Callable[[BinaryIO, bytes], bool]], ...] = (
     (FileKind.TORCHSCRIPT, _is_mobile),
     (FileKind.SAFETENSORS, _is_safetensors),
     (FileKind.ONNX, _is_onnx),
+    (FileKind.KERAS, _is_hdf5),
+    (FileKind.PICKLE, _is_pickle),
 )
+
+_INSPECT = "`bnaudit inspect` judges the BatchNorm layers whose numbers are in it"
+
+_NOT_RUN: dict[FileKind, tuple[str, str]] = {
+    FileKind.ARRAYS: (
+        "numpy arrays (.npz), not a model",
+        f"sample batches go to --data; of weights {_INSPECT}",
+    ),
+    FileKind.PICKLE: (
+        "a pickle that torch.save did not write: no network to run",
+        "of a torch network save torch.save(net.state_dict(), path); of numpy arrays by name (.pdparams) "
+        f"{_INSPECT}",
+    ),
+    FileKind.KERAS: (
+        "is a Keras (HDF5) file, which bnaudit does not run",
+        f"{_INSPECT}; to run the network audit it as ONNX",
+    ),
+    FileKind.OPENVINO: (
+        "is an OpenVINO IR, which bnaudit does not run",
+        f"{_INSPECT}; to run the network audit the model that it was converted from",
+    ),
+    FileKind.COMPILED: (
+        "is an AOTInductor package: compiled machine code, without a program to differentiate",
+        "audit the torch.export file, or the network, that it was compiled from",
+    ),
+    FileKind.PACKAGE: (
+        "is a torch.package file, which is Python code to be run",
+        "unpack it yourself (torch.package.PackageImporter) and call bnaudit.audit(model, ...)",
+    ),
+}
+
+
+def require_kind(path: Path, kind: FileKind, known: Container[FileKind]) -> None:
+    """Refuses a file of a kind that a command has no use for, with what there is to do.
+
+    Raises:
+        InputError: the kind is not among the known ones.
+    """
+    if kind not in known:
+        fact, hint = _NOT_RUN[kind]
+        raise InputError(f"{path}: {fact}", hint=hint)

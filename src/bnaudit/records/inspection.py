@@ -11,7 +11,18 @@ from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.model import TensorInfo
 from bnaudit.records.values import Count, Limits
 
-KINDS = ("onnx", "torchscript", "exported", "checkpoint", "safetensors", "module")
+KINDS = (
+    "onnx",
+    "torchscript",
+    "exported",
+    "checkpoint",
+    "safetensors",
+    "numpy",
+    "pickle",
+    "keras",
+    "openvino",
+    "module",
+)
 
 AbsenceCase = Literal[
     "folded",
@@ -130,7 +141,8 @@ class Inspection:
 
     Attributes:
         path: as the user typed it, or the class name of a live module.
-        kind: "onnx", "torchscript", "exported", "checkpoint", "safetensors" or "module".
+        kind: "onnx", "torchscript", "exported", "checkpoint", "safetensors", "numpy", "pickle", "keras",
+            "openvino" or "module".
         producer: who wrote the file, None where it does not say.
         facts: opset and the like, in a fixed order.
         size: bytes on disk (all files together), or None for a live module.

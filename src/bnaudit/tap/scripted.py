@@ -22,8 +22,12 @@ def is_batchnorm(module: nn.Module) -> bool:
 
 
 def is_scripted_batchnorm(module: nn.Module) -> bool:
-    """Whether a submodule of a TorchScript file was a BatchNorm when it was compiled."""
-    return is_batchnorm_kind(str(getattr(module, "original_name", "")))
+    """Whether a submodule of a TorchScript file was a BatchNorm when it was compiled.
+
+    A class of the name that has one inside is a wrapper around it.
+    """
+    named = is_batchnorm_kind(str(getattr(module, "original_name", "")))
+    return named and not any(map(is_scripted_batchnorm, module.children()))
 
 
 def is_batchnorm_kind(name: str) -> bool:

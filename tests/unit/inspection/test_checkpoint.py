@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 import bnaudit
-from bnaudit.errors import InputError
+from bnaudit.errors import InputError, UsageError
 from bnaudit.inspection.checkpoint import inspect_checkpoint
 from bnaudit.inspection.live import inspect_live
 from bnaudit.load.live import load_live
@@ -162,7 +163,9 @@ def test_moving_averages_stand_beside_the_model(tmp_path: Path) -> None:
     net, other = deep(), nets.Deep()
     content = {"ema": other.state_dict(), "model": {"state_dict": net.state_dict()}}
     found = inspect(content, tmp_path)
-    same_values(found, net)
+    own = [b for b in found.batchnorms if not b.name.startswith("ema.")]
+    same_values(replace(found, batchnorms=tuple(own)), net)
+    assert len(found.batchnorms) == 2 * len(own)
     assert found.notes[0] == "read from its entry 'model.state_dict' (beside it: ema)"
     only = inspect({"model": None, "ema": net, "updates": 3}, tmp_path)
     assert only.notes[0] == "read from its entry 'ema'"
@@ -378,3 +381,57 @@ def test_a_stored_eps_is_not_called_assumed(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.jit.script(nn.Sequential(nn.BatchNorm1d(4, eps=0.5)).eval()).save(path)
     assert bnaudit.inspect(path).inspection.notes == ()
+
+
+def sick(layer: str) -> dict[str, torch.Tensor]:
+    state = {n: t.clone() for n, t in deep().state_dict().items()}
+    state[f"{layer}.running_var"][1] = float("nan")
+    return state
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "ema", "teacher", "discriminator", "model_ema"])
+def test_every_network_of_a_checkpoint_is_judged(tmp_path: Path, key: str) -> None:
+    content = {"epoch": 7, "state_dict": deep().state_dict(), key: sick("stem.1")}
+    path = save(content, tmp_path / "x.pt")
+    report = bnaudit.inspect(path)
+    found = [(f.rule, f.layer) for f in report.findings if f.severity.label == "error"]
+    assert ("BN006", f"{key}.stem.1") in found
+    assert report.exit_code == 1
+    assert any(f"judged as well: {key}; --entry KEY" in note for note in report.inspection.notes)
+    names = [b.name for b in report.inspection.batchnorms]
+    assert len(names) == len(set(names))
+    assert len(names) == 2 * len([n for n in names if not n.startswith(key)])
+
+
+def test_one_entry_can_be_chosen(tmp_path: Path) -> None:
+    inner = {"module": sick("stem.1"), "decay": 0.9}
+    content = {"state_dict": deep().state_dict(), "ema": inner, "optimizer": {"state": {}}}
+    path = save(content, tmp_path / "x.pt")
+    for entry in ("ema", "ema.module"):
+        report = bnaudit.inspect(path, entry=entry)
+        assert [b.name for b in report.inspection.batchnorms][:2] == ["bn0", "stem.1"]
+        assert ("BN006", "stem.1") in [(f.rule, f.layer) for f in report.findings]
+        assert any("read from its entry 'ema.module'" in note for note in report.inspection.notes)
+    assert "BN006" not in [f.rule for f in bnaudit.inspect(path, entry="state_dict").findings]
+    with pytest.raises(InputError, match="has no entry 'emma'") as caught:
+        bnaudit.inspect(path, entry="emma")
+    assert caught.value.hint == "its keys are: state_dict, ema, optimizer"
+
+
+def test_entries_are_of_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.jit.script(nn.Sequential(nn.BatchNorm1d(4)).eval()).save(path)
+    with pytest.raises(UsageError, match="has no entries"):
+        bnaudit.inspect(path, entry="ema")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weight_normalisation_is_named(tmp_path: Path, legacy: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new, old = nn.utils.parametrizations.weight_norm, nn.utils.weight_norm
+        conv = (old if legacy else new)(nn.Conv1d(3, 4, 3))
+    found = inspect(nn.Sequential(conv).state_dict(), tmp_path)
+    assert found.absence is not None
+    assert found.absence.case == "other-normalisation"
+    assert "weight normalisation of 1 layer" in found.absence.evidence[0]

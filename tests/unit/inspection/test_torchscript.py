@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnaudit.errors import InputError
+from bnaudit.inspection import inspect_file
 from bnaudit.inspection.torchscript import inspect_torchscript
 from bnaudit.load.torchscript import load_torchscript
 from bnaudit.records.inspection import BatchNormStatics, Feeder, Inspection
@@ -223,8 +224,14 @@ def test_frozen_files(tmp_path: Path) -> None:
 
     partly = frozen("classifier", path, optimise=True)
     assert partly.batchnorms
-    assert partly.absence is not None
-    assert partly.absence.case == "partly-folded"
+    assert partly.absence is None
+    assert "cannot be told" in partly.notes[0]
+
+    nothing = frozen("classifier", path, optimise=False)
+    assert (nothing.absence, nothing.notes) == (
+        None,
+        (),
+    )  # one behind its convolution is still there
 
     for_inference = frozen("InPlace", path, optimise=True, inference=True)
     assert for_inference.absence is not None
@@ -307,3 +314,35 @@ def test_nothing_is_imported_from_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Wrapper(nn.Module):
+    """Called as what it holds, as torch_geometric's and speechbrain's BatchNorm are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x)
+        return out
+
+
+Wrapper.__name__ = Wrapper.__qualname__ = "BatchNorm"
+
+
+@pytest.mark.parametrize("how", ["script", "trace", "pickle"])
+def test_a_wrapper_of_the_name_is_no_layer(tmp_path: Path, how: str) -> None:
+    net, path = nn.Sequential(nn.Linear(4, 8), Wrapper(8)).eval(), tmp_path / "net.pt"
+    if how == "pickle":
+        monkey = sys.modules[Wrapper.__module__]
+        monkey.BatchNorm = Wrapper  # type: ignore[attr-defined]
+        torch.save(net, path)
+        assert [b.name for b in inspect_file(path).batchnorms] == ["1.norm"]
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.jit.script(net) if how == "script" else torch.jit.trace(net, torch.rand(3, 4))
+        made.save(str(path))
+    assert [b.name for b in inspect_torchscript(path).batchnorms] == ["1.norm"]
+    assert [d.name for d in load_torchscript(path).batchnorms] == ["1.norm"]

@@ -142,10 +142,11 @@ class Net:
     @cached_property
     def weight_layers(self) -> list[Node]:
         """Convolutions and linear layers; a product of two computed values is no layer."""
-        return [n for n in self.reading.nodes if n.op in WEIGHTED and self._has_weight(n)]
-
-    def _has_weight(self, node: Node) -> bool:
-        return "Conv" in node.op or self.weight(node) is not None
+        return [
+            n
+            for n in self.reading.nodes
+            if n.op in WEIGHTED and ("Conv" in n.op or self.weight(n) is not None)
+        ]
 
     @cached_property
     def declared(self) -> dict[str, int]:

@@ -8,7 +8,8 @@ from bnaudit.inspection.absent import BEFORE_DEPLOYMENT
 
 DYNAMO = "torch.onnx.export(net.eval(), (x,), path, dynamo=True, optimize=False)"
 _TORCHSCRIPT = (
-    "torch.onnx.export(net.eval(), (x,), path, {flag}training=torch.onnx.TrainingMode.PRESERVE)"
+    "torch.onnx.export(net.eval(), (x,), path, dynamo=False, "
+    "training=torch.onnx.TrainingMode.PRESERVE)"
 )
 _DYNAMO_FLAG_SINCE = (2, 5)
 
@@ -57,4 +58,6 @@ def _torchscript(version: str) -> str:
     """`dynamo=False` names the exporter where there are two of them, and fails before that."""
     found = re.match(r"(\d+)\.(\d+)", version)
     old = found is not None and (int(found[1]), int(found[2])) < _DYNAMO_FLAG_SINCE
-    return _TORCHSCRIPT.format(flag="" if old else "dynamo=False, ")
+    return _TORCHSCRIPT + (
+        " (PyTorch before 2.5 has no dynamo=False: leave it out there)" if old else ""
+    )

@@ -98,17 +98,25 @@ def _onnxsim(net: Net) -> Trace | None:
     )
 
 
+_ORT_PREFIXES = ("ConvBnFusion_BN_B_", "MatMulBnFusion_GemmB_")
+
+
 def _onnxruntime(net: Net) -> Trace | None:
-    """It names what it computed: ConvBnFusion_BN_B_<the BatchNorm's bias>."""
-    prefix = "ConvBnFusion_BN_B_"
-    stored = [n.removeprefix(prefix) for n in net.reading.initializers if n.startswith(prefix)]
-    layers = sorted({name.removesuffix(".bias") for name in stored})
+    """It names what it computed: after the BatchNorm's bias, or after the weight of the product."""
+    found = [
+        (p, n.removeprefix(p))
+        for n in net.reading.initializers
+        for p in _ORT_PREFIXES
+        if n.startswith(p)
+    ]
+    layers = sorted({name.removesuffix(".bias").removesuffix(".weight") for _, name in found})
     if not layers:
         return None
+    prefixes = " and ".join(f"{prefix}..." for prefix in dict.fromkeys(p for p, _ in found))
     return Trace(
         "onnxruntime",
         tuple(layers),
-        f"{plural(len(layers), 'initializer')} named {prefix}..., which ONNX Runtime's optimiser "
+        f"{plural(len(layers), 'initializer')} named {prefixes}, which ONNX Runtime's optimiser "
         f"writes: {some(layers)}",
     )
 
@@ -203,7 +211,7 @@ def _names(net: Net) -> Trace | None:
     for node in net.weight_layers:
         output = next((o for o in node.outputs if _TELLING.search(o)), "")
         if output:
-            found[_telling_part(output)] = output
+            found[_path(output) or output] = output
             slim += len(node.inputs) > 1 and node.inputs[1] == f"{output}_weight"
     if not found:
         return None
@@ -213,10 +221,6 @@ def _names(net: Net) -> Trace | None:
         f"the output of {plural(len(found), 'layer')} with weights has the name of a BatchNorm's: "
         f"{some(list(found.values()))}",
     )
-
-
-def _telling_part(name: str) -> str:
-    return _path(name) or name
 
 
 _STATISTICS = re.compile(

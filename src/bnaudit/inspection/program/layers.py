@@ -51,44 +51,35 @@ def program_batchnorms(
     owners = _owners(tensors)
     for operator in graph.operators:
         if is_batchnorm(operator):
-            layer = _layer(operator, len(found), graph, tensors, read, owners)
+            index = len(found)
+            names = {part: graph.source(operator.tensor(part)) for part in _PARTS}
+            path = _path(operator, names, owners) or f"batch_norm_{index + 1}"
+            parts = {
+                part: tensors.get(name if name is not None else f"{path}.{part}")
+                for part, name in names.items()
+            }
+            tracks = operator.tensor("running_mean") is not None
+            training = operator.literal("training", "train") if tracks else True
+            if "no_training" in operator.op:
+                training = False
+            mean = names["running_mean"]
+            count = f"{mean.removesuffix('running_mean')}num_batches_tracked" if mean else ""
+            layer = _statics(
+                path,
+                f"node {operator.gives[0] if operator.gives else operator.op} ({operator.op})",
+                parts,
+                tensors.get(count),
+                read,
+                eps=_number(operator.literal("eps", "epsilon")),
+                # 0 is what an export in eval mode writes for momentum=None, the cumulative average.
+                momentum=_number(operator.literal("momentum", "exponential_average_factor"))
+                or None,
+                training=training if type(training) is bool else None,
+                feeder=feeder(operator, graph),
+                preceded_by=preceded_by(operator, graph),
+            )
             found[layer.name] = _merged(found.get(layer.name), layer)
     return (*found.values(), *_without_call(graph, found, tensors, read))
-
-
-def _layer(
-    operator: Operator,
-    index: int,
-    graph: Graph,
-    tensors: Mapping[str, StoredTensor],
-    read: Read,
-    owners: Mapping[str, list[str]],
-) -> BatchNormStatics:
-    names = {part: graph.source(operator.tensor(part)) for part in _PARTS}
-    path = _path(operator, names, owners) or f"batch_norm_{index + 1}"
-    parts = {
-        part: tensors.get(name if name is not None else f"{path}.{part}")
-        for part, name in names.items()
-    }
-    tracks = operator.tensor("running_mean") is not None
-    training = operator.literal("training", "train") if tracks else True
-    if "no_training" in operator.op:
-        training = False
-    mean = names["running_mean"]
-    count = f"{mean.removesuffix('running_mean')}num_batches_tracked" if mean else ""
-    return _statics(
-        path,
-        f"node {operator.gives[0] if operator.gives else operator.op} ({operator.op})",
-        parts,
-        tensors.get(count),
-        read,
-        eps=_number(operator.literal("eps", "epsilon")),
-        # 0 is what an export in eval mode writes for momentum=None, the cumulative average.
-        momentum=_number(operator.literal("momentum", "exponential_average_factor")) or None,
-        training=training if type(training) is bool else None,
-        feeder=feeder(operator, graph),
-        preceded_by=preceded_by(operator, graph),
-    )
 
 
 def _statics(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from bnaudit.inspection.layers import Layer
     from bnaudit.inspection.script.calls import BatchNormCall
     from bnaudit.inspection.script.program import Program
-    from bnaudit.inspection.script.values import Node
 
 _KEEP = (
     "if the network has BatchNorm, save torch.jit.script(net.eval()) without torch.jit.freeze or "
@@ -34,7 +33,6 @@ def absence(
         calls: of batch_norm in it.
         arithmetic: its layers that have the tensors of a BatchNorm and no such call.
     """
-    marks = program.code.text_marks
     weighted = [node for node in program.trace.calls if is_weighted(node)]
     frozen = not program.parameters and bool(program.constants)
     missing = not calls and not any(layer.is_batchnorm for layer in program.layers)
@@ -46,54 +44,45 @@ def absence(
         told = unpaired(layer_tensors(program.layers)) or reparameterised(paths)
     if told is not None:
         return told
-    if "_fused_bn" in marks:
+    if "_fused_bn" in program.code.text_marks:
         evidence = (
             "its code names weights ..._fused_bn, as torch.jit.optimize_for_inference does",
         )
         return Absence("frozen" if missing else "partly-folded", evidence, _KEEP)
-    if "ops.quantized." in marks and missing:
+    if not missing:
+        return None
+    if "ops.quantized." in program.code.text_marks:
         evidence = ("its code calls quantized operators",)
-        return Absence("quantised", evidence, "audit the network before quantisation")
-    if (frozen and weighted) or not missing:
-        return _frozen(program, calls, missing=missing) if frozen and weighted else None
-    if weighted and all(has_bias(node) for node in weighted) and not other_norms(program.layers):
-        return Absence(
+        told = Absence("quantised", evidence, "audit the network before quantisation")
+    elif frozen and weighted:
+        # torch.jit.freeze makes constants of all parameters, and by default folds BatchNorm.
+        evidence = (
+            f"no parameters: {len(program.constants)} tensors are constants of its code, as "
+            "torch.jit.freeze leaves them",
+        )
+        told = Absence("frozen", evidence, _KEEP)
+    elif weighted and all(map(has_bias, weighted)) and not other_norms(program.layers):
+        told = Absence(
             "unknown" if any("conv" in node.op for node in weighted) else "none",
             (f"no normalisation, and each of the {len(weighted)} layers with weights has a bias",),
             _KEEP,
         )
+    if told is not None:
+        return told
     found = absent_by_classes(program.layers, other_norms(program.layers))
     return replace(found, fix=_KEEP) if found.case == "none" else found
-
-
-def _frozen(program: Program, calls: Sequence[BatchNormCall], *, missing: bool) -> Absence | None:
-    """torch.jit.freeze makes constants of all parameters, and by default folds BatchNorm."""
-    evidence = (
-        f"no parameters: {len(program.constants)} tensors are constants of its code, as "
-        "torch.jit.freeze leaves them",
-    )
-    if missing:
-        return Absence("frozen", evidence, _KEEP)
-    folded = unfed(program, calls)
-    if len(folded) <= len(calls):
-        return None
-    more = f"{len(folded)} convolutions with a bias go into no BatchNorm, {len(calls)} are left"
-    return Absence("partly-folded", (*evidence, more), _KEEP)
-
-
-def unfed(program: Program, calls: Sequence[BatchNormCall]) -> list[Node]:
-    """Convolutions with a bias whose result goes into no BatchNorm, as folding leaves them."""
-    fed = {found.weight for call in calls if (found := feeder(call.node)) is not None}
-    weighted = [node for node in program.trace.calls if is_weighted(node)]
-    return [n for n in weighted if has_bias(n) and "conv" in n.op and n.args[1].name not in fed]
 
 
 def frozen_notes(program: Program, calls: Sequence[BatchNormCall]) -> tuple[str, ...]:
     """What cannot be decided of a frozen file with some BatchNorm left."""
     if program.parameters or not program.constants or not calls:
         return ()
-    folded = unfed(program, calls)
-    if not folded or len(folded) > len(calls):
+    feeders = [(call, feeder(call.node)) for call in calls]
+    foldable = any(f is not None and f.sole_reader and not c.training for c, f in feeders)
+    fed = {f.weight for _, f in feeders if f is not None}
+    biased = [n for n in program.trace.calls if is_weighted(n) and has_bias(n) and "conv" in n.op]
+    folded = [n for n in biased if n.args[1].name not in fed]
+    if not folded or foldable:  # freeze folds every BatchNorm behind a layer of its own, or none
         return ()
     return (
         "frozen: whether the biases of the convolutions that go into no BatchNorm "

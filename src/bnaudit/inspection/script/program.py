@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.inspection.layers import Layer
-from bnaudit.inspection.script.code import Code, ScriptClass, read_code
+from bnaudit.inspection.script.code import Code, read_code
 from bnaudit.inspection.script.values import Module, Trace
 from bnaudit.inspection.script.walk import Walk
 from bnaudit.load.pickles.objects import DamagedError, Opaque, StoredTensor
@@ -79,7 +79,14 @@ def _tree(root: Opaque, code: Code) -> tuple[list[Layer], int]:
         if len(layers) > _MAX_MODULES or depth > _MAX_DEPTH:
             raise DamagedError("its modules contain each other without end")
         cls = code.classes.get(str(instance.maker))
-        layers.append(_layer(path, instance, cls))
+        state = {n: v for n, v in instance.state.items() if isinstance(n, str)}
+        values = {n: v for n, v in cls.constants.items() if v is not ...} if cls is not None else {}
+        home = instance.home.removeprefix("__torch__").removeprefix(".")
+        plain = ".".join(
+            part for part in home.split(".") if not part.startswith("___torch_mangle_")
+        )
+        layer = Layer(path, instance.kind, plain, {**values, **state})
+        layers.append(layer)
         for name in cls.parameters if cls is not None else ():
             tensor = instance.state.get(name)
             if isinstance(tensor, StoredTensor) and tensor.storage is not None:
@@ -96,11 +103,3 @@ def _tree(root: Opaque, code: Code) -> tuple[list[Layer], int]:
 def _is_module(value: Opaque, code: Code) -> bool:
     cls = code.classes.get(str(value.maker))
     return "training" in value.state if cls is None else cls.is_module
-
-
-def _layer(path: str, instance: Opaque, cls: ScriptClass | None) -> Layer:
-    state = {n: v for n, v in instance.state.items() if isinstance(n, str)}
-    values = {n: v for n, v in cls.constants.items() if v is not ...} if cls is not None else {}
-    home = instance.home.removeprefix("__torch__").removeprefix(".")
-    plain = ".".join(part for part in home.split(".") if not part.startswith("___torch_mangle_"))
-    return Layer(path, instance.kind, plain, {**values, **state})

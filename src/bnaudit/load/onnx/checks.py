@@ -30,21 +30,18 @@ def check_batchnorms(draft: Draft, names: Mapping[str, str]) -> None:
     """
     for node in draft.nodes:
         if node.op_type == "BatchNormalization" and not node.domain:
-            _check(draft, node, names.get(node.name, node.name))
-
-
-def _check(draft: Draft, node: NodeProto, layer: str) -> None:
-    found = zip(_PARAMETERS, node.input[1:5], strict=False)
-    parameters = {p: draft.constants[name] for p, name in found if name in draft.constants}
-    if len(node.input) < 5:
-        raise InputError(
-            f"{draft.path}: {layer}: BatchNormalization has {len(node.input)} of its 5 inputs",
-            hint="the file is damaged, or was edited by hand: export it again",
-        )
-    _check_lengths(draft, node, layer, parameters)
-    draft.notes.extend(_oddities(layer, parameters))
-    if len(parameters) < len(_PARAMETERS):
-        draft.notes.append(f"{layer}: its parameters are computed while the model runs")
+            layer = names.get(node.name, node.name)
+            found = zip(_PARAMETERS, node.input[1:5], strict=False)
+            parameters = {p: draft.constants[name] for p, name in found if name in draft.constants}
+            if len(node.input) < 5:
+                raise InputError(
+                    f"{draft.path}: {layer}: BatchNormalization has {len(node.input)} of its 5 inputs",
+                    hint="the file is damaged, or was edited by hand: export it again",
+                )
+            _check_lengths(draft, node, layer, parameters)
+            draft.notes.extend(_oddities(layer, parameters))
+            if len(parameters) < len(_PARAMETERS):
+                draft.notes.append(f"{layer}: its parameters are computed while the model runs")
 
 
 def _check_lengths(

@@ -98,7 +98,11 @@ def evaluate(draft: Draft, node: NodeProto) -> Arrays | None:
         if _size(node, arrays) > _LIMIT + sum(array.size for array in arrays):
             return None
         if node.op_type == "ConstantOfShape":
-            return [_filled(node, arrays[0])]
+            shape = arrays[0]
+            value = attributes(node).get("value")
+            fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)  # type: ignore[arg-type]
+            filled = np.full([int(size) for size in shape], fill.ravel()[0], dtype=fill.dtype)
+            return [filled]
         feeds = {name: draft.constants[name] for name in node.input if name}
         return _run(draft, node, feeds)
     except Exception:  # the reference raises whatever numpy does; the node then stays
@@ -123,12 +127,6 @@ def _run(draft: Draft, node: NodeProto, feeds: dict[str, NDArray[np.generic]]) -
     return [np.asarray(result) for result in results]
 
 
-def _filled(node: NodeProto, shape: NDArray[np.generic]) -> NDArray[np.generic]:
-    value = attributes(node).get("value")
-    fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)  # type: ignore[arg-type]
-    return np.full([int(size) for size in shape], fill.ravel()[0], dtype=fill.dtype)
-
-
 def _size(node: NodeProto, arrays: Arrays) -> int:
     """An upper bound on the elements of the result."""
     measure = _GROWTH.get(node.op_type)
@@ -136,10 +134,6 @@ def _size(node: NodeProto, arrays: Arrays) -> int:
         return measure(arrays)
     if node.op_type in _SHRINKING:
         return 0
-    return _broadcast(arrays)
-
-
-def _broadcast(arrays: Arrays) -> int:
     return _product(np.broadcast_shapes(*(array.shape for array in arrays)))
 
 

@@ -46,9 +46,19 @@ def raise_opset(draft: Draft) -> None:
             f"{draft.path}: cannot be brought from opset {was} to {BASE} ({_reason(error)})",
             hint="export the network again with opset_version=17 or later",
         ) from error
-    _take(draft, model)
+    draft.nodes = list(model.graph.node)
+    draft.opset = BASE
+    for tensor in model.graph.initializer:
+        if tensor.name not in draft.constants:
+            draft.constants[tensor.name] = numpy_helper.to_array(tensor)
     if was < _RESIZE_WITH_MODES:
-        _restore_resize(draft)
+        # Resize and Upsample had no modes then: asymmetric coordinates, rounded down. The converter
+        # leaves them out, and the defaults of opset 11 would make up to half of all outputs wrong.
+        for node in draft.nodes:
+            if node.op_type == "Resize":
+                set_attributes(
+                    node, coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+                )
     fold_literals(draft)
 
 
@@ -61,25 +71,6 @@ def _typed(draft: Draft) -> ModelProto:
             model.graph.value_info.append(ValueInfoProto(name=name, type=TypeProto()))
             model.graph.value_info[-1].type.CopyFrom(kind)
     return model
-
-
-def _take(draft: Draft, model: ModelProto) -> None:
-    draft.nodes = list(model.graph.node)
-    draft.opset = BASE
-    for tensor in model.graph.initializer:
-        if tensor.name not in draft.constants:
-            draft.constants[tensor.name] = numpy_helper.to_array(tensor)
-
-
-def _restore_resize(draft: Draft) -> None:
-    """Until opset 10, Resize and Upsample had no modes: asymmetric coordinates, rounded down.
-
-    The converter leaves them out, and the defaults of opset 11 are others: up to half of all
-    outputs would be wrong without an error anywhere.
-    """
-    for node in draft.nodes:
-        if node.op_type == "Resize":
-            set_attributes(node, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from onnx import TensorProto, ValueInfoProto, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from onnx import AttributeProto, GraphProto, NodeProto
+    from onnx import NodeProto
 
     from bnaudit.load.onnx.draft import Draft
 
@@ -55,25 +55,17 @@ def _widened(value: ValueInfoProto, found: set[str]) -> ValueInfoProto:
 def _widen_nodes(nodes: Iterable[NodeProto], found: set[str]) -> None:
     for node in nodes:
         for attribute in node.attribute:
-            _widen_attribute(attribute, found)
-
-
-def _widen_attribute(attribute: AttributeProto, found: set[str]) -> None:
-    if attribute.name in _TYPE_ATTRIBUTES and attribute.i in _HALVES:
-        found.add(_HALVES[attribute.i])
-        attribute.i = TensorProto.FLOAT
-    if attribute.HasField("t"):
-        _widen_tensor(attribute.t, found)
-    for graph in (attribute.g, *attribute.graphs):
-        _widen_graph(graph, found)
-
-
-def _widen_graph(graph: GraphProto, found: set[str]) -> None:
-    for tensor in graph.initializer:
-        _widen_tensor(tensor, found)
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        value.CopyFrom(_widened(value, found))
-    _widen_nodes(graph.node, found)
+            if attribute.name in _TYPE_ATTRIBUTES and attribute.i in _HALVES:
+                found.add(_HALVES[attribute.i])
+                attribute.i = TensorProto.FLOAT
+            if attribute.HasField("t"):
+                _widen_tensor(attribute.t, found)
+            for graph in (attribute.g, *attribute.graphs):
+                for tensor in graph.initializer:
+                    _widen_tensor(tensor, found)
+                for value in (*graph.input, *graph.output, *graph.value_info):
+                    value.CopyFrom(_widened(value, found))
+                _widen_nodes(graph.node, found)
 
 
 def _widen_tensor(tensor: TensorProto, found: set[str]) -> None:

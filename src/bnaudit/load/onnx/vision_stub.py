@@ -55,7 +55,12 @@ def working_torchvision() -> Iterator[None]:
         yield
         return
     leftovers = _take_out()
-    sys.modules.update(_stub())
+    package, operators = ModuleType(_NAME), ModuleType(f"{_NAME}.ops")
+    for name in _OPERATORS:
+        setattr(operators, name, _missing(name))
+    package.ops = operators  # type: ignore[attr-defined]
+    stub = {_NAME: package, f"{_NAME}.ops": operators}
+    sys.modules.update(stub)
     try:
         yield
     finally:
@@ -80,14 +85,6 @@ def _importable() -> bool:
 def _take_out() -> dict[str, ModuleType]:
     names = [name for name in sys.modules if name.partition(".")[0] == _NAME]
     return {name: sys.modules.pop(name) for name in names}
-
-
-def _stub() -> dict[str, ModuleType]:
-    package, operators = ModuleType(_NAME), ModuleType(f"{_NAME}.ops")
-    for name in _OPERATORS:
-        setattr(operators, name, _missing(name))
-    package.ops = operators  # type: ignore[attr-defined]
-    return {_NAME: package, f"{_NAME}.ops": operators}
 
 
 def _missing(name: str) -> Callable[..., NoReturn]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.load.pickles.modules import is_module, module_tensors
@@ -39,25 +39,35 @@ class Entry:
 
     Attributes:
         path: the keys that lead there, dotted; "" where the checkpoint is nothing else.
-        beside: other entries that hold weights too, moving averages for one.
+        beside: other entries that hold weights too, by key: moving averages, a second network.
         tensors: name -> tensor, in the file's order.
         module: the whole module, where one was pickled.
     """
 
     path: str
-    beside: tuple[str, ...]
+    beside: Mapping[str, Entry]
     tensors: Mapping[str, StoredTensor]
     module: Opaque | None = None
 
 
-def find_entry(content: Any) -> Entry:
+def find_entry(content: Any, wanted: str | None = None) -> Entry:
     """The weights in an object that was saved.
+
+    Args:
+        content: the object.
+        wanted: the keys of the entry to read, dotted; None for the first that holds a network.
 
     Raises:
         DamagedError: there is no end to it.
         TypeError: it is neither a mapping nor a module; the text names what it is.
+        KeyError: it has no such entry.
     """
-    return _Walk().entry(content, 0)
+    if wanted is None:
+        return _Walk().entry(content, 0)
+    for key in wanted.split("."):
+        content = (mapping(content) or {})[key]
+    found = _Walk().entry(content, 0)
+    return replace(found, path=f"{wanted}.{found.path}" if found.path else wanted, beside={})
 
 
 class _Walk:
@@ -74,16 +84,28 @@ class _Walk:
 
     def entry(self, content: Any, depth: int) -> Entry:
         if is_module(content):
-            return Entry("", (), dict(self._counted(module_tensors(content))), content)
+            return Entry("", {}, dict(self._counted(module_tensors(content))), content)
         state = mapping(content)
         if state is None:
             raise TypeError(kind_of(content))
         found = [key for key in _ENTRIES if self._holds_tensors(state.get(key), depth)]
         if not found:
-            return Entry("", (), dict(self._flatten(state, "", depth)))
+            return Entry("", {}, dict(self._flatten(state, "", depth)))
         inner = self.entry(state[found[0]], depth + 1)
         path = f"{found[0]}.{inner.path}" if inner.path else found[0]
-        return Entry(path, tuple(found[1:]), inner.tensors, inner.module)
+        others = [*found[1:], *(k for k in state if isinstance(k, str) and k not in found)]
+        beside = {
+            key: self.entry(state[key], depth + 1)
+            for key in others
+            if _OPTIMIZER not in key and self._holds_tensors(state[key], depth)
+        }
+        # Callbacks and schedulers have tensors too; under another key only statistics tell of a network.
+        told = {
+            key: entry
+            for key, entry in beside.items()
+            if key in found or any(name.endswith("_mean") for name in entry.tensors)
+        }
+        return Entry(path, {**inner.beside, **told}, inner.tensors, inner.module)
 
     def _counted(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         for pair in pairs:

@@ -107,6 +107,7 @@ class Machine:
         target = self.stack[-1]
         if not isinstance(target, Opaque):
             return  # the metadata of a state_dict, the attributes of a tensor
+        target.given = state if isinstance(state, tuple) else None
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, dict):
                 target.state.update(part)

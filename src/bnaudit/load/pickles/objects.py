@@ -28,16 +28,18 @@ class Opaque:
         maker: the class, or whatever the pickle said to call.
         args: what it was to be called with.
         state: its attributes, where the pickle gives them as a dict.
+        given: what it was to be set to, where that is a tuple (a numpy array's shape, type and bytes).
         items: what was set by key (a subclass of dict).
         elements: what was appended (a subclass of list, of set).
     """
 
-    __slots__ = ("args", "elements", "items", "maker", "state")
+    __slots__ = ("args", "elements", "given", "items", "maker", "state")
 
     def __init__(self, maker: Any, args: Any = ()) -> None:
         self.maker = maker
         self.args = args
         self.state: dict[Any, Any] = {}
+        self.given: Any = None
         self.items: dict[Any, Any] = {}
         self.elements: list[Any] = []
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
-from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.load.sniff import FileKind, require_kind, sniff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ _READERS: dict[FileKind, tuple[str, str]] = {
     FileKind.EXPORTED: ("bnaudit.load.weights.exported", "read_exported"),
     FileKind.ONNX: ("bnaudit.load.weights.onnx_graph", "read_onnx"),
     FileKind.TORCHSCRIPT: ("bnaudit.load.weights.torchscript", "read_torchscript"),
+    FileKind.ARRAYS: ("bnaudit.load.weights.arrays", "read_npz"),
 }
 
 RUNNABLE = frozenset({FileKind.ONNX, FileKind.TORCHSCRIPT})
@@ -41,7 +42,9 @@ def read_weights(path: Path) -> WeightFile:
     Raises:
         InputError: it cannot be read, or holds no floating-point tensors.
     """
-    module, function = _READERS[sniff(path)]
+    kind = sniff(path)
+    require_kind(path, kind, _READERS)
+    module, function = _READERS[kind]
     file: WeightFile = getattr(import_module(module), function)(path)
     if not file.tensors:
         raise InputError(

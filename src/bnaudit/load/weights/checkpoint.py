@@ -5,7 +5,8 @@ A pickle can run code while it is read. `load.pickles` reads it as data: nothing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
 from bnaudit.load.pickles.checkpoint import explained, open_checkpoint
@@ -15,6 +16,8 @@ from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.model import Layout, WeightFile
 from bnaudit.load.weights.shards import open_shards
 from bnaudit.load.weights.stored import StoredFile, weight_file
+
+_KEYS_SHOWN = 12
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,45 +37,55 @@ def read_checkpoint(path: Path) -> WeightFile:
     return weight_file(stored, ordered=True, layouts=layouts)
 
 
-def open_weights(path: Path) -> StoredFile:
+def open_weights(path: Path, entry: str | None = None) -> StoredFile:
     """A checkpoint, or the checkpoints of an index, by names.
 
+    Args:
+        path: the file.
+        entry: the keys of the entry to read, dotted; None for the first that holds a network, with the
+            others beside it.
+
     Raises:
-        InputError: it is damaged, or holds no named tensors.
+        InputError: it is damaged, holds no named tensors, or has no such entry.
     """
-    return open_shards(path, _open)
+    return open_shards(path, partial(_open, wanted=entry))
 
 
-def _open(path: Path) -> StoredFile:
+def _open(path: Path, wanted: str | None) -> StoredFile:
     content, file, form = open_checkpoint(path)
     try:
         with explained(path, "PyTorch checkpoint"):
-            entry = find_entry(content)
+            entry = find_entry(content, wanted)
+    except KeyError as error:
+        keys = [str(k) for k in mapping(content) or {}][:_KEYS_SHOWN]
+        raise InputError(
+            f"{path}: has no entry {wanted!r}", hint=f"its keys are: {', '.join(keys)}"
+        ) from error
     except TypeError as error:
         raise InputError(
             f"{path}: holds a {error}, not named tensors",
             hint="save the weights by name: torch.save(model.state_dict(), path)",
         ) from error
     top = mapping(content) or {}
-    return StoredFile(
-        path,
-        FileKind.CHECKPOINT,
-        form,
-        entry.tensors,
-        (file,),
-        (path,),
-        module=entry.module,
-        top={k: v for k, v in top.items() if isinstance(k, str)} if entry.path else {},
-        notes=_notes(path, entry),
-    )
+    kept = {k: v for k, v in top.items() if isinstance(k, str)} if entry.path else {}
 
+    def opened(found: Entry, notes: tuple[str, ...] = (), **more: Any) -> StoredFile:
+        return StoredFile(
+            path,
+            FileKind.CHECKPOINT,
+            form,
+            found.tensors,
+            (file,),
+            (path,),
+            module=found.module,
+            notes=notes,
+            **more,
+        )
 
-def _notes(path: Path, entry: Entry) -> tuple[str, ...]:
-    """Which of several entries was read."""
-    if not entry.path:
-        return ()
-    beside = f" (beside it: {', '.join(entry.beside)})" if entry.beside else ""
-    return (f"{path}: read from its entry {entry.path!r}{beside}",)
+    beside = {key: opened(other) for key, other in entry.beside.items()}
+    also = f" (beside it: {', '.join(beside)})" if beside else ""
+    notes = (f"{path}: read from its entry {entry.path!r}{also}",) if entry.path else ()
+    return opened(entry, notes, top=kept, beside=beside)
 
 
 def _layouts(root: Opaque) -> dict[str, Layout]:

@@ -38,7 +38,32 @@ def read_onnx(path: Path) -> WeightFile:
         InputError: the file cannot be parsed, or its graph is not valid ONNX.
     """
     try:
-        return _read(path)
+        model = read_model(path)
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        draft, origins = prepare(path, model)
+        keys = [key for key, origin in origins.items() if origin.op == _BATCH_NORM]
+        names = layer_names([origins[key] for key in keys])
+        graph = _Graph(draft, arrays, dict(zip(keys, names, strict=True)))
+        arrays |= {alias: arrays[name] for alias, name in graph.aliases.items() if name in arrays}
+        tensors = [
+            _named(name, array)
+            for name, array in arrays.items()
+            if (array.dtype.kind == "f" or array.dtype.name == "bfloat16")
+        ]
+        uses = graph.uses()
+        return WeightFile(
+            path,
+            FileKind.ONNX,
+            tuple(tensors),
+            ordered=False,
+            statistics=graph.statistics(),
+            layouts={weight: found[0].layout for weight, found in uses.items()},
+            feeds={name: weight for name, weight, alone in _behind(uses) if alone},
+            behind={name: weight for name, weight, _ in _behind(uses)},
+            batchnorms=tuple(
+                n for k, n in graph.names.items() if k in {x.name for x in draft.nodes}
+            ),
+        )
     except BnauditError:
         raise
     except Exception as error:  # protobuf only checks the wire format
@@ -47,29 +72,6 @@ def read_onnx(path: Path) -> WeightFile:
             f"{path}: the graph is not valid ONNX ({type(error).__name__}: {reason})",
             hint="run onnx.checker.check_model on it",
         ) from error
-
-
-def _read(path: Path) -> WeightFile:
-    model = read_model(path)
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    draft, origins = prepare(path, model)
-    keys = [key for key, origin in origins.items() if origin.op == _BATCH_NORM]
-    names = layer_names([origins[key] for key in keys])
-    graph = _Graph(draft, arrays, dict(zip(keys, names, strict=True)))
-    arrays |= {alias: arrays[name] for alias, name in graph.aliases.items() if name in arrays}
-    tensors = [_named(name, array) for name, array in arrays.items() if _is_float(array)]
-    uses = graph.uses()
-    return WeightFile(
-        path,
-        FileKind.ONNX,
-        tuple(tensors),
-        ordered=False,
-        statistics=graph.statistics(),
-        layouts={weight: found[0].layout for weight, found in uses.items()},
-        feeds={name: weight for name, weight, alone in _behind(uses) if alone},
-        behind={name: weight for name, weight, _ in _behind(uses)},
-        batchnorms=tuple(n for k, n in graph.names.items() if k in {x.name for x in draft.nodes}),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,14 @@ class _Graph:
     def uses(self) -> dict[str, list[_Use]]:
         """Every multiplication with an initializer, by its name; any other reader counts as a use."""
         found: dict[str, list[_Use]] = defaultdict(list)
-        transposed = self._transposed()
+        transposed = {
+            node.output[0]: weight
+            for node in self.draft.nodes
+            if node.op_type == "Transpose"
+            and (weight := self._initializer(node.input[0])) is not None
+            and self.arrays[weight].ndim == 2
+            and attributes(node).get("perm", [1, 0]) == [1, 0]
+        }
         for node in self.draft.nodes:
             for position, value in enumerate(node.input):
                 flipped = value in transposed
@@ -146,17 +155,6 @@ class _Graph:
                 elif self.arrays[weight].ndim > 1:
                     found[weight].append(_Use(Layout(0, 1, "assumed")))
         return found
-
-    def _transposed(self) -> dict[str, str]:
-        """Value -> the 2-D initializer that it is the transpose of."""
-        return {
-            node.output[0]: weight
-            for node in self.draft.nodes
-            if node.op_type == "Transpose"
-            and (weight := self._initializer(node.input[0])) is not None
-            and self.arrays[weight].ndim == 2
-            and attributes(node).get("perm", [1, 0]) == [1, 0]
-        }
 
     def _following(self, value: str) -> tuple[tuple[str, ...], bool]:
         """The BatchNorm layers that read the value, and whether nothing else does."""
@@ -206,11 +204,6 @@ def _layout(node: NodeProto, position: int, flipped: bool) -> Layout | None:
     if node.op_type == "Gemm":
         return Layout(0 if bool(values.get("transB", 0)) != flipped else 1)
     return Layout(0 if flipped else 1) if node.op_type == "MatMul" else None
-
-
-def _is_float(array: NDArray[np.generic]) -> bool:
-    # ml_dtypes' bfloat16 has kind "V"; anything that becomes float64 exactly will do.
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
 def _named(name: str, array: NDArray[np.generic]) -> NamedTensor:

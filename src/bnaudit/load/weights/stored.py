@@ -39,6 +39,7 @@ class StoredFile:
         paths: the files of `parts`.
         module: the whole module, where one was pickled.
         top: what stands beside the weights, by key: versions, epochs.
+        beside: further entries of the file that hold weights, by key.
         notes: what the user should know of how the file was read.
     """
 
@@ -51,6 +52,7 @@ class StoredFile:
     owners: Mapping[str, int] = field(default_factory=dict)
     module: Opaque | None = None
     top: Mapping[str, object] = field(default_factory=dict)
+    beside: Mapping[str, StoredFile] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def read(self, name: str) -> NDArray[np.float64]:
@@ -94,7 +96,11 @@ class StoredFile:
 
 def weight_file(stored: StoredFile, *, ordered: bool, layouts: Mapping[str, Layout]) -> WeightFile:
     """Its floating-point tensors, for whoever wants all the numbers one tensor at a time."""
-    left_out = sum(1 for t in stored.tensors.values() if _is_left_out(t))
+    left_out = sum(
+        1
+        for t in stored.tensors.values()
+        if (t.layout not in ("strided", "meta", "pickled") or t.dtype.startswith("complex"))
+    )
     what = f"{left_out} quantised, sparse, complex or unknown tensors left out"
     return WeightFile(
         stored.path,
@@ -108,7 +114,3 @@ def weight_file(stored: StoredFile, *, ordered: bool, layouts: Mapping[str, Layo
 
 def _named(stored: StoredFile, name: str) -> NamedTensor:
     return NamedTensor(name, stored.tensors[name].shape, lambda: stored.read(name))
-
-
-def _is_left_out(tensor: StoredTensor) -> bool:
-    return tensor.layout not in ("strided", "meta", "pickled") or tensor.dtype.startswith("complex")

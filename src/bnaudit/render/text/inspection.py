@@ -41,6 +41,10 @@ _KINDS = {
     "exported": "torch.export",
     "checkpoint": "PyTorch checkpoint",
     "safetensors": "safetensors",
+    "numpy": "numpy arrays",
+    "pickle": "pickled arrays",
+    "keras": "Keras",
+    "openvino": "OpenVINO IR",
 }
 
 

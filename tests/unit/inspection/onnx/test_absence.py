@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from bnaudit.inspection.onnx import inspect_onnx
+from bnaudit.inspection.onnx.remedies import keep
 from tests.load.onnx import models
 
 from . import nets
@@ -104,9 +107,13 @@ def test_the_torchscript_exporter_numbers_what_it_computes(
 def test_the_advice_fits_the_version_that_wrote_the_file(tmp_path: Path) -> None:
     path = nets.export(nets.trained(nets.Residual()), tmp_path / "m.onnx", **nets.TORCHSCRIPT)
     assert "dynamo=False" in absence(path).fix
+    assert "leave it out" not in absence(path).fix
     proto = onnx.load(path)
-    proto.producer_version = "1.9"  # which does not know the option
-    assert "dynamo" not in absence(models.save(tmp_path, proto)).fix
+    proto.producer_version = (
+        "1.9"  # which does not know the option, as whoever runs it today has to
+    )
+    assert "dynamo=False" in absence(models.save(tmp_path, proto)).fix
+    assert "leave it out" in absence(models.save(tmp_path, proto)).fix
 
 
 @pytest.mark.parametrize("options", [nets.DYNAMO, nets.TORCHSCRIPT])
@@ -335,3 +342,64 @@ def test_weight_standardisation_is_no_layer_of_activations(tmp_path: Path) -> No
     inspection = inspect_onnx(path)
     assert [layer.of_weights for layer in inspection.batchnorms] == [True]
     assert any("weight standardisation" in note for note in inspection.notes)
+
+
+class Mlp(nn.Module):
+    """Linear layers without bias, which ONNX Runtime writes as MatMul and folds BatchNorm into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.norm1 = nn.Linear(8, 6, bias=False), nn.BatchNorm1d(6)
+        self.fc2, self.norm2 = nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm2(self.fc2(torch.relu(self.norm1(self.fc1(x))))))
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL", "DISABLE_ALL"])
+def test_onnx_runtimes_product_with_batchnorm_is_named(tmp_path: Path, level: str) -> None:
+    """At every level; and its remedy, to disable the optimiser, keeps BatchNorm."""
+    torch.manual_seed(0)
+    net = Mlp().train()
+    for _ in range(20):
+        net(2 * torch.randn(32, 8) + 1)
+    preserve = torch.onnx.TrainingMode.PRESERVE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net.eval(),
+            (torch.randn(4, 8),),
+            str(tmp_path / "m.onnx"),
+            dynamo=False,
+            training=preserve,
+        )
+    options = onnxruntime.SessionOptions()
+    name = f"ORT_{level}" if level == "DISABLE_ALL" else f"ORT_ENABLE_{level}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, name)
+    options.optimized_model_filepath = str(tmp_path / "o.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(
+        str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    found = inspect_onnx(tmp_path / "o.onnx")
+    if level == "DISABLE_ALL":
+        assert [b.name for b in found.batchnorms] == ["norm1", "norm2"]
+        return
+    assert found.absence is not None
+    assert found.absence.case == "folded"
+    assert "MatMulBnFusion_GemmB_..., which ONNX Runtime" in found.absence.evidence[0]
+    assert "ORT_DISABLE_ALL" in found.absence.fix
+
+
+@pytest.mark.parametrize("version", ["1.9", "2.4", "2.5", "2.13.0"])
+def test_the_remedy_of_the_older_exporter_works_today(tmp_path: Path, version: str) -> None:
+    """Whatever PyTorch wrote the file, the call is carried out with the one that is installed."""
+    call = keep("torchscript", "torch.onnx TorchScript", version).removeprefix("export it with ")
+    call = call.partition(" (PyTorch before")[0]
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    names = {"torch": torch, "net": net, "x": torch.randn(2, 1, 8, 8), "path": str(tmp_path / "m")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        eval(call, names)  # noqa: S307 - the text under test
+    assert [b.name for b in inspect_onnx(tmp_path / "m").batchnorms] == ["1"]
+    assert ("leave it out" in keep("torchscript", "", version)) is (version in ("1.9", "2.4"))

@@ -352,3 +352,16 @@ def test_a_tensor_that_is_shorter_than_it_says(tmp_path: Path) -> None:
     proto.graph.initializer[0].raw_data = proto.graph.initializer[0].raw_data[:-4]
     with pytest.raises(InputError, match="does not hold what its type and shape say"):
         inspect_onnx(models.save(tmp_path, proto))
+
+
+@pytest.mark.parametrize("producer", ["mxnet", "MXNet", "pytorch"])
+@pytest.mark.parametrize("stored", [0.0, 0.37])
+def test_mxnets_fixed_gammas_are_named(tmp_path: Path, producer: str, stored: float) -> None:
+    nodes = [models.batchnorm("x", "z", "bn1"), models.batchnorm("z", "y", "bn2")]
+    constants = models.batchnorm_constants("bn1", 3) | models.batchnorm_constants("bn2", 3)
+    constants["bn1.weight"] = np.full(3, stored, np.float32)
+    model = models.graph_model(nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants)
+    model.producer_name = producer
+    notes = inspect_onnx(models.save(tmp_path, model)).notes
+    told = [note for note in notes if "fix_gamma" in note]
+    assert [note.partition(":")[0] for note in told] == (["bn1"] if producer != "pytorch" else [])
