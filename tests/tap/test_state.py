@@ -195,6 +195,13 @@ def test_torchscript_too(tmp_path: Path) -> None:
     assert measured(together)[0] == pytest.approx(middle, rel=1e-12)
 
 
+def test_a_list_that_holds_itself_is_left_alone() -> None:
+    model: Any = net(Reset)
+    model[2].odd = [torch.zeros(3)]
+    model[2].odd.append(model[2].odd)
+    assert len(audit(model, data=X, batches=1, batch_size=16).layers) == 1
+
+
 class Viewed(nn.Module):
     """Writes the graph into a buffer that is a view of another tensor."""
 

@@ -386,7 +386,7 @@ def test_rounding_is_found_before_the_long_ways_are_walked(monkeypatch: pytest.M
     nn.init.constant_(last.weight, 0.02)
     nn.init.constant_(last.bias, 0.0)
     body = nn.Sequential(*nets_of(8), *nets_of(8), *nets_of(8), nn.Flatten())
-    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1))
+    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1), nn.ReLU())
     x = torch.randn(6, 8, 4, 4)
     report = audited(net, x, dtype="float32", channels=False, memory=1)
     assert {type(layer.second_order) for layer in report.layers} == {Skipped}
@@ -394,13 +394,13 @@ def test_rounding_is_found_before_the_long_ways_are_walked(monkeypatch: pytest.M
 
 
 def test_a_gradient_that_rounding_left_has_no_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Softmax of equal logits: the gradient cancels to nothing but the last bits of its terms."""
+    """Softmax of equal logits, not at the end: the gradient cancels to the last bits of its terms."""
     monkeypatch.setattr("bnaudit.measure.second_order_sweep.sweep_pays", lambda *_: True)
     last = nn.Linear(3 * 4 * 4, 5)
     nn.init.constant_(last.weight, 0.02)
     nn.init.constant_(last.bias, 0.0)
     body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten())
-    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1))
+    net = nn.Sequential(nets.randomise(body), last, nn.Softmax(-1), nn.ReLU())
     (layer,) = audited(net, torch.randn(6, 2, 6, 6), dtype="float32").layers
     assert isinstance(layer.second_order, Skipped)
     assert "rounding" in layer.second_order.reason or "zero" in layer.second_order.reason

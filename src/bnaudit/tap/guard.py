@@ -47,7 +47,13 @@ def _versions(tree: Any) -> list[int]:
 
 
 def _copied(tree: Any) -> Any:
-    return mapped(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, tree)
+    """With tensors of its own; parameters are compared, not copied, see `_fingerprint`."""
+
+    def copied(leaf: Any) -> Any:
+        own = isinstance(leaf, torch.Tensor) and not isinstance(leaf, nn.Parameter)
+        return leaf.detach().clone() if own else leaf
+
+    return mapped(copied, tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,13 @@ class State:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._plain = {key: _Held.of(value) for key, value in self._attributes()}
+        self._endless: set[tuple[str, str]] = set()
+        self._plain: dict[tuple[str, str], _Held] = {}
+        for key, value in list(self._attributes()):
+            try:
+                self._plain[key] = _Held.of(value)
+            except RecursionError:  # a list that holds itself
+                self._endless.add(key)
         self._buffers = {path: _Held.of(b) for path, b in module.named_buffers()}
 
     def kept(self) -> dict[str, list[Any]]:
@@ -114,7 +126,7 @@ class State:
         for path, sub in self._module.named_modules():
             if not isinstance(sub, torch.jit.ScriptModule):
                 for name, value in vars(sub).items():
-                    if name not in _OWN:
+                    if name not in _OWN and (path, name) not in self._endless:
                         yield (path, name), value
 
 
