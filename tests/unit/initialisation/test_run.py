@@ -29,6 +29,7 @@ from tests.reference import batch_norm
 from . import files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -308,7 +309,7 @@ class Crops(nn.Module):
         self.head = nn.Linear(12, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = {
+        steps: dict[str, Callable[[Tensor], Tensor]] = {
             "chomp": lambda y: y[:, :, :-2],
             "middle": lambda y: y[..., 1:-1],
             "negative_pad": lambda y: F.pad(y, (-2, 0)),
@@ -327,7 +328,7 @@ def test_inspect_check_and_init_agree_on_what_a_crop_leaves(tmp_path: Path, how:
     torch.manual_seed(0)
     net, x, path = Crops().eval(), torch.randn(16, 2, 9), tmp_path / "net.pt2"
     for norm in net.norms.values():
-        nn.init.uniform_(norm.running_var, 0.5, 2)
+        nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if how == "trace":

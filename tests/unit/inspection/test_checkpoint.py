@@ -359,8 +359,7 @@ def test_memory_and_imports(tmp_path: Path) -> None:
 def test_one_eps_is_assumed_where_none_is_stored(tmp_path: Path) -> None:
     """The table, the JSON and the rules say the same: 1e-5, and that it is assumed."""
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8))
-    net[1].running_var.fill_(1.0)
-    net[1].running_var[:2] = torch.tensor([0.0, 3e-6])
+    net[1].get_buffer("running_var").fill_(1.0)[:2] = torch.tensor([0.0, 3e-6])
     path = save(net.state_dict(), tmp_path / "x.pt")
     document = json.loads(bnaudit.inspect(path).to_json(channels=True))
     (layer,) = document["layers"]

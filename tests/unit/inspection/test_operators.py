@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -102,7 +102,8 @@ def layers(
 ) -> dict[str, BatchNormStatics]:
     torch.manual_seed(0)
     net, x = Branches().eval(), torch.randn(2, 3, 4, 4)
-    for norm in net.norms.values():  # exporters store equal tensors once
+    for module in net.norms.values():  # exporters store equal tensors once
+        norm: Any = module
         nn.init.normal_(norm.running_mean)
         nn.init.uniform_(norm.running_var, 0.5, 2)
         nn.init.uniform_(norm.weight, 0.5, 2)

@@ -28,8 +28,12 @@ X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 class Textbook(nn.Module):
     """gamma, beta, moving_mean, moving_var of shape [1, C, 1, 1], in plain arithmetic."""
 
-    names = ("gamma", "beta", "moving_mean", "moving_var")
+    names: tuple[str, ...] = ("gamma", "beta", "moving_mean", "moving_var")
     shape: tuple[int, ...] = (1, -1, 1, 1)
+    gamma: Tensor
+    beta: Tensor
+    moving_mean: Tensor
+    moving_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,6 +51,10 @@ class Frozen(Textbook):
 
     names = ("weight", "bias", "running_mean", "running_var")
     shape = (-1,)
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight * (self.running_var + 1e-3).rsqrt()
@@ -59,6 +67,10 @@ class Variance(Textbook):
 
     names = ("scale", "shift", "mean", "variance")
     shape = (1, -1, 1, 1)
+    scale: Tensor
+    shift: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * (self.variance + 1e-3).rsqrt() * self.scale + self.shift
@@ -71,10 +83,10 @@ class Functional(Frozen):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False)
 
 
-def net(own: type[nn.Module]) -> nn.Sequential:
+def net(own: type[Textbook]) -> nn.Sequential:
     torch.manual_seed(0)
     made = nn.Sequential(nn.Conv2d(3, 8, 3), own(8), nn.ReLU(), nn.Conv2d(8, 8, 3), own(8)).eval()
-    made[1].get_buffer(made[1].names[3]).view(-1)[2] = -0.25  # type: ignore[index,union-attr]
+    made[1].get_buffer(own.names[3]).view(-1)[2] = -0.25
     return made
 
 
@@ -116,7 +128,7 @@ def written(model: nn.Module, write: Callable[[nn.Module, Path], None], folder: 
 @pytest.mark.parametrize("own", [Textbook, Frozen, Variance])
 @pytest.mark.parametrize("write", EVERY)
 def test_stored_vectors_are_judged_in_every_format(
-    tmp_path: Path, write: Callable[[nn.Module, Path], None], own: type[nn.Module]
+    tmp_path: Path, write: Callable[[nn.Module, Path], None], own: type[Textbook]
 ) -> None:
     model = net(own)
     report = bnaudit.inspect(written(model, write, tmp_path))
@@ -134,7 +146,7 @@ def test_stored_vectors_are_judged_in_every_format(
 
 
 @pytest.mark.parametrize("own", [Textbook, Frozen, Variance])
-def test_a_live_network_of_such_layers_is_judged_and_nothing_measured(own: type[nn.Module]) -> None:
+def test_a_live_network_of_such_layers_is_judged_and_nothing_measured(own: type[Textbook]) -> None:
     report = bnaudit.audit(net(own), data=X)
     assert report.exit_code == 3
     found = {f.rule: f for f in report.findings}
@@ -146,7 +158,7 @@ def test_a_live_network_of_such_layers_is_judged_and_nothing_measured(own: type[
 
 def test_what_the_remedy_says_brings_batchnorm_back() -> None:
     model = net(Textbook)
-    model[1].moving_var.abs_()  # type: ignore[union-attr,operator]
+    model[1].get_buffer("moving_var").abs_()
     swapped = nn.Sequential(*model)
     for name in ("1", "4"):
         old, new = model.get_submodule(name), nn.BatchNorm2d(8, eps=1e-3)
@@ -172,6 +184,9 @@ def test_a_class_of_ones_own_that_calls_batch_norm_is_plain_batchnorm(
 
 class PerIrrep(nn.Module):
     """Statistics of another length than the weight, as e3nn has them."""
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,7 +249,8 @@ def without_statistics(affine: bool) -> nn.Module:
 def adapted() -> nn.Module:
     """Test-time adaptation: the statistics of a trained layer are taken away."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
-    model[1].running_mean = model[1].running_var = None
+    norm: Any = model[1]
+    norm.running_mean = norm.running_var = None
     return model
 
 

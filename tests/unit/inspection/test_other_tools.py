@@ -23,7 +23,7 @@ R = np.random.default_rng(0)
 
 
 def vectors(names: tuple[str, ...] = ("weight", "bias", "running_mean", "running_var")) -> Any:
-    found = {f"bn1.{n}": R.normal(size=8).astype(np.float32) for n in names}
+    found: dict[str, Any] = {f"bn1.{n}": R.normal(size=8).astype(np.float32) for n in names}
     found[f"bn1.{names[3]}"] = np.abs(found[f"bn1.{names[3]}"]) + 0.1
     found[f"bn1.{names[3]}"][5] = np.nan
     return {"conv1.weight": R.normal(size=(8, 3, 3, 3)).astype(np.float32), **found}

@@ -90,6 +90,11 @@ def _decomposed(decomposed: Sequence[DecomposedNorm]) -> str:
 
 
 def _frozen_fix(net: Net) -> str:
+    if any(value.name.startswith("keras_tensor") for value in net.reading.graph.inputs):
+        return (
+            "Keras 3's export takes BatchNormalization apart: save the model itself with "
+            "model.save('model.keras') and give that file to bnaudit inspect, which reads all four vectors"
+        )
     if exporter(net.reading) == "tf2onnx":
         return (
             "Keras writes BatchNormalization behind Dense layers as a*x + b, in which gamma and sigma "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.onnx.net import metadata_scopes
+from bnaudit.inspection.onnx.net import is_default, metadata_scopes
 from bnaudit.inspection.onnx.scale import over_channels, used_shape
 from bnaudit.load.onnx.names import layer_names
 from bnaudit.load.onnx.origin import Origin
@@ -20,24 +20,59 @@ _MOST_LOOKED_AT = 64
 
 
 def decomposed_norms(net: Net) -> list[DecomposedNorm]:
-    """Stored per-channel factors, then summands, behind a layer with weights.
+    """Stored per-channel factors, then summands, behind a layer with weights; and x - m, times a, plus b.
 
-    Factors without a summand are no affine map, and a summand in front of them is the layer's bias.
+    Factors without a summand are no affine map, and a summand in front of them is the layer's bias. Three
+    stored vectors in a row are a BatchNorm wherever they stand and whatever axis the channels are.
     """
-    found = [(layer, chain) for layer in net.weight_layers if (chain := _chain(net, layer))]
+    found = [
+        (chain, _channels(net, layer), _weight_name(net, layer))
+        for layer in net.weight_layers
+        if (chain := _chain(net, layer))
+    ]
+    taken = {id(node) for chain, _, _ in found for node in chain}
+    for node in net.ordered:
+        chain, channels = _centred_chain(net, node)
+        if chain and not taken & {id(step) for step in chain}:
+            before = net.producer(node.inputs[0])
+            found.append((chain, channels, "" if before is None else before.name or before.op))
     origins = [
         Origin(chain[0].op, chain[0].name, _operands(net, chain), metadata_scopes(chain[0]))
-        for _, chain in found
+        for chain, _, _ in found
     ]
     return [
         DecomposedNorm(
             name=name,
             origin=f"node {chain[0].name!r} ({', then '.join(node.op for node in chain)})",
-            channels=_channels(net, layer),
-            after=_weight_name(net, layer),
+            channels=channels,
+            after=after,
         )
-        for name, (layer, chain) in zip(layer_names(origins), found, strict=True)
+        for name, (chain, channels, after) in zip(layer_names(origins), found, strict=True)
     ]
+
+
+def _centred_chain(net: Net, node: Node) -> tuple[list[Node], int]:
+    """A Sub, Mul, Add of three stored vectors of one length, each the only reader, and that length."""
+    chain: list[Node] = []
+    shapes: list[tuple[int, ...]] = []
+    step: Node | None = node
+    for op in ("Sub", "Mul", "Add"):
+        if step is None or not is_default(step, op) or len(step.inputs) != 2:
+            return [], 0
+        fed = [name for name in step.inputs if name in net.fed]
+        others = [name for name in step.inputs if name not in net.fed]
+        shape = used_shape(net, others[0]) if len(fed) == len(others) == 1 else None
+        if shape is None or (op == "Sub" and step.inputs[0] != fed[0]):
+            return [], 0
+        chain.append(step)
+        shapes.append(shape)
+        step = net.sole_reader(step.outputs[0])
+        while step is not None and step.op == "Cast":
+            step = net.sole_reader(step.outputs[0])
+    sizes = [[size for size in shape if size != 1] for shape in shapes]
+    places = {len(shape) - shape.index(max(shape)) for shape in shapes if shape}
+    vectors = all(len(size) == 1 for size in sizes) and sizes[0] == sizes[1] == sizes[2]
+    return (chain, sizes[0][0]) if vectors and len(places) == 1 else ([], 0)
 
 
 def _chain(net: Net, layer: Node) -> list[Node]:

@@ -365,3 +365,46 @@ def test_mxnets_fixed_gammas_are_named(tmp_path: Path, producer: str, stored: fl
     notes = inspect_onnx(models.save(tmp_path, model)).notes
     told = [note for note in notes if "fix_gamma" in note]
     assert [note.partition(":")[0] for note in told] == (["bn1"] if producer != "pytorch" else [])
+
+
+def centred(folder: Path, shapes: list[tuple[int, ...]], ops: tuple[str, ...], name: str) -> Any:
+    """What Keras 3 writes with PyTorch behind it: x - mean, times gamma/sigma, plus beta, and casts."""
+    nodes, value = [onnx.helper.make_node("Relu", [name], ["v"])], "v"
+    constants = {}
+    for i, (op, shape) in enumerate(zip(ops, shapes, strict=True)):
+        constants[f"c{i}"] = models.normal(*shape, seed=i)
+        nodes.append(onnx.helper.make_node(op, [value, f"c{i}"], [f"o{i}"], name=f"/{op}{i}"))
+        nodes.append(onnx.helper.make_node("Cast", [f"o{i}"], [f"v{i}"], to=1))
+        value = f"v{i}"
+    nodes.append(onnx.helper.make_node("Identity", [value], ["y"]))
+    model = models.graph_model(nodes, {name: ["n", 4, 4, 6]}, ["y"], constants)
+    return inspect_onnx(models.save(folder, model))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 6), (6,), (1, 6), (1, 6, 1, 1)])
+@pytest.mark.parametrize("name", ["keras_tensor", "x"])
+def test_three_vectors_in_a_row_are_what_is_left_of_batchnorm(
+    tmp_path: Path, shape: tuple[int, ...], name: str
+) -> None:
+    """Wherever it stands, and whatever axis its channels are."""
+    found = centred(tmp_path, [shape] * 3, ("Sub", "Mul", "Add"), name)
+    assert [norm.channels for norm in found.decomposed] == [6]
+    assert "(Sub, then Mul, then Add)" in found.decomposed[0].origin
+    assert found.absence.case == "frozen"
+    assert ("model.save('model.keras')" in found.absence.fix) is (name == "keras_tensor")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "ops"),
+    [
+        ([(6,), (6,)], ("Sub", "Mul")),  # data that is normalised
+        ([(6,), (), (6,)], ("Sub", "Mul", "Add")),
+        ([(6,), (6,), (4, 6)], ("Sub", "Mul", "Add")),
+        ([(6,), (4, 1, 1), (6,)], ("Sub", "Mul", "Add")),
+        ([(6,), (6,), (6,)], ("Mul", "Sub", "Add")),
+    ],
+)
+def test_other_arithmetic_is_none(
+    tmp_path: Path, shapes: list[tuple[int, ...]], ops: tuple[str, ...]
+) -> None:
+    assert centred(tmp_path, shapes, ops, "x").decomposed == ()
