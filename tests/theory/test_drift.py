@@ -174,9 +174,7 @@ def test_rare_values_are_no_drift_of_the_variance(frequency: float) -> None:
     for batch in rare(frequency, 1, 80, 64):
         mean, var = 0.9 * mean + 0.1 * batch.mean(0), 0.9 * var + 0.1 * batch.var(0)
     _, drift = found(rare(frequency, 2), replace(stored(400), mean=mean, var=var))
-    wrong = [
-        c for c in range(400) if drift.surely(c) > (1.0 if drift.signed[c] > 0 else 2.0)
-    ]
+    wrong = [c for c in range(400) if drift.surely(c) > (1.0 if drift.signed[c] > 0 else 2.0)]
     assert len(wrong) <= 1
     assert drift.excess is None or drift.excess.lower < 0.2
 
@@ -197,7 +195,9 @@ def test_values_that_are_very_unlike_may_have_had_larger_ones_in_training() -> N
         for factor in (64.0, 1 / 4096.0)
     )
     assert max(below.surely(c) for c in range(50)) == 0
-    assert sum(above.surely(c) > 2 for c in range(50)) < 50  # of those that hang on one row nothing is said
+    assert (
+        sum(above.surely(c) > 2 for c in range(50)) < 50
+    )  # of those that hang on one row nothing is said
 
 
 def test_the_error_of_uneven_rows_is_that_of_their_variance() -> None:
@@ -208,6 +208,8 @@ def test_the_error_of_uneven_rows_is_that_of_their_variance() -> None:
     log2 = x.var(0, correction=0).log2()
     squares = (x - x.mean(0)).square()
     made_of = squares.sum(0).square() / squares.square().sum(0)
-    assert float(made_of.mean()) / 200 == pytest.approx(1 / 9, rel=0.35)  # kurtosis 9, less in a sample
+    assert float(made_of.mean()) / 200 == pytest.approx(
+        1 / 9, rel=0.35
+    )  # kurtosis 9, less in a sample
     error = (1 / made_of - 1 / 200).sqrt() / math.log(2)
     assert float(error.median()) == pytest.approx(float(log2.std()), rel=0.15)

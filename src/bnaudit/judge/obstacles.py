@@ -25,7 +25,9 @@ def no_interval(subject: Inspection | Report) -> str | None:
         if not any(layer.tracks_running_stats for layer in subject.layers):
             return "no layer keeps running statistics"
         if subject.run.data.batches * subject.run.data.batch_size < LEAST_ROWS:
-            return f"fewer than {LEAST_ROWS} rows have no spread to tell drift from (give more rows)"
+            return (
+                f"fewer than {LEAST_ROWS} rows have no spread to tell drift from (give more rows)"
+            )
     return reason
 
 

@@ -48,12 +48,8 @@ def rows_of(x: Tensor) -> Rows:
         flat = flat.float()
     variances, means = (t.double() for t in torch.var_mean(flat, dim=2, correction=0))
     shares = flat.shape[2] * (variances + (means - means.mean(0)).square())
-    split = [
-        torch.tensor_split(t, min(GROUPS, len(flat)), 0) for t in (means, variances)
-    ]
-    groups = [
-        (m.mean(0), v.mean(0) + m.var(0, correction=0)) for m, v in zip(*split, strict=True)
-    ]
+    split = [torch.tensor_split(t, min(GROUPS, len(flat)), 0) for t in (means, variances)]
+    groups = [(m.mean(0), v.mean(0) + m.var(0, correction=0)) for m, v in zip(*split, strict=True)]
     return Rows(
         torch.stack([mean for mean, _ in groups]).cpu(),
         torch.stack([var for _, var in groups]).cpu(),

@@ -125,7 +125,9 @@ def _drifts(records: list[LayerRecord]) -> tuple[Drift | Skipped, Drift | Skippe
     rows = [r.rows for r in records if r.rows is not None]
     scatter = torch.stack([r.m * v for r, v in zip(records, variances, strict=True)]).sum(0)
     groups = (means, variances)
-    if len(rows) < GROUPS:  # then the batches are too few for an interval, and their rows have to do
+    if (
+        len(rows) < GROUPS
+    ):  # then the batches are too few for an interval, and their rows have to do
         groups = torch.cat([r.means for r in rows]), torch.cat([r.variances for r in rows])
     sample = Sample(
         means,

@@ -31,8 +31,20 @@ _FLAG = (1.0, 0.0)
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    hits = [_hit(rule, inspection, bn) for bn in inspection.batchnorms if bn.training]
-    yield from findings(rule, hits, len(inspection.batchnorms), "are stored in training mode")
+    live = inspection.kind == "module"
+    hits = [
+        _hit(rule, inspection, bn)
+        for bn in inspection.batchnorms
+        if (bn.training and not live) or _keeps_no_statistics(bn)
+    ]
+    yield from findings(
+        rule, hits, len(inspection.batchnorms), "normalise with the batch that they are given"
+    )
+
+
+def _keeps_no_statistics(bn: BatchNormStatics) -> bool:
+    """Of a file that tells: one without eps stores parts of layers only."""
+    return bn.eps is not None and bn.running_mean is None and bn.running_var is None
 
 
 def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
@@ -60,8 +72,8 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
     if bn.running_var is None or (unused and not affine_untouched(bn)):
         return Hit(
             bn.name,
-            "runs in training mode and has no statistics of its own: its output depends on the batch "
-            "it is in (track_running_stats=False is exported so)",
+            "has no statistics of its own and normalises with the batch that it is given, in inference too: "
+            "the answer for a row depends on the rows beside it (track_running_stats=False is stored so)",
             Severity.WARNING,
             *_FLAG,
             fix="train with track_running_stats=True, or always run it on large, mixed batches",
@@ -80,6 +92,8 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
 def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
+    if any(_keeps_no_statistics(bn) for bn in subject.batchnorms):
+        return None
     if subject.kind == "module":
         return "the training flag of a live module is a state of the session"
     return without(subject, "training", "training flag")
@@ -90,7 +104,7 @@ RULE = Rule(
     name="training-mode",
     severity=Severity.ERROR,
     needs=Needs.FILE,
-    summary="Looks for BatchNorm layers that the file runs in training mode.",
+    summary="Looks for BatchNorm layers that the file runs in training mode, or that keep no statistics.",
     why="In training mode a layer normalises with the statistics of whatever batch it is given: the answer "
     "for one row depends on the rows beside it, a batch of one row fails or is normalised to beta, and the "
     "running statistics that training gathered are not used. Runtimes may refuse such a file altogether. Two "
