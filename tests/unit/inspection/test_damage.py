@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bnaudit.errors import InputError
+from bnaudit.inspection import inspect_file
 from bnaudit.inspection.checkpoint import inspect_checkpoint
 from bnaudit.inspection.exported import inspect_exported
 from bnaudit.inspection.safetensors import inspect_safetensors
@@ -30,6 +31,7 @@ INSPECT = {
     FileKind.SAFETENSORS: inspect_safetensors,
     FileKind.TORCHSCRIPT: inspect_torchscript,
     FileKind.EXPORTED: inspect_exported,
+    FileKind.PICKLE: inspect_file,  # what damage makes of a checkpoint's envelope
 }
 TIMES = 150
 

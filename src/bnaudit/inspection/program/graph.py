@@ -150,6 +150,10 @@ def _nodes(graph: Graph, content: Any, depth: int) -> None:
         first = graph.makers.get(reads[0]) if reads else None
         before = changed.get(reads[0]) if reads else None
         stack = tuple(_STACK.findall(str(node.get("metadata", {}).get("nn_module_stack", ""))))
+        if op.rstrip("_").endswith("dropout") and args.get("p") == {"as_float": 0.0}:
+            # Libraries leave dropout of rate 0 in place.
+            graph.makers.update(dict.fromkeys(gives, first) if first is not None else {})
+            continue
         input_op = before or (first.op if first is not None else "")
         operator = Operator(space, op, args, reads, gives, stack, input_op)
         graph.operators.append(operator)

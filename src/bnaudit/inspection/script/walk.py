@@ -254,6 +254,8 @@ class Walk:
             if op not in _ASK_ONLY:
                 self._read((*args, *extra))
             return UNKNOWN
+        if op.rstrip("_").endswith("dropout") and len(args) > 1 and args[1] == Constant(0.0):
+            return args[0]  # libraries leave dropout of rate 0 in place
         owner = self._owners[-1] if self._owners else None
         made = Node(op, tuple(args), owner, skipped=self._shadow > 0)
         if args and isinstance(args[0], Node):

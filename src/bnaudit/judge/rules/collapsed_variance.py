@@ -71,6 +71,19 @@ def _hit(
     bad = share >= rule.limit("share") or (common and share > _HALF)
     if not bad and all(variances[c] == 0 for c in channels):
         return None  # BN007 tells of constant channels
+    varying = tuple(c for c in channels if variances[c] > 0)
+    if bn.preceded_by == "input" and varying and not bad:
+        return Hit(
+            bn.name,
+            f"input features {', '.join(map(str, varying[:5]))} of {count} vary by less than eps = "
+            f"{eps_of(bn):g}, at least by {min(variances[c] for c in varying):.1e}: they are not normalised",
+            rule.severity,
+            share,
+            rule.limit("share"),
+            varying,
+            confidence=eps_clause(bn),
+            fix="scale these features up (or choose other units) and train again",
+        )
     return Hit(
         bn.name,
         f"the running variance is below eps = {eps_of(bn):g} in {len(channels)} of {count} channels "

@@ -96,16 +96,42 @@ def _some(rule: Rule, bn: BatchNormStatics, level: float) -> Hit | None:
     if not channels:
         return None
     share = len(channels) / len(gamma)
-    many = share > rule.limit("share") and not _chooses(bn)
+    many = len(channels) > 1 and share > rule.limit("share") and not _chooses(bn)
+    edited = not _chooses(bn) and _edited(bn, channels)
+    fact = (
+        f"gamma is exactly 0 in {len(channels)} of {len(gamma)} channels ({listed(channels)}) whose filters "
+        "are alive, as an edit after training leaves it"
+        if edited
+        else f"|gamma| is below {rule.limit('relative'):g} of the layer's largest in {len(channels)} of "
+        f"{len(gamma)} channels ({listed(channels)})"
+    )
     return Hit(
         bn.name,
-        f"|gamma| is below {rule.limit('relative'):g} of the layer's largest in {len(channels)} of "
-        f"{len(gamma)} channels ({listed(channels)}){_by_beta(bn, channels)}",
-        rule.severity if many else Severity.INFO,
+        f"{fact}{_by_beta(bn, channels)}",
+        rule.severity if many or edited else Severity.INFO,
         share,
         rule.limit("share"),
         channels,
     )
+
+
+def _edited(bn: BatchNormStatics, channels: tuple[int, ...]) -> bool:
+    """Whether gamma is exactly 0 there and nowhere near it elsewhere, before a variance as others have it.
+
+    Training gets to 0 in steps, over all sizes in between, and no gradient then keeps the filter alive.
+    """
+    gamma, variances = bn.gamma or (), bn.running_var or ()
+    if len(variances) != len(gamma) or len(channels) >= _HALF * len(gamma):
+        return False
+    others = [c for c in range(len(gamma)) if c not in channels]
+    alive = _ALIVE * middle([variances[c] for c in others])
+    return all(gamma[c] == 0 and variances[c] > alive for c in channels) and min(
+        abs(gamma[c]) for c in others
+    ) > _CLEAR * largest(gamma)
+
+
+_HALF, _ALIVE, _CLEAR = 0.5, 0.1, 0.02
+"""Share of channels; of the other channels' median variance; of the largest gamma (survey: 0.002 and up)."""
 
 
 def _chooses(bn: BatchNormStatics) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf, isfinite, log10
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import activations, gains, listed, without
+from bnaudit.judge.statics import (
+    activations,
+    gains,
+    half_untouched,
+    listed,
+    statistics_untouched,
+    without,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 from bnaudit.summary.gain import eps_of
@@ -26,8 +33,49 @@ _CASTING = "read from the file; it matters only where BatchNorm itself runs in f
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     layers = [bn for bn in activations(inspection) if bn.running_var or bn.gamma]
-    hits = [hit for bn in layers if (hit := _stored(rule, bn) or _converted(rule, bn))]
+    hits = [
+        hit
+        for bn in layers
+        if (hit := _cut_off(rule, bn) or _stored(rule, bn) or _converted(rule, bn))
+    ]
     yield from findings(rule, hits, len(layers), "leave the range of float16")
+
+
+def _cut_off(rule: Rule, bn: BatchNormStatics) -> Hit | None:
+    """Running variances that end at a round number or at float16's largest: no average of data does."""
+    variances = [v for v in bn.running_var or () if isfinite(v) and v > 0]
+    if statistics_untouched(bn) or half_untouched(bn) or not variances:
+        return None
+    top, low = max(variances), min(variances)
+    high = top in {rule.limit("largest"), 65500.0} or (top >= _LARGE and _is_power_of_ten(top))
+    if not high and not (low <= _SMALL and _is_power_of_ten(low)):
+        return None
+    bound = top if high else low
+    channels = _channels(bn.running_var, bound)
+    return Hit(
+        bn.name,
+        f"the running variance of {listed(channels)} is exactly {bound:g}, as if larger or smaller values "
+        f"were cut off there: what the data gave is lost",
+        Severity.WARNING if high or len(channels) > 1 else Severity.INFO,
+        bound,
+        rule.limit("largest"),
+        channels,
+        confidence="read from the file; no average of data is a round number",
+        fix="convert the network again without clipping, or recompute the running statistics with "
+        "torch.optim.swa_utils.update_bn",
+    )
+
+
+_LARGE, _SMALL = 1e3, 1e-4
+
+
+def _is_power_of_ten(value: float) -> bool:
+    """In float32 or float16, whose rounding is relative."""
+    nearest = 10.0 ** round(log10(value))
+    return abs(value / nearest - 1) < _ROUNDING
+
+
+_ROUNDING = 1e-6
 
 
 def _stored(rule: Rule, bn: BatchNormStatics) -> Hit | None:
@@ -58,7 +106,7 @@ def _stored(rule: Rule, bn: BatchNormStatics) -> Hit | None:
         )
     wide = _above(gains(bn), limit)
     if not wide:
-        return None
+        return _too_small(rule, bn)
     return Hit(
         bn.name,
         f"gamma/sigma of {listed(wide)} exceeds {limit:.0f}: folding it in float16 gives Inf",
@@ -66,6 +114,23 @@ def _stored(rule: Rule, bn: BatchNormStatics) -> Hit | None:
         max(g for g in gains(bn) if isfinite(g)),
         limit,
         wide,
+    )
+
+
+def _too_small(rule: Rule, bn: BatchNormStatics) -> Hit | None:
+    """gamma/sigma with few digits left: what is folded with it loses them, or all of them."""
+    normal = rule.limit("normal")
+    lost = tuple(c for c, g in enumerate(gains(bn)) if 0 < g < normal)
+    if not lost:
+        return None
+    return Hit(
+        bn.name,
+        f"gamma/sigma of {listed(lost)} is below {normal:.1e}: float16 holds it, and weights folded with it, "
+        "with a few digits or as 0",
+        Severity.WARNING,
+        min(g for g in gains(bn) if g > 0),
+        normal,
+        lost,
     )
 
 
@@ -146,6 +211,12 @@ RULE = Rule(
             2.0**-25,
             "eps at or below it is 0 in float16",
             "half the smallest float16 above 0 (2^-24); rounding to even makes 0 of it",
+        ),
+        Threshold(
+            "normal",
+            2.0**-14,
+            "gamma/sigma below it is stored with fewer than 11 bits",
+            "the smallest normal float16 (IEEE 754 binary16)",
         ),
     ),
     inspect=_inspect,

@@ -31,11 +31,20 @@ _FLAG = (1.0, 0.0)
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    # A live module's flag is a state of the session, but without statistics there is no other mode.
     live = inspection.kind == "module"
-    run = [bn for bn in inspection.batchnorms if bn.training]
-    hits = [_hit(rule, inspection, bn) for bn in run if not live or bn.running_var is None]
-    yield from findings(rule, hits, len(inspection.batchnorms), "are stored in training mode")
+    hits = [
+        _hit(rule, inspection, bn)
+        for bn in inspection.batchnorms
+        if (bn.training and not live) or _keeps_no_statistics(bn)
+    ]
+    yield from findings(
+        rule, hits, len(inspection.batchnorms), "normalise with the batch that they are given"
+    )
+
+
+def _keeps_no_statistics(bn: BatchNormStatics) -> bool:
+    """Of a file that tells: one without eps stores parts of layers only."""
+    return bn.eps is not None and bn.running_mean is None and bn.running_var is None
 
 
 def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
@@ -63,8 +72,8 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
     if bn.running_var is None or (unused and not affine_untouched(bn)):
         return Hit(
             bn.name,
-            "runs in training mode and has no statistics of its own: its output depends on the batch "
-            "it is in (track_running_stats=False is exported so)",
+            "has no statistics of its own and normalises with the batch that it is given, in inference too: "
+            "the answer for a row depends on the rows beside it (track_running_stats=False is stored so)",
             Severity.WARNING,
             *_FLAG,
             fix="train with track_running_stats=True, or always run it on large, mixed batches",
@@ -83,8 +92,9 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
 def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
-    layers = subject.batchnorms
-    if subject.kind == "module" and all(bn.running_var is not None for bn in layers):
+    if any(_keeps_no_statistics(bn) for bn in subject.batchnorms):
+        return None
+    if subject.kind == "module":
         return "the training flag of a live module is a state of the session"
     return without(subject, "training", "training flag")
 
@@ -94,7 +104,7 @@ RULE = Rule(
     name="training-mode",
     severity=Severity.ERROR,
     needs=Needs.FILE,
-    summary="Looks for BatchNorm layers that the file runs in training mode.",
+    summary="Looks for BatchNorm layers that the file runs in training mode, or that keep no statistics.",
     why="In training mode a layer normalises with the statistics of whatever batch it is given: the answer "
     "for one row depends on the rows beside it, a batch of one row fails or is normalised to beta, and the "
     "running statistics that training gathered are not used. Runtimes may refuse such a file altogether. Two "

@@ -350,12 +350,101 @@ def test_dead_channels_are_weighed_by_their_share(
     count: int, shared: bool, severity: Severity
 ) -> None:
     gamma = examples.statics("block1.bn").gamma or ()
-    dead = tuple(0.0 if channel < count else g for channel, g in enumerate(gamma))
+    tiny = 0.0 if count == len(gamma) else 1e-6
+    dead = tuple(tiny if channel < count else g for channel, g in enumerate(gamma))
     subject = examples.changed("block1.bn", gamma=dead)
     if shared:
         subject = examples.changed("block1.bn", gamma=dead, feeder=None, preceded_by="Concat")
     found = sole(of("BN009", subject))
     assert (found.severity, len(found.channels)) == (severity, count)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_exact_zero_among_healthy_gammas_before_a_living_filter_is_an_edit(count: int) -> None:
+    gamma = (0.0,) * count + (examples.statics("block1.bn").gamma or ())[count:]
+    found = sole(of("BN009", examples.changed("block1.bn", gamma=gamma)))
+    assert (found.severity, len(found.channels)) == (Severity.WARNING, count)
+    variances = (1e-9,) * count + (examples.statics("block1.bn").running_var or ())[count:]
+    decayed = examples.changed("block1.bn", gamma=gamma, running_var=variances)
+    assert sole(of("BN009", decayed)).severity is Severity.INFO
+    chosen = examples.changed("block1.bn", gamma=gamma, feeder=None, preceded_by="Concat")
+    assert sole(of("BN009", chosen)).severity is Severity.INFO
+    on_the_way = examples.with_value(gamma, 9, 0.01)
+    assert (
+        sole(of("BN009", examples.changed("block1.bn", gamma=on_the_way))).severity is Severity.INFO
+    )
+
+
+def test_one_dead_channel_of_four_is_told_only() -> None:
+    small = examples.statics("stem.bn")
+    layer = replace(
+        small,
+        channels=4,
+        gamma=(1e-9, *(small.gamma or ())[:3]),
+        beta=(0.0,) * 4,
+        running_mean=(small.running_mean or ())[:4],
+        running_var=(small.running_var or ())[:4],
+    )
+    healthy = examples.inspection()
+    subject = replace(healthy, batchnorms=(layer, *healthy.batchnorms[1:]))
+    assert sole(of("BN009", subject)).severity is Severity.INFO
+
+
+def test_most_of_one_layer_collapsed_is_no_common_cause_in_a_small_network() -> None:
+    variances = (1e-9,) * 10 + (examples.statics("stem.bn").running_var or ())[10:]
+    found = sole(of("BN018", examples.changed("stem.bn", running_var=variances)))
+    assert found.severity is Severity.INFO
+    twice = examples.everywhere(running_var=variances)
+    assert {f.severity for f in of("BN018", twice)} == {Severity.WARNING}
+
+
+def test_a_feature_that_eps_swamps_is_a_warning_at_the_input() -> None:
+    variances = examples.with_value(examples.statics("stem.bn").running_var, 3, 1e-9)
+    inner = examples.changed("stem.bn", running_var=variances)
+    assert sole(of("BN018", inner)).severity is Severity.INFO
+    first = examples.changed("stem.bn", running_var=variances, preceded_by="input", feeder=None)
+    assert sole(of("BN018", first)).severity is Severity.WARNING
+    constant = examples.with_value(variances, 3, 0.0)
+    assert of("BN018", examples.changed("stem.bn", running_var=constant, preceded_by="input")) == []
+
+
+@pytest.mark.parametrize("bound", [1e4, 65504.0, 1e5])
+@pytest.mark.parametrize("channels", [(3,), (3, 7)])
+def test_variances_that_were_cut_off_end_at_a_round_number(
+    bound: float, channels: tuple[int, ...]
+) -> None:
+    values = list(examples.statics("stem.bn").running_var or ())
+    for channel in channels:
+        values[channel] = bound
+    found = sole(of("BN011", examples.changed("stem.bn", running_var=tuple(values))))
+    assert (found.severity, found.channels) == (Severity.WARNING, channels)
+    near = tuple(v * (1 - 1e-4) if v == bound else v for v in values)
+    assert "cut off" not in str(of("BN011", examples.changed("stem.bn", running_var=near)))
+
+
+@pytest.mark.parametrize("bound", [1e-7, 1e-6, 9.999999974752427e-07])
+def test_variances_that_were_raised_to_a_floor(bound: float) -> None:
+    values = list(examples.statics("stem.bn").running_var or ())
+    values[3] = values[7] = bound
+    found = sole(of("BN011", examples.changed("stem.bn", running_var=tuple(values))))
+    assert (found.severity, found.channels) == (Severity.WARNING, (3, 7))
+
+
+def test_a_gain_that_float16_holds_in_a_few_digits() -> None:
+    gamma = examples.with_value(examples.statics("stem.bn").gamma, 3, 2e-5)
+    found = sole(of("BN011", examples.changed("stem.bn", gamma=gamma, dtype="float16")))
+    assert (found.severity, found.channels) == (Severity.WARNING, (3,))
+    assert of("BN011", examples.changed("stem.bn", gamma=gamma)) == []
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript", "exported", "checkpoint", "module"])
+def test_a_layer_that_keeps_no_statistics_is_told_whatever_its_flag(name: str) -> None:
+    subject = kind(
+        examples.changed("stem.bn", training=False, running_mean=None, running_var=None), name
+    )
+    found = sole(of("BN004", subject))
+    assert (found.severity, found.layer) == (Severity.WARNING, "stem.bn")
+    assert "in inference too" in found.message
 
 
 def test_without_a_graph_many_dead_channels_are_a_warning() -> None:
