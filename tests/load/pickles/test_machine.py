@@ -181,10 +181,10 @@ BOMBS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_end_quickly(name: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with contextlib.suppress(DamagedError):
         read(BOMBS[name])
-    assert time.monotonic() - started < 30  # no more than a few seconds on an idle machine
+    assert time.process_time() - started < 30  # of the processor: a busy machine makes no difference
 
 
 @pytest.mark.parametrize(

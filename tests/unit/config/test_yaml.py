@@ -58,11 +58,11 @@ def test_bombs_end_quickly() -> None:
     laughs = "a0: &a0 [x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
     )
-    start = time.perf_counter()
+    start = time.process_time()
     assert f"aliases expand to more than {MOST_NODES} values" in refusal(laughs)
     assert "nested more than" in refusal("[" * 500_000)
     assert f"more than {MOST_NODES} values" in refusal("data: [" + "a," * 3 * MOST_NODES + "]")
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 @settings(deadline=None)
