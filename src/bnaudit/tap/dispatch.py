@@ -250,8 +250,8 @@ def _decomposed(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]
         mean, var = given.get("running_mean"), given.get("running_var")
         training = bool(given.get("training", flag))
         tensors = (mean, var, gamma, beta)
-        # Where the graph names such calls, and no InstanceNorm, it is told apart as any other call is.
-        if x.shape[0] == 1 and not tap.namer.owns(*tensors) and not tap.namer.lists_anonymous:
+        single = x.shape[0] == 1 and not tap.namer.owns(*tensors)
+        if single and tap.namer.at_instance_norm():
             z = tap.folded_instance_norm(x, *tensors, training, given["eps"])
         else:
             z = tap.batch_norm(

@@ -94,12 +94,15 @@ def _path(node: Any, given: Mapping[str, str]) -> str:
     return str(node.target) if node.op == "get_attr" else given.get(node.name, "")
 
 
-def anonymous_calls(module: nn.Module) -> list[str]:
-    """Names of the calls without any parameter or buffer, in order."""
-    names: list[str] = []
-    for call in graph_calls(module):
-        if not call.tensors:
-            without = sum(1 for n in names if n.startswith(_FUNCTIONAL))
+def anonymous_calls(module: nn.Module) -> list[str | None]:
+    """Names of the calls without any parameter or buffer, in order; None for an InstanceNorm among them."""
+    names: list[str | None] = []
+    calls = _calls_in(module, {}) if isinstance(module, fx.GraphModule) else ()
+    for call in calls:
+        if not call.tensors and call.kind.startswith(_INSTANCE_NORM):
+            names.append(None)
+        elif not call.tensors:
+            without = sum(1 for n in names if n is not None and n.startswith(_FUNCTIONAL))
             names.append(call.path or f"{_FUNCTIONAL}{without + 1}")
     return names
 

@@ -18,7 +18,7 @@ from bnaudit.tap.scripted import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from torch import Tensor
@@ -65,7 +65,8 @@ class Namer:
                 owner = prefix or (self._root if alone else f"{self._root}({own})")
                 self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
-        self._anonymous = anonymous_batchnorms(module) or anonymous_calls(module)
+        self._anonymous: Sequence[str | None] = anonymous_batchnorms(module)
+        self._anonymous = self._anonymous or anonymous_calls(module)
         self.decomposed = is_decomposed(module)
         self.apart: Mapping[tuple[str, int], str] | None = None
         self._uses: Counter[str] = Counter()
@@ -82,10 +83,17 @@ class Namer:
         self._uses.clear()
         self._unnamed = 0
 
-    @property
-    def lists_anonymous(self) -> bool:
-        """Whether the model's graph names calls that are given no tensor of its own."""
-        return bool(self._anonymous)
+    def at_instance_norm(self) -> bool:
+        """Whether the next call that is given no tensor of the model is an InstanceNorm, as its graph says.
+
+        Then it is passed over. A graph that does not list it is taken to mean one.
+        """
+        if self._unnamed >= len(self._anonymous):
+            return True
+        if self._anonymous[self._unnamed] is None:
+            self._unnamed += 1
+            return True
+        return False
 
     def owns(self, *tensors: Tensor | None) -> bool:
         """Whether one of these tensors is a parameter or buffer of the model."""
@@ -97,9 +105,11 @@ class Namer:
         if path is None:
             path = self._by_stack()
         if path is None:
+            while self._anonymous[self._unnamed : self._unnamed + 1] == [None]:
+                self._unnamed += 1  # an InstanceNorm
             self._unnamed += 1
-            known = self._unnamed <= len(self._anonymous)
-            path = self._anonymous[self._unnamed - 1] if known else f"batch_norm_{self._unnamed}"
+            known = self._anonymous[self._unnamed - 1 : self._unnamed]
+            path = (known[0] if known else None) or f"batch_norm_{self._unnamed}"
         name = self._labels.get(path, path)
         self._uses[name] += 1
         return name, self._uses[name]
