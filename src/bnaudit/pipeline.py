@@ -105,7 +105,7 @@ def load_to_audit(model: str | Path | nn.Module, options: AuditOptions) -> Loade
     try:
         return load(model, loading(options))
     except InputError as error:
-        path = Path(str(model))
+        path = Path(model) if isinstance(model, (str, Path)) else Path()
         if not path.is_file() or sniff(path) not in (FileKind.ONNX, FileKind.TORCHSCRIPT):
             raise
         try:

@@ -91,11 +91,13 @@ def short_initializer(folder: Path) -> None:
     models.save(folder, proto)
 
 
-UNKNOWN = helper.make_node("Fancy", ["x"], ["y"], name="the_node", domain="com.acme")
-ROUNDING = helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"], name="the_node")
+NORMAL = models.batchnorm("x", "b", "bn")
+UNKNOWN = helper.make_node("Fancy", ["b"], ["y"], name="the_node", domain="com.acme")
+ROUNDING = helper.make_node("DynamicQuantizeLinear", ["b"], ["y", "s", "z"], name="the_node")
 FOUR_INPUTS = helper.make_node(
     "BatchNormalization", ["x", "bn.weight", "bn.bias", "bn.running_mean"], ["y"]
 )
+RELU_IN = helper.make_node("Relu", ["x"], ["b"])
 RELU = helper.make_node("Relu", ["x"], ["y"])
 
 # What a file is like, how to make it, the exit code, and what the error line has to say.
@@ -115,8 +117,8 @@ CASES: dict[str, tuple[Make, int, str]] = {
     "variance of two axes": (parameter("running_var", np.ones((3, 1), np.float32)), 2, "[3, 1]"),
     "four inputs": (graph(FOUR_INPUTS), 2, "4 of its 5 inputs"),
     "initializer too short": (short_initializer, 2, "'bn.weight'"),
-    "unknown operator": (graph(UNKNOWN), 2, "Fancy (node 'the_node')"),
-    "quantised": (graph(ROUNDING), 2, "DynamicQuantizeLinear (node 'the_node')"),
+    "unknown operator": (graph(NORMAL, UNKNOWN), 2, "Fancy (node 'the_node')"),
+    "quantised": (graph(NORMAL, ROUNDING), 2, "DynamicQuantizeLinear (node 'the_node')"),
     "weights gone": (external("gone.bin"), 2, "'gone.bin'"),
     "weights cut": (external("weights.bin", offset="8", length="12"), 2, "cut off"),
     "weights above": (external("../weights.bin"), 2, "outside the model's folder"),
@@ -124,6 +126,7 @@ CASES: dict[str, tuple[Make, int, str]] = {
     "weights by an absolute path": (external("ABSOLUTE/weights.bin"), 2, "outside the model's"),
     "weights behind a link": (external("link.bin"), 2, "outside the model's folder"),
     "no BatchNorm": (graph(RELU), 3, ""),
+    "no BatchNorm, unknown operator": (graph(RELU_IN, UNKNOWN), 3, ""),
 }  # fmt: skip
 
 
