@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.readers import feeders
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ HERE: Mapping[str, tuple[str, ...]] = {
     "BN006": ("BN011",),
     "BN008": ("BN018", "BN206"),
     "BN009": ("BN203",),
+    "BN011": _DRIFT,
     "BN013": _DRIFT,
     "BN201": ("BN202",),
     "BN202": ("BN201",),
@@ -66,7 +68,7 @@ def told_once(findings: Sequence[Finding], report: Report) -> tuple[Finding, ...
         findings: after the configuration, in the order of the rules.
         report: whose layers they are about.
     """
-    reads = {layer.label: layer.reads or () for layer in report.layers}
+    reads = feeders(report)
     kept = dict(enumerate(findings))
     # What a file stores comes before what it does; of two that explain each other the worse one leads.
     order = sorted(kept, key=lambda place: _precedence(kept[place]))

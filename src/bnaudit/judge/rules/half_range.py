@@ -42,7 +42,7 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 
 def _cut_off(rule: Rule, bn: BatchNormStatics) -> Hit | None:
-    """Running variances that end at a round number or at float16's largest, which no average of data gives."""
+    """Running variances that end at a round number or at float16's largest: no average of data does."""
     variances = [v for v in bn.running_var or () if isfinite(v) and v > 0]
     if statistics_untouched(bn) or half_untouched(bn) or not variances:
         return None
