@@ -294,6 +294,7 @@ DEFECTS = (
         ("bns.2",),
         ("training-mode",),
         _without_statistics("bns.2"),
+        ("torchscript",),
     ),
     Defect(
         "no running statistics",

@@ -86,21 +86,22 @@ def _precedence(finding: Finding) -> tuple[bool, bool, int]:
 
 
 def _explains(cause: Finding, other: Finding, reads: Mapping[str, tuple[str, ...]]) -> bool:
+    def is_in(table: Mapping[str, tuple[str, ...]]) -> bool:
+        return other.rule in table.get(cause.rule, ())
+
     serious = cause.severity > Severity.INFO
-    if other.rule in HERE.get(cause.rule, ()) and (serious or other.severity is Severity.INFO):
-        same = cause.layer == other.layer and set(other.channels) <= set(cause.channels)
-        pair = cause.layer == other.layer and (not cause.channels or other.rule in _DRIFT)
-        if same or pair or (cause.layer is None and serious):
+    if is_in(HERE) and cause.layer is None and serious and cause.rule != "BN206":
+        return True
+    if cause.layer is not None and other.layer is not None:
+        within = set(other.channels) <= set(cause.channels) or not cause.channels
+        here = is_in(HERE) and cause.layer == other.layer and (within or other.rule in _DRIFT)
+        behind = is_in(BEHIND) and cause.layer in reads.get(other.layer, ())
+        front = is_in(IN_FRONT) and other.layer in reads.get(cause.layer, ())
+        if here and (serious or other.severity is Severity.INFO):
             return True
-    if not serious:
-        return False
-    if other.rule in ANYWHERE.get(cause.rule, ()):
-        return True
-    if cause.layer is None or other.layer is None:
-        return False
-    if other.rule in BEHIND.get(cause.rule, ()) and cause.layer in reads.get(other.layer, ()):
-        return True
-    return other.rule in IN_FRONT.get(cause.rule, ()) and other.layer in reads.get(cause.layer, ())
+        if serious and (behind or front):
+            return True
+    return serious and is_in(ANYWHERE)
 
 
 def _with(cause: Finding, consequence: Finding) -> Finding:

@@ -123,7 +123,7 @@ def test_channels_that_nobody_reads_by_design_are_no_dead_ones() -> None:
     torch.manual_seed(0)
     net = _Slices().train()
     with torch.no_grad():
-        net.bn[2].bias[:9] = -30.0
+        net.get_parameter("bn.2.bias")[:9] = -30.0
         for _ in range(200):
             net(torch.randn(64, 12))
     x = torch.randn(256, 12, generator=torch.Generator().manual_seed(1))
