@@ -96,6 +96,27 @@ def _training(case: Subject) -> None:
     case.net.train()
 
 
+def _cut_off(layer: str, largest: float) -> Change:
+    """Variances that a conversion cut off."""
+
+    def change(case: Subject) -> None:
+        case.stored(layer)[1].clamp_(max=largest)
+
+    return change
+
+
+def _without_statistics(*layers: str) -> Change:
+    """track_running_stats=False."""
+
+    def change(case: Subject) -> None:
+        for layer in layers or tuple(case.norms()):
+            bn = case.bn(layer)
+            bn.running_mean = bn.running_var = bn.num_batches_tracked = None
+            bn.track_running_stats = False
+
+    return change
+
+
 class _Twice(nn.Module):
     """A second BatchNorm behind the first."""
 
@@ -242,5 +263,44 @@ DEFECTS = (
         ("batchnorm-after-batchnorm",),
         _twice,
         ("onnx",),
+    ),
+    Defect(
+        "two gammas of 16 at 0", "conv", ("bns.1",), ("dead-gamma",), _gamma("bns.1", 0.0, [2, 9])
+    ),
+    Defect(
+        "one gamma of 36 at 0",
+        "depthwise",
+        ("blocks.1.bn1",),
+        ("dead-gamma",),
+        _gamma("blocks.1.bn1", 0.0, [4]),
+    ),
+    Defect(
+        "variances cut off at 65504",
+        "raw_features",
+        ("scaler",),
+        ("half-range", "variance-drift"),
+        _cut_off("scaler", 65504.0),
+    ),
+    Defect(
+        "variances cut off at 10000",
+        "raw_features",
+        ("scaler",),
+        ("half-range", "variance-drift"),
+        _cut_off("scaler", 10000.0),
+    ),
+    Defect(
+        "one layer without running statistics",
+        "conv",
+        ("bns.2",),
+        ("training-mode",),
+        _without_statistics("bns.2"),
+        ("torchscript",),
+    ),
+    Defect(
+        "no running statistics",
+        "sequence",
+        ("bn1", None),
+        ("training-mode",),
+        _without_statistics(),
     ),
 )

@@ -188,6 +188,22 @@ def _sorted(case: Subject) -> None:
     case.x, case.labels = case.x[order], case.labels[order]
 
 
+def _rows(count: int) -> Change:
+    """Hardly any rows, cut as bnaudit does by itself."""
+
+    def change(case: Subject) -> None:
+        case.x, case.labels = case.x[:count], case.labels[:count]
+        case.options["batch_size"] = None
+
+    return change
+
+
+def _one_class(case: Subject) -> None:
+    chosen = case.labels == case.labels[0]
+    case.x, case.labels = case.x[chosen], case.labels[chosen]
+    case.options["batch_size"] = None
+
+
 def _synchronised(case: Subject) -> None:
     case.net = nn.SyncBatchNorm.convert_sync_batchnorm(case.net).eval()
 
@@ -257,6 +273,10 @@ CHANGES = (
     Harmless("batches of 8", ALL, _options(batch_size=8)),
     Harmless("batches of 128", ALL, _options(batch_size=128, batches=2)),
     Harmless("one batch", ALL, _options(batches=1)),
+    Harmless("32 rows", ALL, _rows(32)),
+    Harmless("16 rows", ALL, _rows(16)),
+    Harmless("8 rows", IMAGES, _rows(8)),
+    Harmless("rows of one class", CLASSES, _one_class),
     Harmless("rows sorted by label", CLASSES, _sorted),
     Harmless("float16", ("conv", "tabular", "depthwise"), _half),
     Harmless("audited in bfloat16", ("conv", "tabular", "depthwise"), _options(dtype="bfloat16")),

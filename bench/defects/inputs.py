@@ -37,6 +37,27 @@ def _column(index: int, factor: float) -> Callable[[Tensor], Tensor]:
     return prepare
 
 
+def _few(prepare: Callable[[Tensor], Tensor], rows: int) -> Change:
+    """Other inputs, and hardly any."""
+
+    def change(case: Subject) -> None:
+        case.x, case.labels = prepare(case.x[:rows]).contiguous(), case.labels[:rows]
+        case.options["batch_size"] = None
+
+    return change
+
+
+def _stuck(index: int) -> Callable[[Tensor], Tensor]:
+    """A sensor that gives its first reading again and again."""
+
+    def prepare(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, index] = x[0, index]
+        return x
+
+    return prepare
+
+
 def _other_labels(case: Subject) -> None:
     """Labels in another order than the inputs."""
     case.labels = case.labels.roll(1)
@@ -75,4 +96,14 @@ DEFECTS = (
     Defect("one feature in other units", "raw_features", ("scaler",), _ANY, fed(_column(3, 0.01))),
     Defect("darkened to half", "conv", ("bns.0",), _ANY, fed(lambda x: 0.5 * x)),
     Defect("offset of 0.5", "depthwise", ("bn",), _ANY, fed(lambda x: x + 0.5)),
+    Defect(
+        "0..255 for 0..1, 32 rows",
+        "preactivation",
+        ("block1.bn1",),
+        _ANY,
+        _few(lambda x: 255 * x, 32),
+    ),
+    Defect("0..16 for 0..1, 8 rows", "conv", ("bns.0",), _ANY, _few(lambda x: 16 * x, 8)),
+    Defect("one feature stuck", "raw_features", ("scaler",), _ANY, fed(_stuck(7))),
+    Defect("another feature stuck", "raw_features", ("scaler",), _ANY, fed(_stuck(21))),
 )

@@ -126,7 +126,7 @@ def _cost(before: Subject, after: Subject) -> float | None:
     net = copy.deepcopy(after.net).eval().float()
     with torch.no_grad():
         was, now = (
-            float((n(x.float()).argmax(1) == before.labels).double().mean())
+            float((n(x.float()).argmax(1) == before.labels[: len(x)]).double().mean())
             for n, x in ((before.net, before.x), (net, after.x))
         )
     return was - now

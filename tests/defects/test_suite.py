@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFECTS = [(family, d) for family, defects in FAMILIES.items() for d in defects if measurable(d)]
-OTHERS = ("other rows", "rows sorted by label", "averaged weights with their statistics")
+OTHERS = (
+    "other rows",
+    "rows sorted by label",
+    "averaged weights with their statistics",
+    "32 rows",
+    "16 rows",
+    "8 rows",
+    "rows of one class",
+)
 SAME_FUNCTION = tuple(c for c in CHANGES if c.name not in OTHERS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.drifted import between, causes, channel_limit, common_factor
-from bnaudit.judge.obstacles import unlike_training
+from bnaudit.judge.obstacles import one_class, unlike_training
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -79,14 +79,10 @@ def _origin(cause: Cause, report: Report) -> str:
     """Where the drift comes from, as far as the layers tell."""
     root = cause.root
     if root.reads_inputs and root.whole:
-        variance = root.kinds.get("BN202")
-        factor = None if variance is None or not variance.whole else common_factor(variance)
+        factor = _scale(cause)
         if factor is None:
             return ""
-        return (
-            f"; all channels share the factor, as if inputs were {2 ** (factor / 2):.3g} times those of "
-            "training"
-        )
+        return f"; all channels share the factor, as if inputs were {factor:.3g} times those of training"
     if root.reads_inputs:
         return "; the other channels of this first layer agree with theirs"
     if cause.in_front:
@@ -94,6 +90,13 @@ def _origin(cause: Cause, report: Report) -> str:
     if cause.agreeing and unlike_training(report) is None:
         return "; the layers in front agree with theirs, so the inputs are as in training"
     return ""
+
+
+def _scale(cause: Cause) -> float | None:
+    """The factor that would explain all variances of a layer that is off as a whole, or None."""
+    variance = cause.root.kinds.get("BN202")
+    factor = None if variance is None or not variance.whole else common_factor(variance)
+    return None if factor is None else float(2 ** (factor / 2))
 
 
 def _others(cause: Cause) -> str:
@@ -114,7 +117,10 @@ def _others(cause: Cause) -> str:
 
 def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, shared: bool) -> Details:
     """What every finding about drift says besides its message."""
-    unlike = None if cause.root.reads_inputs else unlike_training(report)
+    unlike = unlike_training(report)
+    if cause.root.reads_inputs:
+        # Rows of one class are other inputs; their scale is that of all.
+        unlike = one_class(report) if _scale(cause) is None else None
     limits = {t.name: t.value for t in rule.thresholds}
     worst = start.channels[0] if start.channels else 0
     limit = limits["layer"] if start.whole else channel_limit(limits, start.drift.signed[worst])

@@ -277,7 +277,10 @@ def _places(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[P
 
 def _ignores_its_statistics(report: Report, layer: LayerReport) -> bool:
     """A file that runs the layer in training mode never uses what it stores (BN004)."""
-    return layer.training_flag and report.model.format != "module"
+    if report.model.format == "module":
+        return False
+    stored = () if report.inspection is None else report.inspection.batchnorms
+    return layer.training_flag or any(bn.training and bn.name == layer.name for bn in stored)
 
 
 def _beyond(

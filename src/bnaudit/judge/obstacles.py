@@ -44,10 +44,15 @@ def unlike_training(report: Report) -> str | None:
             "each batch holds labels of its own and normalises otherwise than training did "
             "(shuffle the rows, or --mode running)"
         )
-    loss = report.run.loss
-    if loss.guess is None and loss.labels and "class indices" in loss.why:
-        return "rows of one class normalise otherwise than training did (mix classes, or --mode running)"
-    return None
+    return one_class(report)
+
+
+def one_class(report: Report) -> str | None:
+    """All labels are the same: such rows are no sample of what training saw, at any layer."""
+    loss = None if report.run is None else report.run.loss
+    if loss is None or loss.guess is not None or not loss.labels or "class indices" not in loss.why:
+        return None
+    return "rows of one class are unlike those of training (mix classes)"
 
 
 def few_rows(report: Report) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.readers import feeders
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ HERE: Mapping[str, tuple[str, ...]] = {
     "BN006": ("BN011",),
     "BN008": ("BN018", "BN206"),
     "BN009": ("BN203",),
+    "BN011": _DRIFT,
     "BN013": _DRIFT,
     "BN201": ("BN202",),
     "BN202": ("BN201",),
@@ -66,7 +68,7 @@ def told_once(findings: Sequence[Finding], report: Report) -> tuple[Finding, ...
         findings: after the configuration, in the order of the rules.
         report: whose layers they are about.
     """
-    reads = {layer.label: layer.reads or () for layer in report.layers}
+    reads = feeders(report)
     kept = dict(enumerate(findings))
     # What a file stores comes before what it does; of two that explain each other the worse one leads.
     order = sorted(kept, key=lambda place: _precedence(kept[place]))
@@ -84,21 +86,22 @@ def _precedence(finding: Finding) -> tuple[bool, bool, int]:
 
 
 def _explains(cause: Finding, other: Finding, reads: Mapping[str, tuple[str, ...]]) -> bool:
+    def is_in(table: Mapping[str, tuple[str, ...]]) -> bool:
+        return other.rule in table.get(cause.rule, ())
+
     serious = cause.severity > Severity.INFO
-    if other.rule in HERE.get(cause.rule, ()) and (serious or other.severity is Severity.INFO):
-        same = cause.layer == other.layer and set(other.channels) <= set(cause.channels)
-        pair = cause.layer == other.layer and (not cause.channels or other.rule in _DRIFT)
-        if same or pair or (cause.layer is None and serious):
+    if is_in(HERE) and cause.layer is None and serious and cause.rule != "BN206":
+        return True
+    if cause.layer is not None and other.layer is not None:
+        within = set(other.channels) <= set(cause.channels) or not cause.channels
+        here = is_in(HERE) and cause.layer == other.layer and (within or other.rule in _DRIFT)
+        behind = is_in(BEHIND) and cause.layer in reads.get(other.layer, ())
+        front = is_in(IN_FRONT) and other.layer in reads.get(cause.layer, ())
+        if here and (serious or other.severity is Severity.INFO):
             return True
-    if not serious:
-        return False
-    if other.rule in ANYWHERE.get(cause.rule, ()):
-        return True
-    if cause.layer is None or other.layer is None:
-        return False
-    if other.rule in BEHIND.get(cause.rule, ()) and cause.layer in reads.get(other.layer, ()):
-        return True
-    return other.rule in IN_FRONT.get(cause.rule, ()) and other.layer in reads.get(cause.layer, ())
+        if serious and (behind or front):
+            return True
+    return serious and is_in(ANYWHERE)
 
 
 def _with(cause: Finding, consequence: Finding) -> Finding:

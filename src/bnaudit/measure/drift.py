@@ -12,9 +12,9 @@ the batches are, and leaving one out at a time gives the jackknife's standard er
     s^2 = (B - 1)/B sum_b (d_(b) - mean d_(b))^2,
 
 never taken below that of independent near-Gaussian values, 1/sqrt(M) and sqrt(2/M)/ln 2, nor, for the
-variance, below sqrt(1/N - 1/n)/ln 2, that of n independent rows of which N make up the variance. Where N
-is below 6 the interval of the variance reaches 0: it hangs on a few rare values, of which the next rows
-may have none. With fewer than 4 batches, groups of their rows are left out instead. The running
+variance, below sqrt(1/N - 1/n)/ln 2, that of n independent rows of which N make up the variance. Where N is
+below 6 the interval of the variance reaches 0: it hangs on a few rare values, of which the next rows may
+have none. With fewer than 4 batches, groups of their rows are left out instead. The running
 side is an average over training batches with weights a (1 - a)^k: its variance is a/(2 - a) of one
 batch's, B a/(2 - a) of s^2. Batches of the size in training are assumed, and a = 0.1. The interval is
 |d| -+ t s', s' = s sqrt(1 + B a/(2 - a)), t the two-sided 95 % quantile of Student's t with B - 1 degrees

@@ -184,7 +184,9 @@ def test_bombs_end_quickly(name: str) -> None:
     started = time.process_time()
     with contextlib.suppress(DamagedError):
         read(BOMBS[name])
-    assert time.process_time() - started < 30  # of the processor: a busy machine makes no difference
+    assert (
+        time.process_time() - started < 30
+    )  # of the processor: a busy machine makes no difference
 
 
 @pytest.mark.parametrize(

@@ -45,20 +45,30 @@ def _hit(rule: Rule, layer: LayerReport, channels: tuple[int, ...], report: Repo
         severity = Severity.WARNING
     if none >= rule.limit("share-error") or len(channels) == layer.channels:
         severity = Severity.ERROR
-    stored = ", as the running variance says" if variances else ""
+    healthy = sum(variances[c] > layer.eps for c in channels) if variances else 0
+    stored = f", {exact} of them not at all" if exact else ""
+    if healthy:
+        stored += f"; the running variance of {healthy} is healthy: rare values, or an input that is stuck"
+    fix = None
+    if severity is Severity.INFO:
+        fix = _LOOK if healthy else _NONE
     return Hit(
         layer.label,
-        f"{channels_text(channels)}: {len(channels)} of {layer.channels} hardly vary over the data{stored} "
-        f"({exact} of them not at all); eps = {layer.eps:g} is more than half of sigma^2",
+        f"{channels_text(channels)}: {len(channels)} of {layer.channels} hardly vary over the data{stored}; "
+        f"eps = {layer.eps:g} is more than half of sigma^2",
         severity,
         share,
         rule.limit("share"),
         channels,
-        fix=None
-        if severity > Severity.INFO
-        else "none needed: such channels occur in good models and can be pruned, what they pass on is nearly "
-        "constant",
+        fix=fix,
     )
+
+
+_NONE = "none needed: good models have such channels too; they can be pruned, what they pass is nearly constant"
+_LOOK = (
+    "look at the data of these channels: a dead sensor or an empty column shows so; give more rows where "
+    "values are rare"
+)
 
 
 RULE = Rule(

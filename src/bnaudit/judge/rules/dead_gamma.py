@@ -131,7 +131,7 @@ def _edited(bn: BatchNormStatics, channels: tuple[int, ...]) -> bool:
 
 
 _HALF, _ALIVE, _CLEAR = 0.5, 0.1, 0.02
-"""Share of channels; of the other channels' median variance; of the largest gamma (survey: 0.002 and up)."""
+"""Of the channels; of the others' median variance; of the largest gamma (survey: the smallest is 0.002)."""
 
 
 def _chooses(bn: BatchNormStatics) -> bool:

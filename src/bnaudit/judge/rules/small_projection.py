@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.examples.channels import spread
 from bnaudit.judge.examples.report import layer as example
 from bnaudit.judge.examples.report import report
-from bnaudit.judge.obstacles import no_labelled_gradient
+from bnaudit.judge.obstacles import no_labelled_gradient, one_class
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FirstOrder
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     limit = rule.limit("projection")
+    value = None if report.run is None else report.run.loss.value
+    known = isinstance(value, Spread) and value.median < log(2)
+    alike = one_class(report) if known else None
     for layer in report.layers:
         order = layer.first_order
         if not isinstance(order, FirstOrder) or layer.m < rule.limit("values"):
@@ -33,10 +37,12 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
         yield rule.finding(
             f"the projection leaves {left.median:.2g} of the gradient's energy; {_most(order)}",
             layer=layer.label,
+            severity=rule.severity if alike is None else Severity.INFO,
             observed=left.median,
             threshold=limit,
             interval=(left.q25, left.q75),
-            confidence=f"quartiles over {left.n} batches" if left.n > 1 else "one batch",
+            confidence=(f"quartiles over {left.n} batches" if left.n > 1 else "one batch")
+            + (f"; {alike}, and the model knows it" if alike else ""),
         )
 
 
