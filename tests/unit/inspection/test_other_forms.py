@@ -1,5 +1,8 @@
 """BatchNorm that is there in another form: it is named, and judged where its four vectors are stored."""
 
+# mypy: disable-error-code="arg-type, operator, union-attr"
+# Buffers have no types here: torch.jit.script would take their annotations for attributes of its own.
+
 from __future__ import annotations
 
 import warnings
@@ -30,10 +33,6 @@ class Textbook(nn.Module):
 
     names: tuple[str, ...] = ("gamma", "beta", "moving_mean", "moving_var")
     shape: tuple[int, ...] = (1, -1, 1, 1)
-    gamma: Tensor
-    beta: Tensor
-    moving_mean: Tensor
-    moving_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,10 +50,6 @@ class Frozen(Textbook):
 
     names = ("weight", "bias", "running_mean", "running_var")
     shape = (-1,)
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight * (self.running_var + 1e-3).rsqrt()
@@ -67,10 +62,6 @@ class Variance(Textbook):
 
     names = ("scale", "shift", "mean", "variance")
     shape = (1, -1, 1, 1)
-    scale: Tensor
-    shift: Tensor
-    mean: Tensor
-    variance: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * (self.variance + 1e-3).rsqrt() * self.scale + self.shift
@@ -184,9 +175,6 @@ def test_a_class_of_ones_own_that_calls_batch_norm_is_plain_batchnorm(
 
 class PerIrrep(nn.Module):
     """Statistics of another length than the weight, as e3nn has them."""
-
-    running_mean: Tensor
-    running_var: Tensor
 
     def __init__(self) -> None:
         super().__init__()
