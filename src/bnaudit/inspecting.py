@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from bnaudit.documents import InspectionReport
 from bnaudit.errors import UsageError
 from bnaudit.inspection import inspect_file
-from bnaudit.judge import judge_inspection
 from bnaudit.judge.policy import DEFAULT_POLICY
+from bnaudit.judge.verdicts import judge_inspection
 from bnaudit.records.finding import Severity
 from bnaudit.summary.gain import eps_notes
 

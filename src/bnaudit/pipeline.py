@@ -18,7 +18,7 @@ from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, InputError, RunError, UsageError
 from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.inspection.layers import few
-from bnaudit.judge import judge
+from bnaudit.judge.verdicts import judge
 from bnaudit.load import Loading, load
 from bnaudit.load.model import InputSpec, LoadedModel
 from bnaudit.load.sniff import FileKind, sniff

@@ -80,7 +80,7 @@ RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
         (RUN.format(args=["config", "--no-config"], code=0), {"yaml"}),
         (RUN.format(args=["diff", "nosuch.json", "nosuch.json"], code=2), set()),
         (RUN.format(args=["check", "--bogus"], code=2), set()),
-        ("import bnaudit.judge, bnaudit.records.report, bnaudit.records.layer", set()),
+        ("import bnaudit.judge.verdicts, bnaudit.records.report, bnaudit.records.layer", set()),
         ("import bnaudit.render.formats, bnaudit.render.text, bnaudit.render.json_v1", set()),
         ("from bnaudit import AuditOptions, BnauditError, Report", set()),
         ("import bnaudit.load.sniff, bnaudit.load", set()),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.errors import UsageError
-from bnaudit.judge import judge
+from bnaudit.judge.verdicts import judge
 from bnaudit.measure.sweep import closed_form, plan, play, pointwise
 from bnaudit.records.curvature import SecondOrder, Verification
 from bnaudit.records.layer import FirstOrder, ForwardMode

@@ -15,12 +15,12 @@ With running statistics (--mode running) a wrong layer shifts everything behind 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.rule import Threshold
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
+from bnaudit.summary.gain import middle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,7 +148,7 @@ class Drifting:
     @property
     def typical(self) -> float:
         """Middle of the living channels' observed drift, without sign."""
-        return median(abs(self.drift.signed[c]) for c in self.living)
+        return middle(abs(self.drift.signed[c]) for c in self.living)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -398,7 +398,7 @@ def between(cause: Cause, rule: str) -> tuple[Place, ...]:
     signed = list(zip(*(drift.signed for drift in drifts), strict=True))
     nearer = [min(max(values), -min(values)) for values in signed]
     limit = next(t.value for t in RULES[rule][1] if t.name == "layer")
-    return tuple(calls) if median(nearer) > limit else ()
+    return tuple(calls) if middle(nearer) > limit else ()
 
 
 def common_factor(drifting: Drifting) -> float | None:
@@ -409,8 +409,8 @@ def common_factor(drifting: Drifting) -> float | None:
     signed = sorted(drifting.drift.signed[c] for c in drifting.living)
     n = len(signed)
     low, high = signed[n // 10], signed[n - 1 - n // 10]
-    middle = median(signed)
-    return middle if high - low <= _AGREEMENT * max(abs(middle), 1.0) else None
+    centre = middle(signed)
+    return centre if high - low <= _AGREEMENT * max(abs(centre), 1.0) else None
 
 
 _AGREEMENT = 0.25

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, isfinite
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Count, Metric, Skipped
+from bnaudit.summary.gain import median_of
 from bnaudit.summary.outcome import Verdict, count, verdict_of
 from bnaudit.summary.residuals import (
     Residual,
@@ -169,8 +169,8 @@ def summarize(report: Report) -> Summary:
         warnings=counts.warnings,
         infos=counts.infos,
         statistics=statistics,
-        gain=_median(gain.median.median for gain in gains if not isinstance(gain, Skipped)),
-        reduction=_median(
+        gain=median_of(gain.median.median for gain in gains if not isinstance(gain, Skipped)),
+        reduction=median_of(
             order.measured.median for order in trusted if not isinstance(order.measured, Skipped)
         ),
         gradient_scale=report.gradient_scale,
@@ -251,14 +251,9 @@ def _weight_space(layers: Sequence[LayerReport]) -> WeightSpaceSummary:
         integrity_failed=_count_failed(residuals),
         worst=worst(residuals),
         violations=sum(n for s in trusted if not isinstance(n := s.violations, Skipped)),
-        weight_ratio=_median(ratio.median for ratio in ratios if not isinstance(ratio, Skipped)),
+        weight_ratio=median_of(ratio.median for ratio in ratios if not isinstance(ratio, Skipped)),
     )
 
 
 def _count_failed(residuals: Iterable[Residual | None]) -> int:
     return sum(residual is not None and residual.failed for residual in residuals)
-
-
-def _median(values: Iterable[float]) -> float | None:
-    finite = [value for value in values if isfinite(value)]
-    return median(finite) if finite else None

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, isfinite, log, nan, sqrt
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Count, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bnaudit.records.inspection import BatchNormStatics
 
@@ -100,17 +99,24 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
         return Skipped("no channel has a finite |gamma|/sigma")
     return StoredGain(
         min(finite),
-        median(finite),
+        middle(finite),
         max(finite),
         sum(value <= 1 for value in finite) / len(finite),
         len(values) - len(finite),
     )
 
 
-def middle(values: Sequence[float]) -> float:
-    """The median of the finite values, 0 where there are none."""
+def median_of(values: Iterable[float]) -> float | None:
+    """The median of the finite values, None where there are none."""
+    from statistics import median  # not at the top: it would slow down every start
+
     kept = [value for value in values if isfinite(value)]
-    return median(kept) if kept else 0.0
+    return median(kept) if kept else None
+
+
+def middle(values: Iterable[float]) -> float:
+    """The median of the finite values, 0 where there are none."""
+    return median_of(values) or 0.0
 
 
 def outlying(values: Sequence[float], ratio: float, deviations: float) -> tuple[int, ...]:

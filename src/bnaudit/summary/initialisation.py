@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bnaudit.records.initialisation import Alignment, ScaleTest
 from bnaudit.records.values import Count, Skipped
+from bnaudit.summary.gain import median_of
 
 if TYPE_CHECKING:
     from bnaudit.records.initialisation import InitReport, Value
@@ -60,9 +60,9 @@ def summarize(report: InitReport) -> InitSummary:
         unknown=sum(w.followed == "unknown" for w in report.weights),
         with_k=len(ks),
         positive=sum(k > 0 for k in ks),
-        median_k=_middle(ks),
-        median_cosine=_middle(_numbers([a.cosine for a in aligned])),
-        median_gain_share=_middle(_numbers([a.gain_share for a in aligned])),
+        median_k=median_of(ks),
+        median_cosine=median_of(_numbers([a.cosine for a in aligned])),
+        median_gain_share=median_of(_numbers([a.gain_share for a in aligned])),
         tested=len(tests),
         largest_change=max(_numbers([t.largest_change for t in tests]), default=None),
         largest_residual=max(_numbers([t.residual for t in tests]), default=None),
@@ -73,7 +73,3 @@ def summarize(report: InitReport) -> InitSummary:
 
 def _numbers(values: list[Value]) -> list[float]:
     return [value for value in values if not isinstance(value, Skipped)]
-
-
-def _middle(values: list[float]) -> float | None:
-    return median(values) if values else None

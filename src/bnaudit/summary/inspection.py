@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import Annotated
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Count, Limits
-from bnaudit.summary.gain import StoredGain, gain_of, is_foldable
+from bnaudit.summary.gain import StoredGain, gain_of, is_foldable, median_of
 from bnaudit.summary.outcome import Verdict, count, verdict_of
 
 
@@ -65,7 +64,7 @@ def summarize_inspection(report: InspectionReport) -> InspectSummary:
         scale_absorbed=sum(layer.scale_absorbed for layer in layers),
         fold_candidates=sum(value is True for value in foldable) if known else None,
         decomposed=len(report.inspection.decomposed),
-        gain=median(gains) if gains else None,
+        gain=median_of(gains),
         errors=counts.errors,
         warnings=counts.warnings,
         infos=counts.infos,

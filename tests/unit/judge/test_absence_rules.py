@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from bnaudit.judge import judge, judge_inspection
 from bnaudit.judge.policy import Policy
 from bnaudit.judge.rules import no_batchnorm, partly_folded
+from bnaudit.judge.verdicts import judge, judge_inspection
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Absence, AbsenceCase, Inspection
 from bnaudit.records.model import ModelInfo

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.judge import judge
 from bnaudit.judge.examples.channels import drift, uniform
 from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.values import Skipped

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bnaudit.judge import judge
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.report import Report
 
 MEASURED = [rule for rule in RULES if rule.id.startswith("BN2")]

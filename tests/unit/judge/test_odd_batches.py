@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnaudit.judge import judge
 from bnaudit.judge.examples.channels import spread, uniform
 from bnaudit.judge.examples.report import report, with_channels
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:

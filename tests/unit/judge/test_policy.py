@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.judge import judge, judge_inspection
 from bnaudit.judge.policy import LayerPolicy, Policy
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.verdicts import judge, judge_inspection
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.inspection import Inspection
 from tests.unit.render import samples
@@ -77,7 +77,7 @@ def test_what_needs_a_run_is_listed_for_a_file() -> None:
 
 def test_a_synthetic_batch_supports_no_data_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = Rule("BN999", "x", Severity.ERROR, Needs.DATA, "", "", "", check=_always)
-    monkeypatch.setattr("bnaudit.judge.RULES", (rule,))
+    monkeypatch.setattr("bnaudit.judge.verdicts.RULES", (rule,))
     report = samples.healthy()
     assert report.run is not None
     for source, fires in (("file", True), ("synthetic", False)):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import bnaudit
-from bnaudit.judge import judge
 from bnaudit.judge.examples import inspection as stored
 from bnaudit.judge.examples.channels import drift, spread, uniform
 from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.judge.examples.report import report, with_channels
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.drift import Channels
 from bnaudit.records.finding import Severity
 

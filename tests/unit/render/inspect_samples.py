@@ -100,7 +100,7 @@ def sick() -> InspectionReport:
 
 def folded() -> InspectionReport:
     """With the finding as BN001 words it."""
-    from bnaudit.judge import judge_inspection
+    from bnaudit.judge.verdicts import judge_inspection
 
     absence = Absence(
         "folded",

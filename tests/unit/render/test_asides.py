@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.finding import RuleNotRun, Suppressed
 from bnaudit.render.text.sheet import aside_lines
 

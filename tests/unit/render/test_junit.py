@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.finding import RuleNotRun, Severity
 from bnaudit.render.junit import report_to_junit
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.finding import RuleNotRun
 from bnaudit.render.markdown import LIMIT, document_to_markdown
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from bnaudit.judge import judge
 from bnaudit.judge.policy import Policy
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection, InspectionReport
 from bnaudit.render.sarif import report_to_sarif

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnaudit import audit
-from bnaudit.judge import judge
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.examples.channels import drift
 from bnaudit.judge.examples.report import changed, report, with_channels
 from bnaudit.judge.limits import channel_limits
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge
 from bnaudit.records.layer import Extent
 from bnaudit.records.values import Spread
 from bnaudit.summary.channels import Conspicuous, conspicuous

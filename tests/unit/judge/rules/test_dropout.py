@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bnaudit.inspection import inspect_file
-from bnaudit.judge import judge_inspection
+from bnaudit.judge.verdicts import judge_inspection
 
 if TYPE_CHECKING:
     from pathlib import Path

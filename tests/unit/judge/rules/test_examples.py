@@ -8,10 +8,10 @@ from urllib.parse import urlparse
 
 import pytest
 
-from bnaudit.judge import judge, judge_inspection
 from bnaudit.judge.catalogue import example
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.judge.rules import RULES
+from bnaudit.judge.verdicts import judge, judge_inspection
 from bnaudit.records.inspection import Inspection
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.judge import judge_inspection
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.policy import Policy
+from bnaudit.judge.verdicts import judge_inspection
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Feeder, Inspection
 

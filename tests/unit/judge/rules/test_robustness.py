@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnaudit.judge import judge_inspection
+from bnaudit.judge.verdicts import judge_inspection
 from bnaudit.records.inspection import BatchNormStatics, Feeder, Inspection
 from bnaudit.records.wire.write import write
 from bnaudit.render.forms_v1 import FORMS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.judge import judge_inspection
+from bnaudit.judge.verdicts import judge_inspection
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import BatchNormStatics, Feeder, Inspection
 
