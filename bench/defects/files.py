@@ -302,5 +302,6 @@ DEFECTS = (
         ("bn1", None),
         ("training-mode",),
         _without_statistics(),
+        ("torchscript",),
     ),
 )

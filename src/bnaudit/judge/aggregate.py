@@ -73,10 +73,15 @@ def findings(rule: Rule, hits: Sequence[Hit], layers: int, shared: str) -> Itera
     """
     for severity in sorted({hit.severity for hit in hits}, reverse=True):
         alike = [hit for hit in hits if hit.severity is severity]
-        if _is_of_the_model(severity, len(alike), layers):
+        asks_nothing = severity is Severity.INFO and len(alike) > MANY
+        if asks_nothing or (layers >= FEWEST and len(alike) > SHARE * layers):
             worst = max(alike, key=lambda hit: abs(hit.observed or 0.0))
+            names = ", ".join(hit.layer for hit in alike[:_SHOWN])
+            subject = f"{len(alike)} of {layers} BatchNorm layers ({names}, ...)"
+            if len(alike) == layers:
+                subject = f"all {layers} BatchNorm layers"
             yield rule.finding(
-                f"{_subject(alike, layers)} {shared}; at {worst.layer}: {worst.message}",
+                f"{subject} {shared}; at {worst.layer}: {worst.message}",
                 **worst.details(),
             )
             continue
@@ -84,16 +89,3 @@ def findings(rule: Rule, hits: Sequence[Hit], layers: int, shared: str) -> Itera
             own: Details = hit.details()
             own["layer"], own["channels"] = hit.layer, hit.channels
             yield rule.finding(hit.message, **own)
-
-
-def _is_of_the_model(severity: Severity, count: int, layers: int) -> bool:
-    if severity is Severity.INFO and count > MANY:
-        return True
-    return layers >= FEWEST and count > SHARE * layers
-
-
-def _subject(hits: Sequence[Hit], layers: int) -> str:
-    if len(hits) == layers:
-        return f"all {layers} BatchNorm layers"
-    names = ", ".join(hit.layer for hit in hits[:_SHOWN])
-    return f"{len(hits)} of {layers} BatchNorm layers ({names}, ...)"

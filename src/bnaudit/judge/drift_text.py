@@ -60,7 +60,11 @@ def findings(
             continue
         calls = between(cause, rule.id)
         if calls:
-            said = [far(_typical_signed(call.kinds.get(rule.id, start))) for call in calls]
+            said = []
+            for call in calls:
+                drifting = call.kinds.get(rule.id, start)
+                signed = sorted(drifting.drift.signed[c] for c in drifting.living)
+                said.append(far(signed[len(signed) // 2]))
             message = (
                 f"called {len(calls)} times on inputs of different statistics, and the running ones lie "
                 f"between: {rule.name.partition('-')[0]}s {' and '.join(said)} off (middle channel)"
@@ -68,11 +72,6 @@ def findings(
         else:
             message = fact(start) + _origin(cause, report) + _others(cause)
         yield rule.finding(message, **_details(rule, cause, start, report, shared=bool(calls)))
-
-
-def _typical_signed(drifting: Drifting) -> float:
-    signed = sorted(drifting.drift.signed[c] for c in drifting.living)
-    return signed[len(signed) // 2]
 
 
 def _origin(cause: Cause, report: Report) -> str:
@@ -121,6 +120,13 @@ def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, share
     if cause.root.reads_inputs:
         # Rows of one class are other inputs; their scale is that of all.
         unlike = one_class(report) if _scale(cause) is None else None
+    fix = _SEPARATE if shared else _RECOMPUTE
+    if cause.root.reads_inputs and not shared:
+        fix = (
+            _INPUT
+            if cause.root.whole
+            else f"{_RECOMPUTE}; if this layer reads inputs, check their units"
+        )
     limits = {t.name: t.value for t in rule.thresholds}
     worst = start.channels[0] if start.channels else 0
     limit = limits["layer"] if start.whole else channel_limit(limits, start.drift.signed[worst])
@@ -133,7 +139,7 @@ def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, share
     return {
         "layer": cause.root.layer.label,
         "severity": severity if unlike is None else Severity.INFO,
-        "fix": _SEPARATE if shared else _fix(cause),
+        "fix": fix,
         "observed": start.typical if start.whole else size,
         "threshold": limit,
         "channels": () if start.whole and not start.channels else tuple(sorted(start.channels)),
@@ -154,11 +160,3 @@ def _confidence(start: Drifting, limit: float, *, running: bool) -> str:
     every = f", in each of the {drift.groups} {parts}" if least > limit else ""
     upstream = "; layers in front run on their stored statistics" if running else ""
     return f"{what} over {drift.groups} {parts}{every}{upstream}"
-
-
-def _fix(cause: Cause) -> str:
-    if not cause.root.reads_inputs:
-        return _RECOMPUTE
-    if cause.root.whole:
-        return _INPUT
-    return f"{_RECOMPUTE}; if this layer reads inputs, check their units"

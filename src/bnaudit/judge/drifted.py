@@ -234,7 +234,20 @@ def causes(report: Report, rule: Rule) -> list[Cause]:
         told.setdefault(_root(place, drifting).layer.label, []).append(place)
     by_label = {place.layer.label: place for place in places}
     roots = _few({label: tuple(group) for label, group in told.items()}, by_label)
-    return [_cause(by_label[label], group, places) for label, group in roots.items()]
+    found = []
+    for label, group in roots.items():
+        root = by_label[label]
+        front = [place for place in places if place.layer.label in root.front]
+        found.append(
+            Cause(
+                root,
+                tuple(place for place in group if place is not root),
+                sum(label in place.front for place in places),
+                tuple(place.layer.label for place in front if place.kinds),
+                bool(front) and all(place.quiet for place in front),
+            )
+        )
+    return found
 
 
 def _places(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[Place]:
@@ -349,17 +362,6 @@ _SEVERAL = 3
 
 _MANY = 3
 """Branches that drift side by side, each with a finding of its own."""
-
-
-def _cause(root: Place, group: tuple[Place, ...], places: list[Place]) -> Cause:
-    front = [place for place in places if place.layer.label in root.front]
-    return Cause(
-        root,
-        tuple(place for place in group if place is not root),
-        sum(root.layer.label in place.front for place in places),
-        tuple(place.layer.label for place in front if place.kinds),
-        bool(front) and all(place.quiet for place in front),
-    )
 
 
 def expecting(report: Report) -> frozenset[str]:

@@ -71,7 +71,9 @@ def told_once(findings: Sequence[Finding], report: Report) -> tuple[Finding, ...
     reads = feeders(report)
     kept = dict(enumerate(findings))
     # What a file stores comes before what it does; of two that explain each other the worse one leads.
-    order = sorted(kept, key=lambda place: _precedence(kept[place]))
+    order = sorted(
+        kept, key=lambda i: (kept[i].rule in _DRIFT, kept[i].rule > "BN2", -kept[i].severity)
+    )
     for place in order:
         if place in kept:
             cause = kept[place]
@@ -79,10 +81,6 @@ def told_once(findings: Sequence[Finding], report: Report) -> tuple[Finding, ...
             for other in explained:
                 kept[place] = _with(kept[place], kept.pop(other))
     return tuple(kept.values())
-
-
-def _precedence(finding: Finding) -> tuple[bool, bool, int]:
-    return finding.rule in _DRIFT, finding.rule > "BN2", -finding.severity
 
 
 def _explains(cause: Finding, other: Finding, reads: Mapping[str, tuple[str, ...]]) -> bool:

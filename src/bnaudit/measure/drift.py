@@ -113,10 +113,14 @@ def drifts(sample: Sample, stored: Stored) -> tuple[Drift | Skipped, Drift | Ski
         torch.clamp(uneven / math.log(2), min=_LOG2_VARIANCE_SD * error),
     )
     errors = (error, _LOG2_VARIANCE_SD * error)
-    known = (torch.ones_like(stored.living), _is_determined(sample, *pooled))
+    heavy = (sample.made_of > 0) & (sample.made_of < _HEAVY * sample.rows)
+    forgotten = _FORGOTTEN * heavy.double()
+    known = (torch.ones_like(stored.living), _is_determined(sample, heavy, *pooled))
     mean, variance = (
         _drift(
-            _Sampled(pooled[k], single[k], left_out[k], floors[k], known[k], batches),
+            _Sampled(
+                pooled[k], single[k], left_out[k], floors[k], known[k], k * forgotten, batches
+            ),
             errors[k],
             stored.living,
         )
@@ -125,7 +129,9 @@ def drifts(sample: Sample, stored: Stored) -> tuple[Drift | Skipped, Drift | Ski
     return mean, variance
 
 
-def _is_determined(sample: Sample, mean_drift: Tensor, variance_drift: Tensor) -> Tensor:
+def _is_determined(
+    sample: Sample, heavy: Tensor, mean_drift: Tensor, variance_drift: Tensor
+) -> Tensor:
     """Whether the rows say enough of a channel's variance to hold it against the stored one.
 
     Rare large values say it once they occur, and where values are that unlike, larger ones than these rows
@@ -135,7 +141,6 @@ def _is_determined(sample: Sample, mean_drift: Tensor, variance_drift: Tensor) -
     """
     expected = sample.rows * mean_drift.square() / (1 + mean_drift.square())
     events = torch.where(sample.made_of > 0, sample.made_of, expected)
-    heavy = (sample.made_of > 0) & (sample.made_of < _HEAVY * sample.rows)
     return (events >= _EVENTS) & ~(heavy & (variance_drift < 0))
 
 
@@ -147,12 +152,16 @@ _HEAVY = 0.125
 """Of the rows: Gaussian values make it a third, exponential ones a ninth, and Student's t of 2 degrees of
 freedom, which has no variance at all, a twentieth of some hundred rows."""
 
+_FORGOTTEN = 2.0
+"""log2 of what a running average may lack of such a variance: it remembers some 19 batches, and where these
+should have had 5 events, a quarter or fewer occur once in 25 times."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sampled:
     """Signed drift: pooled (C,), of k single groups and with one left out (k, C) or (0,), least error (C,).
 
-    `known` says of which channels the rows tell enough.
+    `known` says of which channels the rows tell enough; `forgotten` (C,) is added to their margin.
     """
 
     signed: Tensor
@@ -160,6 +169,7 @@ class _Sampled:
     left_out: Tensor
     floor: Tensor
     known: Tensor
+    forgotten: Tensor
     batches: int
 
     @property
@@ -169,7 +179,7 @@ class _Sampled:
     def margin(self) -> Tensor:
         """Half the width of each channel's interval; see the top of the file."""
         error = torch.maximum(_jackknife(self.left_out), self.floor)
-        margin = student_t(self.groups - 1) * error * _with_running(self.batches)
+        margin = student_t(self.groups - 1) * error * _with_running(self.batches) + self.forgotten
         return torch.where(self.known, margin, torch.maximum(margin, self.signed.abs()))
 
     def excess(self, living: Tensor) -> Excess | None:

@@ -64,7 +64,7 @@ def _hit(rule: Rule, layer: LayerReport, channels: tuple[int, ...], report: Repo
     )
 
 
-_NONE = "none needed: good models have such channels too; they can be pruned, what they pass is near constant"
+_NONE = "none needed: such channels occur in good models and can be pruned"
 _LOOK = (
     "look at the data of these channels: a dead sensor or an empty column shows so; give more rows where "
     "values are rare"

@@ -105,9 +105,13 @@ def _some(rule: Rule, bn: BatchNormStatics, level: float) -> Hit | None:
         else f"|gamma| is below {rule.limit('relative'):g} of the layer's largest in {len(channels)} of "
         f"{len(gamma)} channels ({listed(channels)})"
     )
+    on = sum(bn.beta[c] > 0 for c in channels if c < len(bn.beta)) if bn.beta else 0
+    passing = (
+        f"; {on} of them have beta above 0, a constant that a ReLU lets through" if bn.beta else ""
+    )
     return Hit(
         bn.name,
-        f"{fact}{_by_beta(bn, channels)}",
+        fact + passing,
         rule.severity if many or edited else Severity.INFO,
         share,
         rule.limit("share"),
@@ -138,13 +142,6 @@ def _chooses(bn: BatchNormStatics) -> bool:
     """Whether the layer reads what others read too: it may leave channels to them (DenseNet)."""
     own = bn.feeder is not None and bn.feeder.sole_reader
     return bn.preceded_by is not None and not own
-
-
-def _by_beta(bn: BatchNormStatics, channels: tuple[int, ...]) -> str:
-    if not bn.beta:
-        return ""
-    passing = sum(bn.beta[c] > 0 for c in channels if c < len(bn.beta))
-    return f"; {passing} of them have beta above 0, a constant that a ReLU lets through"
 
 
 def _not_applicable(subject: Inspection | Report) -> str | None:

@@ -13,34 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.records.finding import Finding
-    from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     for layer in report.layers:
-        for what, residual, tolerance in _failures(layer):
+        parts = {
+            "the measured gradient": layer.first_order,
+            "the measured curvature": layer.second_order,
+            "the measured weight gradient": layer.weight_space,
+        }
+        for what, part in parts.items():
+            if isinstance(part, Skipped) or isinstance(part.residual, Skipped):
+                continue
+            if part.residual <= part.tolerance:
+                continue
             yield rule.finding(
-                f"{what} differs from the closed form by {residual:.1e} of its scale; rounding "
-                f"explains at most {tolerance:.0e}. These numbers of the layer are withheld.",
+                f"{what} differs from the closed form by {part.residual:.1e} of its scale; rounding "
+                f"explains at most {part.tolerance:.0e}. These numbers of the layer are withheld.",
                 layer=layer.label,
-                observed=residual,
-                threshold=tolerance,
+                observed=part.residual,
+                threshold=part.tolerance,
                 confidence="the worst channel of all batches; the closed form is an equality",
             )
-
-
-def _failures(layer: LayerReport) -> Iterator[tuple[str, float, float]]:
-    parts = {
-        "the measured gradient": layer.first_order,
-        "the measured curvature": layer.second_order,
-        "the measured weight gradient": layer.weight_space,
-    }
-    for what, part in parts.items():
-        if isinstance(part, Skipped) or isinstance(part.residual, Skipped):
-            continue
-        if not part.residual <= part.tolerance:
-            yield what, part.residual, part.tolerance
 
 
 RULE = Rule(

@@ -38,7 +38,11 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 def _scaled_statistics(rule: Rule, layers: list[BatchNormStatics]) -> Iterator[Finding]:
     """Mean and variance multiplied by F raise |mean|/sigma by sqrt(F), in every layer alike."""
-    offsets = [_offset(bn) for bn in layers]
+    offsets = []
+    for bn in layers:
+        pairs = zip(bn.running_mean or (), bn.running_var or (), strict=False)
+        known = [(mean, var + eps_of(bn)) for mean, var in pairs if isfinite(var)]
+        offsets.append(middle([abs(mean) / sqrt(square) for mean, square in known if square > 0]))
     limit = rule.limit("offset")
     usual = middle(offsets)
     if usual <= limit:
@@ -50,14 +54,6 @@ def _scaled_statistics(rule: Rule, layers: list[BatchNormStatics]) -> Iterator[F
         observed=usual,
         threshold=limit,
         confidence=_SUGGESTED,
-    )
-
-
-def _offset(bn: BatchNormStatics) -> float:
-    eps = eps_of(bn)
-    pairs = zip(bn.running_mean or (), bn.running_var or (), strict=False)
-    return middle(
-        [abs(mean) / sqrt(var + eps) for mean, var in pairs if isfinite(var) and var + eps > 0]
     )
 
 

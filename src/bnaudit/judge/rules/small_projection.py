@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.examples.channels import spread
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     limit = rule.limit("projection")
-    value = None if report.run is None else report.run.loss.value
-    known = isinstance(value, Spread) and value.median < log(2)
-    alike = one_class(report) if known else None
+    alike = one_class(report)
     for layer in report.layers:
         order = layer.first_order
         if not isinstance(order, FirstOrder) or layer.m < rule.limit("values"):
@@ -42,7 +39,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
             threshold=limit,
             interval=(left.q25, left.q75),
             confidence=(f"quartiles over {left.n} batches" if left.n > 1 else "one batch")
-            + (f"; {alike}, and the model knows it" if alike else ""),
+            + (f"; {alike}, if the labels are right" if alike else ""),
         )
 
 
@@ -79,7 +76,8 @@ RULE = Rule(
     summary="Looks for layers whose backward pass throws most of the gradient away.",
     why="BatchNorm removes the part of a gradient that shifts a whole channel or rescales it. Where that is "
     "nearly all of it, the weights in front learn next to nothing: the samples of a batch all pull one "
-    "way, as they do with one class a batch, with wrong labels, or with a head that has not been trained.",
+    "way, as they do with one class a batch, with wrong labels, or with a head that has not been trained. "
+    "Where all rows are of one class it is an info.",
     fix="shuffle, so that each batch holds all classes, and check the labels and the loss",
     references=("https://arxiv.org/abs/1805.11604",),
     thresholds=(
