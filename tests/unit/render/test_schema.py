@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from bnaudit.render import formats
 from bnaudit.render.json_v1 import DOCUMENTS, document_text, schema_text
+from bnaudit.render.text import document_to_text
 from tests.golden.documents import FOLDER, UPDATE
 
 from . import samples
@@ -116,3 +118,12 @@ def test_key_order_of_the_document_is_that_of_the_schema() -> None:
                 check(child, node["items"])
 
     check(json.loads(document_text(samples.not_finite(), channels=True)), schema)
+
+
+def test_formats_and_schemas_know_the_same_documents() -> None:
+    assert set(formats.DOCUMENTS) == set(DOCUMENTS)
+
+
+def test_a_record_without_a_page_is_no_empty_page() -> None:
+    with pytest.raises(TypeError, match="has no page"):
+        document_to_text(object())

@@ -58,7 +58,8 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             fix="none needed",
         )
     unused = bn.running_var is None or statistics_untouched(bn)
-    if unused and affine_untouched(bn) and bn.feeder is None:
+    graph = inspection.kind in {"onnx", "torchscript", "exported"}  # elsewhere no feeder is known
+    if graph and unused and affine_untouched(bn) and bn.feeder is None:
         return Hit(
             bn.name,
             "runs in training mode, without statistics, gamma or beta of its own and not behind a "
@@ -95,7 +96,7 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     if any(_keeps_no_statistics(bn) for bn in subject.batchnorms):
         return None
     if subject.kind == "module":
-        return "the training flag of a live module is a state of the session"
+        return "the training flag of a live module is a state of its process"
     return without(subject, "training", "training flag")
 
 

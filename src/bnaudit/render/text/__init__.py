@@ -44,4 +44,6 @@ def document_to_text(
         difference.write_difference(sheet, record)
     elif isinstance(record, InitReport):
         initialisation.write_initialisation(sheet, record)
+    else:
+        raise TypeError(f"{type(record).__name__} has no page")
     return sheet.text(color=color)

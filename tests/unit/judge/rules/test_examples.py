@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import pytest
 
+from bnaudit.judge import rules
 from bnaudit.judge.catalogue import example
 from bnaudit.judge.rule import Needs, Rule
 from bnaudit.judge.rules import RULES
@@ -95,3 +98,9 @@ def test_a_file_without_batchnorm_is_no_error(rule: Rule) -> None:
     verdicts = judge_inspection(Inspection("m", "onnx"))
     assert rule.id in {entry.rule for entry in verdicts.not_run} | {"BN003"}
     assert rule.id not in {finding.rule for finding in verdicts.findings}
+
+
+def test_every_rule_of_the_folder_is_listed() -> None:
+    names = [name for _, name, _ in iter_modules(rules.__path__)]
+    modules = [import_module(f"{rules.__name__}.{name}") for name in names]
+    assert {m.RULE.id for m in modules if hasattr(m, "RULE")} == {rule.id for rule in RULES}

@@ -75,6 +75,23 @@ def test_a_layer_without_statistics_of_its_own_is_a_warning() -> None:
     assert "has no statistics of its own" in found.message
 
 
+@pytest.mark.parametrize("name", ["module", "checkpoint", "pickle"])
+def test_where_no_graph_is_known_no_layer_is_taken_for_a_weights(name: str) -> None:
+    subject = examples.changed(
+        "stem.bn",
+        training=True,
+        running_mean=None,
+        running_var=None,
+        gamma=None,
+        beta=None,
+        feeder=None,
+        preceded_by=None,
+    )
+    found = sole(of("BN004", kind(subject, name)))
+    assert found.severity is Severity.WARNING
+    assert "has no statistics of its own" in found.message
+
+
 @pytest.mark.parametrize(
     ("name", "severity"),
     [
