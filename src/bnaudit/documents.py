@@ -31,7 +31,8 @@ class Document:
         """One strict JSON document of the schema that `bnaudit schema` prints.
 
         Args:
-            channels: include the per-channel arrays.
+            channels: include the per-channel arrays, which an audit keeps where it is asked to
+                (`bnaudit.audit(..., channels=True)`).
         """
         from bnaudit.render.json_v1 import document_text
 
@@ -67,7 +68,8 @@ class Report(Document, report.Report):
     def from_json(cls, text: str) -> Report:
         """The report that `to_json` wrote.
 
-        What only --channels writes is missing where it was not written.
+        What only --channels writes is missing where it was not written. A drift's excess over its interval,
+        by channel, is in no document: a table of what was read back has no channels worth a look by drift.
 
         Raises:
             InputError: it is no such document.

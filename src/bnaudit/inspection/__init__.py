@@ -47,7 +47,7 @@ def inspect_file(path: Path, entry: str | None = None) -> Inspection:
     module, function = INSPECTORS[kind]
     if entry is not None and kind is not FileKind.CHECKPOINT:
         raise UsageError(
-            f"{path}: is a {kind.value} file, which has no entries",
+            f"{path}: {kind.value} files have no entries",
             hint="--entry is for checkpoints that torch.save wrote",
         )
     extra = {} if entry is None else {"entry": entry}

@@ -417,10 +417,17 @@ def test_one_entry_can_be_chosen(tmp_path: Path) -> None:
     assert caught.value.hint == "its keys are: state_dict, ema, optimizer"
 
 
+@pytest.mark.parametrize("entry", ["ema.model", "ema.model.net"])
+def test_keys_of_entries_may_hold_dots(tmp_path: Path, entry: str) -> None:
+    content = {"model": deep().state_dict(), "ema": {}, "ema.model": {"net": sick("stem.1")}}
+    report = bnaudit.inspect(save(content, tmp_path / "x.pt"), entry=entry)
+    assert ("BN006", "stem.1") in [(f.rule, f.layer) for f in report.findings]
+
+
 def test_entries_are_of_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.jit.script(nn.Sequential(nn.BatchNorm1d(4)).eval()).save(path)
-    with pytest.raises(UsageError, match="has no entries"):
+    with pytest.raises(UsageError, match="files have no entries"):
         bnaudit.inspect(path, entry="ema")
 
 

@@ -55,7 +55,8 @@ def find_entry(content: Any, wanted: str | None = None) -> Entry:
 
     Args:
         content: the object.
-        wanted: the keys of the entry to read, dotted; None for the first that holds a network.
+        wanted: the keys of the entry to read, dotted; None for the first that holds a network. A key may
+            hold dots itself: the longest that fits is taken.
 
     Raises:
         DamagedError: there is no end to it.
@@ -64,8 +65,11 @@ def find_entry(content: Any, wanted: str | None = None) -> Entry:
     """
     if wanted is None:
         return _Walk().entry(content, 0)
-    for key in wanted.split("."):
-        content = (mapping(content) or {})[key]
+    rest = wanted
+    while rest:
+        keys = [key for key in mapping(content) or {} if f"{rest}.".startswith(f"{key}.")]
+        key = max(keys, key=len, default=rest)
+        content, rest = (mapping(content) or {})[key], rest[len(key) + 1 :]
     found = _Walk().entry(content, 0)
     return replace(found, path=f"{wanted}.{found.path}" if found.path else wanted, beside={})
 
