@@ -15,7 +15,6 @@ from bnaudit.records.report import Report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnaudit.compare.match import LayerMatch
     from bnaudit.records.finding import Finding, Status
     from bnaudit.records.snapshot import Snapshot
 
@@ -38,35 +37,26 @@ def held_against(report: Judged, baseline: Snapshot) -> Judged:
             f"{baseline.path}: the report of an {baseline.kind}, not of an {current.kind}",
             hint="`check` writes audits, `inspect` writes inspections",
         )
-    findings, counts = _compare(report.findings, current, baseline)
-    return replace(report, findings=findings, baseline=counts)
-
-
-def _compare(
-    findings: Sequence[Finding], current: Snapshot, baseline: Snapshot
-) -> tuple[tuple[Finding, ...], Baseline]:
     layers = match_layers(baseline.layers, current.layers)
-    match = match_findings(baseline.findings, findings, layers.renamed)
+    match = match_findings(baseline.findings, report.findings, layers.renamed)
     status: dict[int, Status] = dict.fromkeys(map(id, match.new), "new")
     for old, new in match.pairs:
         status[id(new)] = "worse" if graded(old, new)[0] == WORSE else "known"
-    marked = tuple(replace(finding, status=status[id(finding)]) for finding in findings)
+    marked = tuple(replace(finding, status=status[id(finding)]) for finding in report.findings)
     counts = [finding.status for finding in marked]
-    return marked, Baseline(
+    notes = limits(baseline, current)
+    if layers.added and layers.removed and not layers.pairs:
+        # Findings of the model as a whole match those of any model: nothing else says so.
+        notes = ("no layer of the baseline is in this model: it seems to be of another one", *notes)
+    held = Baseline(
         path=baseline.path,
         known=counts.count("known"),
         new=counts.count("new"),
         worse=counts.count("worse"),
         gone=len(really_gone(match.gone, current)),
-        notes=(*_of_another(layers), *limits(baseline, current)),
+        notes=notes,
     )
-
-
-def _of_another(layers: LayerMatch) -> tuple[str, ...]:
-    """Findings of the model as a whole match those of any model: say so where nothing else does."""
-    if layers.pairs or not (layers.added and layers.removed):
-        return ()
-    return ("no layer of the baseline is in this model: it seems to be of another one",)
+    return replace(report, findings=marked, baseline=held)
 
 
 def really_gone(gone: Sequence[Finding], current: Snapshot) -> list[Finding]:

@@ -53,13 +53,14 @@ def compare(
     Raises:
         UsageError: one is an audit and the other an inspection, or `frozen` without two models.
     """
-    _check(old, new, stored, frozen)
+    if old.kind != new.kind:
+        raise UsageError(
+            f"{old.path} is an {old.kind}, {new.path} an {new.kind}: they cannot be compared",
+            hint="audits come from `check` (or `diff --run`), inspections from `inspect`",
+        )
     layers = match_layers(old.layers, new.layers)
     findings = match_findings(old.findings, new.findings, layers.renamed)
     gone = tuple(really_gone(findings.gone, new))
-    moved: tuple[Movement, ...] | Skipped = Skipped("the stored values are not at hand")
-    if stored is not None:
-        moved = _thawed(movements(*stored), frozen)
     return Diff(
         old=old,
         new=new,
@@ -73,29 +74,11 @@ def compare(
         removed=layers.removed,
         renamed=tuple(Renaming(*labels) for labels in layers.renamed.items()),
         numbers=_numbers(layers),
-        movements=moved,
+        movements=_moved(stored, frozen),
         settings=differences(old, new),
         fail_on=fail_on,
         notes=limits(old, new),
     )
-
-
-def _check(
-    old: Snapshot,
-    new: Snapshot,
-    stored: tuple[Inspection, Inspection] | None,
-    frozen: Sequence[str],
-) -> None:
-    if old.kind != new.kind:
-        raise UsageError(
-            f"{old.path} is an {old.kind}, {new.path} an {new.kind}: they cannot be compared",
-            hint="audits come from `check` (or `diff --run`), inspections from `inspect`",
-        )
-    if frozen and stored is None:
-        raise UsageError(
-            "--frozen needs two model files whose stored values can be read",
-            hint="reports do not keep them: name the models instead",
-        )
 
 
 def _changes(match: FindingMatch, wanted: int) -> tuple[FindingChange, ...]:
@@ -113,12 +96,23 @@ def _numbers(layers: LayerMatch) -> tuple[NumberChange, ...]:
     return tuple(sorted(found, key=lambda change: -change.size))
 
 
-def _thawed(moved: tuple[Movement, ...], patterns: Sequence[str]) -> tuple[Movement, ...]:
+def _moved(
+    stored: tuple[Inspection, Inspection] | None, patterns: Sequence[str]
+) -> tuple[Movement, ...] | Skipped:
     """The movements, those marked that a pattern calls frozen.
 
     Raises:
-        UsageError: a pattern matches no layer: a typing error would freeze nothing.
+        UsageError: patterns without stored values, or one that matches no layer: a typing error would
+            freeze nothing.
     """
+    if stored is None:
+        if patterns:
+            raise UsageError(
+                "--frozen needs two model files whose stored values can be read",
+                hint="reports do not keep them: name the models instead",
+            )
+        return Skipped("the stored values are not at hand")
+    moved = movements(*stored)
     for pattern in patterns:
         if not any(fnmatchcase(movement.layer, pattern) for movement in moved):
             names = ", ".join(movement.layer for movement in moved[:6])

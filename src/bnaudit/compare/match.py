@@ -36,20 +36,16 @@ def beyond(old: Quantity, new: Quantity) -> int:
         new: with its interval.
     """
     if not (old.spread_known and new.spread_known):
-        return _by_factor(old.value, new.value)
+        sizes = abs(old.value), abs(new.value)
+        # A change of sign is one beyond any factor.
+        if max(sizes) <= ONE_BATCH * min(sizes) and (old.value > 0) == (new.value > 0):
+            return 0
+        return 1 if new.value > old.value else -1
     if abs(new.value - old.value) <= ROUNDING * max(abs(old.value), abs(new.value)):
         return 0
     if new.low > old.high and new.value > old.value:
         return 1
     return -1 if new.high < old.low and new.value < old.value else 0
-
-
-def _by_factor(old: float, new: float) -> int:
-    """A change of sign is one beyond any factor."""
-    larger, smaller = max(abs(old), abs(new)), min(abs(old), abs(new))
-    if larger <= ONE_BATCH * smaller and (old > 0) == (new > 0):
-        return 0
-    return 1 if new > old else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,19 +241,15 @@ def graded(old: Finding, new: Finding) -> tuple[int, str]:
     if old.layer is not None and new.layer is None:
         return WORSE, f"was about {old.layer}, now about the whole model"
     if old.observed is not None and new.observed is not None:
-        return _observed(old, new)
+        if old.threshold is None or new.threshold is None:
+            return SAME, ""
+        away = 1 if _quantity(old).value >= old.threshold else -1
+        change = away * beyond(_quantity(old), _quantity(new))
+        return change, f"was {old.observed:.3g}, now {new.observed:.3g}" if change else ""
     if old.observed is not None or new.observed is not None:
         change = WORSE if new.observed is None else BETTER
         return change, "finite before" if change == WORSE else "finite now"
     return _channels(old, new)
-
-
-def _observed(old: Finding, new: Finding) -> tuple[int, str]:
-    if old.threshold is None or new.threshold is None:
-        return SAME, ""
-    away = 1 if _quantity(old).value >= old.threshold else -1
-    change = away * beyond(_quantity(old), _quantity(new))
-    return change, f"was {old.observed:.3g}, now {new.observed:.3g}" if change else ""
 
 
 def _quantity(finding: Finding) -> Quantity:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnaudit.records.diff import Change
-    from bnaudit.records.inspection import BatchNormStatics, Inspection
+    from bnaudit.records.inspection import Inspection
 
 # Half the distance of neighbouring numbers, relative: what rounding to the type may change.
 _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -30,22 +30,21 @@ def movements(old: Inspection, new: Inspection) -> tuple[Movement, ...]:
     before = {layer.name: layer for layer in old.batchnorms}
     after = {layer.name: layer for layer in new.batchnorms}
     pairs = match_layers(_layers(old), _layers(new)).pairs
-    return tuple(_movement(before[a.label], after[b.label]) for a, b in pairs)
+    return tuple(
+        Movement(
+            layer=b.name,
+            gamma=_change(a.gamma, b.gamma),
+            beta=_change(a.beta, b.beta),
+            running_mean=_change(a.running_mean, b.running_mean),
+            running_var=_change(a.running_var, b.running_var),
+            tolerance=_tolerance(a.dtype, b.dtype),
+        )
+        for a, b in ((before[one.label], after[other.label]) for one, other in pairs)
+    )
 
 
 def _layers(inspection: Inspection) -> list[LayerSnapshot]:
     return [LayerSnapshot(layer.name, "", layer.channels) for layer in inspection.batchnorms]
-
-
-def _movement(old: BatchNormStatics, new: BatchNormStatics) -> Movement:
-    return Movement(
-        layer=new.name,
-        gamma=_change(old.gamma, new.gamma),
-        beta=_change(old.beta, new.beta),
-        running_mean=_change(old.running_mean, new.running_mean),
-        running_var=_change(old.running_var, new.running_var),
-        tolerance=_tolerance(old.dtype, new.dtype),
-    )
 
 
 def _change(old: Sequence[float] | None, new: Sequence[float] | None) -> Change:

@@ -13,9 +13,8 @@ from bnaudit.records.values import Skipped, Spread
 from bnaudit.summary.gain import StoredGain, gain_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from bnaudit.records.drift import Drift
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import BatchNormStatics
     from bnaudit.records.layer import LayerReport
@@ -83,10 +82,7 @@ def _stored_layer(layer: BatchNormStatics, gain: StoredGain | Skipped | None) ->
 
 
 def _layer(layer: LayerReport) -> LayerSnapshot:
-    return LayerSnapshot(layer.label, layer.kind, layer.channels, dict(_numbers(layer)))
-
-
-def _numbers(layer: LayerReport) -> Iterator[tuple[str, Quantity]]:
+    numbers: dict[str, Quantity] = {}
     gain = layer.gain_running if isinstance(layer.gain_batch, Skipped) else layer.gain_batch
     order, curvature, statistics = layer.first_order, layer.second_order, layer.statistics
     for name, metric in (
@@ -97,19 +93,17 @@ def _numbers(layer: LayerReport) -> Iterator[tuple[str, Quantity]]:
         if isinstance(metric, Spread) and all(
             map(isfinite, (metric.q25, metric.median, metric.q75))
         ):
-            yield name, Quantity(metric.median, metric.q25, metric.q75, spread_known=metric.n > 1)
-    if isinstance(statistics, Skipped):
-        return
-    drifts = {"mean_drift": statistics.mean_drift, "variance_drift": statistics.variance_drift}
-    for name, drift in drifts.items():
-        if not isinstance(drift, Skipped) and isfinite(drift.maximum + drift.sampling_error):
-            yield name, _drift(drift)
-
-
-def _drift(drift: Drift) -> Quantity:
-    """Within two sampling errors: 95 % for near-Gaussian values."""
-    largest, margin = drift.maximum, 2 * drift.sampling_error
-    return Quantity(largest, largest - margin, largest + margin)
+            numbers[name] = Quantity(
+                metric.median, metric.q25, metric.q75, spread_known=metric.n > 1
+            )
+    if not isinstance(statistics, Skipped):
+        drifts = {"mean_drift": statistics.mean_drift, "variance_drift": statistics.variance_drift}
+        for name, drift in drifts.items():
+            if not isinstance(drift, Skipped) and isfinite(drift.maximum + drift.sampling_error):
+                # Within two sampling errors: 95 % for near-Gaussian values.
+                largest, margin = drift.maximum, 2 * drift.sampling_error
+                numbers[name] = Quantity(largest, largest - margin, largest + margin)
+    return LayerSnapshot(layer.label, layer.kind, layer.channels, numbers)
 
 
 def _finite(finding: Finding) -> Finding:

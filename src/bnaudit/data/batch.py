@@ -24,6 +24,11 @@ class Batch:
     inputs: tuple[Tensor, ...]
     labels: Tensor | None = None
 
+    @property
+    def rows(self) -> int:
+        """How many samples: the first dimension of the first input that has one."""
+        return next((t.shape[0] for t in self.inputs if t.dim()), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Batches:

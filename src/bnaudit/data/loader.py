@@ -49,7 +49,7 @@ def from_loader(
     names = taken[0][1]
     if any(other != names for _, other in taken):
         raise DataError("data: the batches of the iterable have different inputs")
-    rows = [next((t.shape[0] for t in b.inputs if t.dim()), 1) for b in found]
+    rows = [batch.rows for batch in found]
     if options.batch_size not in {None, rows[0]}:
         raise UsageError(
             f"the iterable gives batches of {rows[0]}, not {options.batch_size}",

@@ -24,7 +24,7 @@ from bnaudit.tap.call import normalise
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable
 
     from torch import Tensor
 
@@ -63,7 +63,7 @@ def objection(lifted: Runnable, original: Runnable, batch: Batch, size: int) -> 
     Raises:
         RunError: the original cannot be run at its own size.
     """
-    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
+    rows = batch.rows
     first = _values(original, resized(batch, size))
     try:
         alone = first if lifted is original else _values(lifted, resized(batch, size))
@@ -87,13 +87,12 @@ def objection(lifted: Runnable, original: Runnable, batch: Batch, size: int) -> 
 
 def resized(batch: Batch, size: int) -> Batch:
     """The first `size` rows, beginning again where there are fewer."""
-    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
-    return _taken(batch, torch.arange(size) % rows)
+    return _taken(batch, torch.arange(size) % batch.rows)
 
 
 def _taken(batch: Batch, index: Tensor) -> Batch:
     """Some rows; an input of another length than the first has none (a state whose first axis is layers)."""
-    rows = next((t.shape[0] for t in batch.inputs if t.dim()), 1)
+    rows = batch.rows
     return Batch(tuple(t[index] if t.dim() and t.shape[0] == rows else t for t in batch.inputs))
 
 
@@ -152,15 +151,13 @@ class _Rows:
         if part.shape == self.value.shape and _close(self.value, part, self.limit):
             return True  # the same for all rows
         if self.places is None:
-            self.places = list(self._candidates(part, len(index)))
+            self.places = []
+            for axis in range(min(part.dim(), self.value.dim())):
+                each, rest = divmod(part.shape[axis], len(index))
+                if rest == 0 and self.value.shape[axis] == each * self.rows:
+                    self.places += [(axis, n) for n in range(1, each + 1) if each % n == 0]
         self.places = [p for p in self.places if self._is_at(*p, part, index)]
         return bool(self.places)
-
-    def _candidates(self, part: Tensor, size: int) -> Iterator[tuple[int, int]]:
-        for axis in range(min(part.dim(), self.value.dim())):
-            each, rest = divmod(part.shape[axis], size)
-            if rest == 0 and self.value.shape[axis] == each * self.rows:
-                yield from ((axis, n) for n in range(1, each + 1) if each % n == 0)
 
     def _is_at(self, axis: int, blocks: int, part: Tensor, index: Tensor) -> bool:
         split = self.value.unflatten(axis, (blocks, self.rows, -1))

@@ -12,14 +12,13 @@ import numpy as np
 
 from bnaudit.errors import BnauditError, RunError
 from bnaudit.initialisation.lemma import alignment, row_alignments
-from bnaudit.initialisation.links import canonical_names, static_links
+from bnaudit.initialisation.links import static_links
 from bnaudit.initialisation.pairs import pair
 from bnaudit.load.weights import RUNNABLE, read_weights
 from bnaudit.records.initialisation import Alignment, FileInfo, InitReport, WeightReport
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from bnaudit.initialisation.links import Links
@@ -61,7 +60,7 @@ def compare(
     links = static_links(pairs)
     seen: Seen | Skipped = _run(pairs, options, progress) if run else NOT_REQUESTED
     if not isinstance(seen, Skipped):
-        links = _with_run(links, seen, pairs.trained)
+        links = links.after_run(seen, pairs.trained)
     progress.stage("comparing", len(pairs.names))
     weights, identical = [], True
     for name in pairs.names:
@@ -105,15 +104,6 @@ def _run(pairs: Pairs, options: AuditOptions, progress: Progress) -> Seen | Skip
         return Skipped(f"{error.message}{hint}")
 
 
-def _with_run(links: Links, seen: Seen, trained: Renamed) -> Links:
-    canonical = canonical_names(trained)
-    return links.after_run(
-        {canonical[n]: bn for n, bn in seen.feeds.items() if n in canonical},
-        {canonical[n]: layout for n, layout in seen.layouts.items() if n in canonical},
-        seen.executed,
-    )
-
-
 def _weight(
     name: str, pairs: Pairs, links: Links, seen: Seen | Skipped
 ) -> tuple[WeightReport, bool]:
@@ -125,6 +115,12 @@ def _weight(
         rows = row_alignments(before, after, links.layout(name))
     else:
         rows = Skipped("one dimension: no rows")
+    scale: ScaleTest | Skipped
+    if isinstance(seen, Skipped):
+        scale = seen
+    else:
+        why = "its BatchNorm was not executed" if followed == "yes" else "no BatchNorm follows"
+        scale = seen.tests.get(pairs.trained.tensors[name].name, Skipped(why))
     report = WeightReport(
         name=name,
         shape=shape,
@@ -133,19 +129,9 @@ def _weight(
         followed_from=source,
         alignment=alignment(before, after),
         rows=rows,
-        scale=_scale(pairs.trained.tensors[name].name, followed, seen),
+        scale=scale,
     )
     return report, bool(np.array_equal(before, after))
-
-
-def _scale(name: str, followed: str, seen: Seen | Skipped) -> ScaleTest | Skipped:
-    if isinstance(seen, Skipped):
-        return seen
-    tests: Mapping[str, ScaleTest | Skipped] = seen.tests
-    if name in tests:
-        return tests[name]
-    reason = "its BatchNorm was not executed" if followed == "yes" else "no BatchNorm follows"
-    return Skipped(reason)
 
 
 def _unrelated(weights: list[WeightReport]) -> tuple[str, ...]:

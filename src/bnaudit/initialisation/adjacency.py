@@ -82,15 +82,13 @@ class _Search:
         same = [p for p, w in siblings.items() if w.number == bn.number and not w.leaf.isdecimal()]
         if numbers and len(same) == 1:
             return same[0]
-        previous = self._previous(bn) if self.ordered else None
-        return previous if previous in siblings else None
-
-    def _previous(self, bn: _Entry) -> str | None:
-        """The weight right before the layer in the file, if no other layer stands between."""
+        if not self.ordered:
+            return None
+        # Right before the layer in the file, with no other layer between.
         entries = [*self.weights.items(), *self.batchnorms.items()]
         before = [(e.position, path) for path, e in entries if e.position < bn.position]
-        path = max(before, default=(0, ""))[1]
-        return path if path in self.weights else None
+        previous = max(before, default=(0, ""))[1]
+        return previous if previous in siblings else None
 
     def numbers_tell(self) -> bool:
         """Whether equal numbers mean weight-then-BatchNorm in a file without order."""

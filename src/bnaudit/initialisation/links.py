@@ -6,7 +6,7 @@ A run saw it; a graph says it; names only suggest it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.initialisation.adjacency import guess
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnaudit.initialisation.pairs import Pairs, Renamed
+    from bnaudit.initialisation.run import Seen
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,11 @@ class Links:
         """The output axis; 0 is assumed where nothing tells."""
         return self.layouts.get(name, Layout(0, 1, "assumed"))
 
-    def after_run(
-        self,
-        seen: Mapping[str, str],
-        layouts: Mapping[str, Layout],
-        executed: frozenset[str],
-    ) -> Links:
-        """With what a run of the network saw."""
-        merged = {**self.layouts, **layouts}
-        return replace(self, seen=seen, layouts=merged, executed=executed)
+    def after_run(self, found: Seen, trained: Renamed) -> Links:
+        """With what a run of the trained network saw."""
+        layouts = {**self.layouts, **_canonical(trained, found.layouts)}
+        feeds = _canonical(trained, found.feeds)
+        return replace(self, seen=feeds, layouts=layouts, executed=found.executed)
 
 
 def static_links(pairs: Pairs) -> Links:
@@ -76,13 +75,15 @@ def static_links(pairs: Pairs) -> Links:
     """
     sides = (pairs.trained, pairs.start)
     _refuse_folded(pairs)
-    layouts = {n: o for s in reversed(sides) for n, o in _layouts(s).items()}
+    layouts = {
+        **_canonical(pairs.start, pairs.start.file.layouts),
+        **_canonical(pairs.trained, pairs.trained.file.layouts),
+    }
     graph = next((s for s in sides if s.file.feeds is not None), None)
     if graph is not None:
-        canonical = canonical_names(graph)
-        feeds = graph.file.feeds or {}
+        feeds = {weight: name for name, weight in (graph.file.feeds or {}).items()}
         return Links(
-            feeds={canonical[w]: bn for bn, w in feeds.items() if w in canonical},
+            feeds=_canonical(graph, feeds),
             source="graph",
             layouts=layouts,
             open_channels=frozenset(),
@@ -103,14 +104,10 @@ def static_links(pairs: Pairs) -> Links:
     )
 
 
-def canonical_names(side: Renamed) -> dict[str, str]:
-    """Name in the file -> name in the report."""
-    return {tensor.name: name for name, tensor in side.tensors.items()}
-
-
-def _layouts(side: Renamed) -> dict[str, Layout]:
-    canonical = canonical_names(side)
-    return {canonical[n]: layout for n, layout in side.file.layouts.items() if n in canonical}
+def _canonical(side: Renamed, found: Mapping[str, T]) -> dict[str, T]:
+    """By the names of the report what is known by those of the file; what has none is left out."""
+    canonical = {tensor.name: name for name, tensor in side.tensors.items()}
+    return {canonical[name]: value for name, value in found.items() if name in canonical}
 
 
 def _shapes(side: Renamed) -> dict[str, tuple[int, ...]]:

@@ -145,10 +145,11 @@ def _compare(
     ]
     notes = []
     for side, other, missing in ((right, left, only_start), (left, right, only_trained)):
-        if missing and _may_leave_out(side, other) and len(missing) < len(start | trained) / 2:
-            notes.append(
-                f"{_count(missing, 'weight')} not in the exported {side.file.path}: {_few(missing)}"
-            )
+        # An export drops what the forward pass does not use, an auxiliary head for one.
+        exported = side.file.kind is FileKind.ONNX and other.file.kind is not FileKind.ONNX
+        if missing and exported and len(missing) < len(start | trained) / 2:
+            weights = f"{len(missing)} weight{'' if len(missing) == 1 else 's'}"
+            notes.append(f"{weights} not in the exported {side.file.path}: {_few(missing)}")
             missing.clear()
     facts = [
         f"only in {left.file.path}: {_few(only_start)}" if only_start else "",
@@ -156,34 +157,22 @@ def _compare(
         f"of another shape: {_few(differing)}" if differing else "",
     ]
     if any(facts):
+        hint = "give the same network twice; --layers PATTERN compares a part that both have"
+        if any(name.startswith("onnx::") for name in (*only_start, *only_trained)):
+            hint = (
+                "the ONNX export renamed weights ('onnx::...'): give two files exported in the same "
+                "way, or the checkpoints"
+            )
         raise InputError(
             f"the two files are of different architectures ({'; '.join(f for f in facts if f)})",
-            hint=_hint(only_start, only_trained),
+            hint=hint,
         )
     return tuple(notes)
-
-
-def _may_leave_out(side: Renamed, other: Renamed) -> bool:
-    """An export drops what the forward pass does not use, an auxiliary head for one."""
-    return side.file.kind is FileKind.ONNX and other.file.kind is not FileKind.ONNX
-
-
-def _hint(only_start: list[str], only_trained: list[str]) -> str:
-    if any(name.startswith("onnx::") for name in (*only_start, *only_trained)):
-        return (
-            "the ONNX export renamed weights ('onnx::...'): give two files exported in the same way, "
-            "or the checkpoints"
-        )
-    return "give the same network twice; --layers PATTERN compares a part that both have"
 
 
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def _count(names: list[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -23,22 +23,18 @@ def defined_batchnorms(module: nn.Module) -> tuple[BatchNormDef, ...]:
     Raises:
         InputError: a lazy layer has not been initialised.
     """
+    found = []
     for path, sub in module.named_modules():
+        name = path or module_kind(module)
         if any(is_lazy(t) for t in (*sub.parameters(recurse=False), *sub.buffers(recurse=False))):
             raise InputError(
-                f"layer {path or module_kind(module)!r} is lazy and has no shape yet",
+                f"layer {name!r} is lazy and has no shape yet",
                 hint="run one batch through the model before the audit",
             )
-    return tuple(
-        BatchNormDef(path or module_kind(module), _channels(sub), _origin(path, sub))
-        for path, sub in module.named_modules()
-        if is_batchnorm(sub)
-    )
-
-
-def _origin(path: str, module: nn.Module) -> str:
-    kind = module_kind(module)
-    return f"module {path!r} ({kind})" if path else f"the model itself ({kind})"
+        if is_batchnorm(sub):
+            where = f"module {path!r}" if path else "the model itself"
+            found.append(BatchNormDef(name, _channels(sub), f"{where} ({module_kind(sub)})"))
+    return tuple(found)
 
 
 def _channels(module: nn.Module) -> int | None:

@@ -134,18 +134,14 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _names(path: Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
-
-
 def _only_program(path: Path) -> str | None:
     """The name of the program inside; None in files of PyTorch before 2.8, which give it none.
 
     Raises:
         InputError: there are several.
     """
-    inner = [name.partition("/")[2] for name in _names(path)]
+    with zipfile.ZipFile(path) as archive:
+        inner = [name.partition("/")[2] for name in archive.namelist()]
     found = [n.removeprefix(_MODELS).removesuffix(".json") for n in inner if n.startswith(_MODELS)]
     if len(found) > 1 and "model" not in found:
         raise InputError(

@@ -46,7 +46,11 @@ def read_signature(program: Any) -> ExportedSignature:
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     own = len(program.graph_signature.user_inputs)
     names = list(values)[len(values) - own :]
-    leaves = tuple(zip(names, _constants(program, names, values), strict=True))
+    saved = _pytree.tree_leaves(program.example_inputs)
+    # What stands for each leaf where nothing is given: what the program was exported with.
+    defaults = saved if len(saved) == len(names) else [values[name] for name in names]
+    fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in defaults]
+    leaves = tuple(zip(names, fixed, strict=True))
     tensors = {name: values[name] for name in names if isinstance(values[name], torch.Tensor)}
     inputs = tuple(
         InputSpec(
@@ -58,14 +62,9 @@ def read_signature(program: Any) -> ExportedSignature:
     )
     constants = tuple(_fixed(name, values[name]) for name in names if name not in tensors)
     example = _example(program, names, tensors)
-    return ExportedSignature(inputs, constants, example, _static_batch(inputs), leaves, spec)
-
-
-def _constants(program: Any, names: list[str], values: Mapping[str, Any]) -> list[Any]:
-    """What stands for each leaf where nothing is given: what the program was exported with."""
-    leaves = _pytree.tree_leaves(program.example_inputs)
-    examples = leaves if len(leaves) == len(names) else [values[name] for name in names]
-    return [None if isinstance(leaf, torch.Tensor) else leaf for leaf in examples]
+    first = next((spec.shape[0] for spec in inputs if spec.shape), None)
+    batch = first if isinstance(first, int) else None
+    return ExportedSignature(inputs, constants, example, batch, leaves, spec)
 
 
 def _fixed(name: str, value: Any) -> Argument:
@@ -85,12 +84,6 @@ def _as_exported(value: Any, wanted: Any) -> Any:
     if value != wanted or type(value) is not type(wanted):
         raise ValueError(f"{value!r}")
     return value
-
-
-def _static_batch(inputs: tuple[InputSpec, ...]) -> int | None:
-    """The first dimension of the first input that has one, where that is a number."""
-    first = next((spec.shape[0] for spec in inputs if spec.shape), None)
-    return first if isinstance(first, int) else None
 
 
 def _example(

@@ -175,9 +175,10 @@ def _called(found: Any, reference: Reference, kwargs: Mapping[str, Any]) -> Any:
     try:
         inspect.signature(found).bind(**kwargs)
     except TypeError as error:
+        takes = str(inspect.signature(found)).partition(" -> ")[0]
         raise UsageError(
             f"{reference.text}: cannot be called with these arguments ({error})",
-            hint=f"it takes {_parameters(found)}; give them with --arg NAME=VALUE",
+            hint=f"it takes {takes}; give them with --arg NAME=VALUE",
         ) from error
     except ValueError:  # builtins have no signature
         pass
@@ -190,10 +191,6 @@ def _called(found: Any, reference: Reference, kwargs: Mapping[str, Any]) -> Any:
             f"{reference.text}: fails ({_said(error)})",
             hint="-vv shows where; call it in Python to try",
         ) from error
-
-
-def _parameters(found: Any) -> str:
-    return str(inspect.signature(found)).partition(" -> ")[0]
 
 
 def _said(error: BaseException) -> str:

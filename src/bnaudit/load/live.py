@@ -13,7 +13,7 @@ from torch import nn
 from bnaudit.errors import InputError
 from bnaudit.load.arguments import anything, by_signature, nested
 from bnaudit.load.batchnorms import defined_batchnorms
-from bnaudit.load.model import Argument, BatchNormDef, InputSpec, LoadedModel
+from bnaudit.load.model import Argument, InputSpec, LoadedModel
 from bnaudit.tap.exported import graph_calls
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def load_live(module: nn.Module) -> LoadedModel:
     taken = {spec.name for spec in inputs}
     further = [InputSpec(p.name) for p in named if p.name not in taken and not _is_plain(p)]
     positional = [p.name for p in named if p.kind in _POSITIONAL] + variable
+    layers = defined_batchnorms(module)
+    if not layers and graph_calls(module):  # of an exported program: no BatchNorm modules inside
+        from bnaudit.load.exported_graph import batchnorm_calls
+
+        layers = batchnorm_calls(module)
     return LoadedModel(
         module=module,
         format="module",
@@ -61,7 +66,7 @@ def load_live(module: nn.Module) -> LoadedModel:
         groups={p.name: False for p in named},
         arguments=tuple(_argument(p) for p in named),
         arrange=partial(_arrange, positional),
-        batchnorms=defined_batchnorms(module) or _graph_layers(module),
+        batchnorms=layers,
         notes=notes,
     )
 
@@ -108,12 +113,3 @@ def _arrange(
 ) -> tuple[list[Any], dict[str, Any]]:
     groups = {name.partition(".")[0] for name in given if "." in name}
     return by_signature(positional, nested(given, groups))
-
-
-def _graph_layers(module: nn.Module) -> tuple[BatchNormDef, ...]:
-    """The layers of an exported program's module, which has no BatchNorm modules inside."""
-    if not graph_calls(module):
-        return ()
-    from bnaudit.load.exported_graph import batchnorm_calls
-
-    return batchnorm_calls(module)

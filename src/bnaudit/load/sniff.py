@@ -106,8 +106,7 @@ def sniff(path: Path) -> FileKind:
                 shard = shards[0]
                 if shard_paths(shard) is not None:
                     raise InputError(f"{path}: its part {shard.name} is an index again")
-                no_index = shard
-                return sniff(no_index)
+                return sniff(shard)
             for kind, test in _TESTS:
                 file.seek(0)
                 if test(file, head):

@@ -61,7 +61,11 @@ def describe(
     """
     signature = read_signature(module, subject)
     frozen = is_frozen(module)
-    layers = defined_batchnorms(module) or _inlined_batchnorms(module)
+    # Without such modules the calls stand in the graph: functional ones, or of a frozen file.
+    layers = defined_batchnorms(module) or tuple(
+        BatchNormDef(f"batch_norm_{number}", None, "aten::batch_norm in the inlined graph")
+        for number, _ in enumerate(module.inlined_graph.findAllNodes("aten::batch_norm"), 1)
+    )
     notes = (_FROZEN_NOTE,) if frozen and layers else ()
     return LoadedModel(
         module=module,
@@ -118,15 +122,6 @@ def _graphs(module: Any) -> Iterator[Any]:
     for sub in module.modules():
         for name in sub._c._method_names() if isinstance(sub, torch.jit.ScriptModule) else ():
             yield sub._c._get_method(name).graph
-
-
-def _inlined_batchnorms(module: Any) -> tuple[BatchNormDef, ...]:
-    """BatchNorm calls of a file without such modules: functional ones, or a frozen graph."""
-    nodes = list(module.inlined_graph.findAllNodes("aten::batch_norm"))
-    return tuple(
-        BatchNormDef(f"batch_norm_{i + 1}", None, "aten::batch_norm in the inlined graph")
-        for i in range(len(nodes))
-    )
 
 
 def _explain(path: Path, text: str) -> InputError:

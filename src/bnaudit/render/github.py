@@ -29,7 +29,18 @@ _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO
 def report_to_github(report: Report | InspectionReport) -> str:
     """Annotations, worst first, then the verdict as a plain line of the log."""
     outcome = outcome_of(report)
-    return "".join(f"{line}\n" for line in _lines(outcome))
+    failed = outcome.failure
+    lines: list[str] = []
+    if failed is not None:
+        text = _failure(failed.message, failed.hint)
+        lines.append(_command("error", outcome.path, "bnaudit failed", text))
+    for severity in sorted(_COMMANDS, reverse=True):
+        found = [finding for finding in outcome.findings if _level(finding) is severity]
+        used = 1 if failed is not None and severity is Severity.ERROR else 0
+        lines += _annotations(found, SHOWN - used, outcome)
+    # A line that begins with "::" would be taken as a command.
+    lines.append(f"bnaudit: {_data(outcome.headline)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def error_to_github(path: str, message: str, hint: str | None) -> str:
@@ -39,19 +50,6 @@ def error_to_github(path: str, message: str, hint: str | None) -> str:
 
 def _failure(message: str, hint: str | None) -> str:
     return f"{message} ({hint})" if hint else message
-
-
-def _lines(outcome: Outcome) -> Iterator[str]:
-    failed = outcome.failure
-    if failed is not None:
-        text = _failure(failed.message, failed.hint)
-        yield _command("error", outcome.path, "bnaudit failed", text)
-    for severity in sorted(_COMMANDS, reverse=True):
-        found = [finding for finding in outcome.findings if _level(finding) is severity]
-        used = 1 if failed is not None and severity is Severity.ERROR else 0
-        yield from _annotations(found, SHOWN - used, outcome)
-    # A line that begins with "::" would be taken as a command.
-    yield f"bnaudit: {_data(outcome.headline)}"
 
 
 def _annotations(found: Sequence[Finding], room: int, outcome: Outcome) -> Iterator[str]:

@@ -29,22 +29,23 @@ def report_to_junit(report: Report | InspectionReport) -> str:
         error = ET.SubElement(case, "error", type="failure", message=_text(outcome.failure.message))
         error.text = _text(outcome.failure.hint or "")
     reasons = {entry.rule: entry.reason for entry in outcome.rules_not_run}
-    for rule, name in _rules(outcome):
+    reported = [*outcome.findings, *(entry.finding for entry in outcome.suppressed)]
+    rules = [*((rule.id, rule.name) for rule in RULES), *((f.rule, f.name) for f in reported)]
+    for rule, name in dict.fromkeys(rules):  # those last that only the report knows
         if rule in reasons:
             case = _case(suite, outcome, MODEL, f"{rule} {name}")
             ET.SubElement(case, "skipped", message=_text(reasons[rule]))
         elif outcome.failure is None:
             _judged(suite, outcome, rule, name)
-    _count(root, suite)
+    # Viewers expect the totals on both levels.
+    counts = {"tests": len(suite.findall("testcase"))}
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        counts[attribute] = len(suite.findall(f"testcase/{tag}"))
+    for element in (root, suite):
+        for attribute, number in counts.items():
+            element.set(attribute, str(number))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
-
-
-def _rules(outcome: Outcome) -> list[tuple[str, str]]:
-    """(id, name) of every rule, and of rules that only the report knows."""
-    reported = [*outcome.findings, *(entry.finding for entry in outcome.suppressed)]
-    known = [(rule.id, rule.name) for rule in RULES]
-    return list(dict.fromkeys([*known, *((f.rule, f.name) for f in reported)]))
 
 
 def _judged(suite: ET.Element, outcome: Outcome, rule: str, name: str) -> None:
@@ -80,16 +81,6 @@ def _case(suite: ET.Element, outcome: Outcome, where: str, name: str) -> ET.Elem
 
 def _line(finding: Finding) -> str:
     return f"{finding.severity.label}: {sentence_of(finding)}"
-
-
-def _count(root: ET.Element, suite: ET.Element) -> None:
-    """The totals that viewers expect on both levels."""
-    counts = {"tests": len(suite.findall("testcase"))}
-    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        counts[attribute] = len(suite.findall(f"testcase/{tag}"))
-    for element in (root, suite):
-        for attribute, number in counts.items():
-            element.set(attribute, str(number))
 
 
 def _text(text: str) -> str:

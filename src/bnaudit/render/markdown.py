@@ -33,15 +33,10 @@ _ROOM = 1_500  # for headings, and the lines that say what was left out
 
 
 def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
-    """A comment on a report, or the page of the rules."""
+    """The page of the rules; or of a report the verdict, the findings, and all else folded away."""
     if isinstance(record, RuleList):
         return rules_to_markdown(record)
-    return _report(record)
-
-
-def _report(report: Report | InspectionReport) -> str:
-    """Verdict, findings as a table, then everything else folded away."""
-    outcome = outcome_of(report)
+    outcome = outcome_of(record)
     parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
     if outcome.failure is not None:
         parts.append(_failure(outcome.failure.message, outcome.failure.hint))
@@ -49,10 +44,10 @@ def _report(report: Report | InspectionReport) -> str:
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]
     text = "\n\n".join(parts) + "\n"
-    if isinstance(report, InspectionReport) or not report.layers:
+    if isinstance(record, InspectionReport) or not record.layers:
         return text
-    rows = _layer_rows(report, LIMIT - len(text) - _ROOM)
-    return f"{text}\n{_folded(plural(len(report.layers), 'layer'), rows)}\n"
+    rows = _layer_rows(record, LIMIT - len(text) - _ROOM)
+    return f"{text}\n{_folded(plural(len(record.layers), 'layer'), rows)}\n"
 
 
 def error_to_markdown(path: str, message: str, hint: str | None) -> str:
@@ -67,25 +62,21 @@ def _failure(message: str, hint: str | None) -> str:
 
 def _findings(findings: Sequence[Finding]) -> str:
     head = "| | rule | layer | finding | fix |\n|---|---|---|---|---|\n"
-    rows = [_finding(finding) for finding in findings]
+    rows = []
+    for finding in findings:
+        severity = finding.severity.label
+        sure = f" *({_escaped(finding.confidence)})*" if finding.confidence else ""
+        cells = (
+            f"{severity} ({finding.status})" if finding.status else severity,
+            f"{finding.rule} {finding.name}",
+            _code(finding.layer) if finding.layer else "model",
+            _escaped(finding.message) + sure,
+            _escaped(finding.fix),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
     kept, left = _fitting(rows, _FINDINGS)
     more = f"\n\n… and {plural(left, 'more finding')}." if left else ""
     return head + "\n".join(kept) + more
-
-
-def _finding(finding: Finding) -> str:
-    layer = _code(finding.layer) if finding.layer else "model"
-    sure = f" *({_escaped(finding.confidence)})*" if finding.confidence else ""
-    cells = (
-        f"{finding.severity.label} ({finding.status})"
-        if finding.status
-        else finding.severity.label,
-        f"{finding.rule} {finding.name}",
-        layer,
-        _escaped(finding.message) + sure,
-        _escaped(finding.fix),
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def _asides(outcome: Outcome) -> Iterator[tuple[str, str]]:

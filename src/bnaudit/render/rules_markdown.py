@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bnaudit.judge.rule import Entry, RuleList
-    from bnaudit.records.finding import Finding
 
 _INTRODUCTION = """\
 <!-- Written by `bnaudit rules --format markdown`. The rules themselves are in src/bnaudit/judge/rules/. -->
@@ -59,64 +58,57 @@ channels there (BN018), and one bias that BatchNorm subtracts again (BN014).
 
 def rules_to_markdown(catalogue: RuleList) -> str:
     """The whole page."""
-    entries = catalogue.rules
-    return (
-        "\n".join([_INTRODUCTION, *_index(entries), _SURVEY, *_sections(entries)]).rstrip() + "\n"
+    index = _table(
+        ("id", "name", "severity", "needs", "looks for"),
+        [
+            (
+                f"[{rule.id}](#{rule.id.lower()}-{rule.name})",
+                rule.name,
+                rule.severity.label,
+                rule.needs.value,
+                rule.summary,
+            )
+            for rule in (entry.rule for entry in catalogue.rules)
+        ],
     )
+    lines = [_INTRODUCTION, *index, _SURVEY, *_sections(catalogue.rules)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _index(entries: Sequence[Entry]) -> Iterator[str]:
-    yield "| id | name | severity | needs | looks for |"
-    yield "| --- | --- | --- | --- | --- |"
-    for entry in entries:
-        rule = entry.rule
-        link = f"[{rule.id}](#{rule.id.lower()}-{rule.name})"
-        cells = (link, rule.name, rule.severity.label, rule.needs.value, rule.summary)
-        yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(map(_prose, cells)) + " |"
     yield ""
 
 
 def _sections(entries: Sequence[Entry]) -> Iterator[str]:
     for entry in entries:
-        rule = entry.rule
+        rule, fix = entry.rule, entry.rule.fix
+        sentence = f"{fix[:1].upper()}{fix[1:]}" + ("" if fix.endswith(".") else ".")
         yield f"## {rule.id} {rule.name}\n"
         yield f"Severity: {rule.severity.label}. Needs: {NEEDS[rule.needs.value]}.\n"
         yield f"**What it does.** {_prose(rule.summary)}\n"
         yield f"**Why it is bad.** {_prose(rule.why)}\n"
-        yield f"**How to fix it.** {_prose(_sentence(rule.fix))}\n"
+        yield f"**How to fix it.** {_prose(sentence)}\n"
         if rule.thresholds:
-            yield from _thresholds(entry)
-        if entry.example is not None:
-            yield from _example(entry.example)
+            yield from _table(
+                ("threshold", "default", "compared with", "origin"),
+                [
+                    (f"`{limit.name}`", f"{limit.value:g}", limit.meaning, limit.origin)
+                    for limit in rule.thresholds
+                ],
+            )
+        found = entry.example
+        if found is not None:
+            yield "Example, on the sick file that the tests run:\n"
+            yield "```text"
+            yield f"{found.severity.label} {found.rule} {found.layer or 'model'}: {found.message}"
+            yield f"  fix: {found.fix}"
+            if found.confidence:
+                yield f"  how sure: {found.confidence}"
+            yield "```\n"
         if rule.references:
             yield "References: " + ", ".join(f"<{url}>" for url in rule.references) + "\n"
-
-
-def _thresholds(entry: Entry) -> Iterator[str]:
-    yield "| threshold | default | compared with | origin |"
-    yield "| --- | --- | --- | --- |"
-    for limit in entry.rule.thresholds:
-        cells = (f"`{limit.name}`", f"{limit.value:g}", limit.meaning, limit.origin)
-        yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-    yield ""
-
-
-def _example(found: Finding) -> Iterator[str]:
-    yield "Example, on the sick file that the tests run:\n"
-    yield "```text"
-    yield f"{found.severity.label} {found.rule} {found.layer or 'model'}: {found.message}"
-    yield f"  fix: {found.fix}"
-    if found.confidence:
-        yield f"  how sure: {found.confidence}"
-    yield "```\n"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
-
-
-def _cell(text: str) -> str:
-    return _prose(text)
 
 
 def _prose(text: str) -> str:

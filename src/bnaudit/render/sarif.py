@@ -43,7 +43,13 @@ def report_to_sarif(report: Report | InspectionReport) -> str:
         silenced = [{"kind": "external", "justification": entry.by}]
         results.append(_result(entry.finding, outcome) | {"suppressions": silenced})
     run: Json = {
-        "tool": {"driver": _driver()},
+        "tool": {
+            "driver": {
+                "name": "bnaudit",
+                "version": __version__,
+                "rules": [_descriptor(rule) for rule in RULES],
+            }
+        },
         "invocations": [_invocation(outcome)],
         "artifacts": [{"location": {"uri": _uri(outcome.path)}, "roles": ["analysisTarget"]}],
         "results": results,
@@ -51,14 +57,6 @@ def report_to_sarif(report: Report | InspectionReport) -> str:
     }
     log: Json = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=2, allow_nan=False, ensure_ascii=True) + "\n"
-
-
-def _driver() -> Json:
-    return {
-        "name": "bnaudit",
-        "version": __version__,
-        "rules": [_descriptor(rule) for rule in RULES],
-    }
 
 
 def _descriptor(rule: Rule) -> Json:
@@ -92,36 +90,31 @@ def _result(finding: Finding, outcome: Outcome) -> Json:
         location["logicalLocations"] = [
             {"name": finding.layer, "fullyQualifiedName": finding.layer, "kind": "module"}
         ]
+    identity = "\0".join((finding.rule, finding.layer or ""))
+    digest = sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    interval = finding.interval
     result: Json = {
         "ruleId": finding.rule,
         "level": _LEVELS[finding.severity],
         "message": {"text": sentence_of(finding)},
         "locations": [location],
-        "partialFingerprints": _fingerprints(finding),
-        "properties": _properties(finding),
+        "partialFingerprints": {
+            "bnaudit/v1": digest,
+            "primaryLocationLineHash": f"{digest[:16]}:1",
+        },
+        "properties": {
+            "observed": finite(finding.observed),
+            "threshold": finite(finding.threshold),
+            "interval": None if interval is None else [finite(bound) for bound in interval],
+            "channels": list(finding.channels),
+            "confidence": finding.confidence,
+            "fix": finding.fix,
+        },
     }
     if finding.status is not None:
         result["baselineState"] = _BASELINE_STATES[finding.status]
     index = next((i for i, rule in enumerate(RULES) if rule.id == finding.rule), None)
     return result if index is None else {"ruleIndex": index, **result}
-
-
-def _fingerprints(finding: Finding) -> Json:
-    identity = "\0".join((finding.rule, finding.layer or ""))
-    digest = sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return {"bnaudit/v1": digest, "primaryLocationLineHash": f"{digest[:16]}:1"}
-
-
-def _properties(finding: Finding) -> Json:
-    interval = finding.interval
-    return {
-        "observed": finite(finding.observed),
-        "threshold": finite(finding.threshold),
-        "interval": None if interval is None else [finite(bound) for bound in interval],
-        "channels": list(finding.channels),
-        "confidence": finding.confidence,
-        "fix": finding.fix,
-    }
 
 
 def _invocation(outcome: Outcome) -> Json:

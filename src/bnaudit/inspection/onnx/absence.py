@@ -35,15 +35,18 @@ def absence(
         norms: other normalisations.
     """
     found = [trace for trace in traces(net) if not set(trace.layers) & set(kept) or not kept]
-    if kept:
-        return _partly(net, found, decomposed)
-    quantised = _quantised(net)
     clauses = [trace.clause for trace in found]
+    if kept:
+        clauses += [_decomposed(decomposed)] if decomposed else []
+        fix = _fix(net, found) if found else _frozen_fix(net)
+        return Absence("partly-folded", tuple(clauses), fix) if clauses else None
     fix = _fix(net, found)
+    quantised = [node.op for node in net.reading.nodes if node.op in QUANTISED]
     if quantised:
+        nodes = f"{plural(len(quantised), 'quantisation node')} ({some(sorted(set(quantised)))})"
         return Absence(
             "quantised",
-            (quantised, *clauses),
+            (f"{nodes}: BatchNorm is usually folded before", *clauses),
             f"audit the model from before quantisation; {fix}",
         )
     if found:
@@ -60,25 +63,9 @@ def absence(
     return _nothing_found(net, fix)
 
 
-def _partly(net: Net, found: list[Trace], decomposed: Sequence[DecomposedNorm]) -> Absence | None:
-    clauses = [trace.clause for trace in found]
-    clauses += [_decomposed(decomposed)] if decomposed else []
-    if not clauses:
-        return None
-    return Absence("partly-folded", tuple(clauses), _fix(net, found) if found else _frozen_fix(net))
-
-
 def _fix(net: Net, found: list[Trace]) -> str:
     tool = found[0].tool if found else ""
     return keep(tool, exporter(net.reading), net.reading.model.producer_version)
-
-
-def _quantised(net: Net) -> str:
-    nodes = [node for node in net.reading.nodes if node.op in QUANTISED]
-    if not nodes:
-        return ""
-    kinds = sorted({node.op for node in nodes})
-    return f"{plural(len(nodes), 'quantisation node')} ({some(kinds)}): BatchNorm is usually folded before"
 
 
 def _decomposed(decomposed: Sequence[DecomposedNorm]) -> str:
@@ -141,13 +128,14 @@ def _never(net: Net) -> tuple[str, ...]:
     convolutions = [n for n in net.weight_layers if "Conv" in n.op]
     if not net.weight_layers:
         return ("the graph has no layer with weights",)
-    if not convolutions:
-        return ("the graph has no convolution",) if not _linear_folds(net) else ()
+    torchscript = exporter(net.reading) == "torch.onnx TorchScript"
+    if not convolutions:  # what else writes files may fold into linear layers too
+        return ("the graph has no convolution",) if torchscript else ()
     biased = [n for n in convolutions if len(n.inputs) > 2]
     if not biased:
         count = plural(len(convolutions), "convolution")
         return (f"{count} without a bias, and folding a BatchNorm leaves one",)
-    if exporter(net.reading) == "torch.onnx TorchScript":
+    if torchscript:
         own = [
             n for n in biased if n.inputs[1].endswith(".weight") and n.inputs[2].endswith(".bias")
         ]
@@ -157,8 +145,3 @@ def _never(net: Net) -> tuple[str, ...]:
                 f"({own[0].inputs[2]}), which the exporter replaces when it folds",
             )
     return ()
-
-
-def _linear_folds(net: Net) -> bool:
-    """Whether what wrote the file folds into linear layers too; PyTorch's TorchScript exporter does not."""
-    return exporter(net.reading) != "torch.onnx TorchScript"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.scale import LITERALS
 from bnaudit.inspection.onnx.values import DTYPES, FLOATING
+from bnaudit.load.onnx.origin import exporter_of
 from bnaudit.records.model import TensorInfo
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from bnaudit.inspection.onnx.net import Net
     from bnaudit.inspection.onnx.reading import Reading
 
-_DYNAMO_MARK = "pkg.torch"
-_DYNAMO_NODE = re.compile(r"node_\w+_\d+")
 _STATISTICS = (3, 4)
 
 QUANTISED = frozenset(
@@ -56,24 +54,9 @@ def producer(model: Model) -> str | None:
 
 
 def exporter(reading: Reading) -> str:
-    """Which exporter wrote the file; which remedies apply depends on it."""
-    name = reading.model.producer.lower()
-    if name == "pytorch":
-        return "torch.onnx dynamo" if _is_dynamo(reading) else "torch.onnx TorchScript"
-    if "tf2onnx" in name:
-        return "tf2onnx"
-    return "paddle2onnx" if "paddle" in name else "other"
-
-
-def _is_dynamo(reading: Reading) -> bool:
-    """Optimisers drop the metadata that it writes, but keep the names that it gives to nodes."""
-    if any(domain.startswith(_DYNAMO_MARK) for domain in reading.model.opsets):
-        return True
-    return any(
-        _DYNAMO_NODE.fullmatch(node.name)
-        or any(k.startswith(_DYNAMO_MARK) for k in node.metadata())
-        for node in reading.nodes
-    )
+    """See `bnaudit.load.onnx.origin.exporter_of`."""
+    nodes = ((node.name, node.metadata()) for node in reading.nodes)
+    return exporter_of(reading.model.producer, reading.model.opsets, nodes)
 
 
 def facts(reading: Reading, batchnorms: int) -> dict[str, str]:

@@ -82,15 +82,20 @@ def _layer(net: Net, node: Node, name: str) -> BatchNormStatics:
     known = next((p for p in (gamma, mean, variance, beta) if p is not None), None)
     attributes = node.attributes()
     eps, momentum = attributes.get("epsilon"), attributes.get("momentum")
+    old = _MOMENTUM if momentum is None else momentum.real or 0.0
     stored = net.stored(node.inputs[4]) or net.stored(node.inputs[1])
+    # Older exporters store the counter beside the statistics, although no node reads it.
+    counter = f"{node.inputs[4].rpartition('.')[0]}.num_batches_tracked"
+    counted = net.values(counter) if counter in net.reading.initializers else None
     return BatchNormStatics(
         name=name,
         origin=f"node {node.name!r} ({OP})",
         channels=None if known is None else len(known),
         eps=_EPS if eps is None or eps.real is None else shortest(eps.real),
-        momentum=_of_the_new(_MOMENTUM if momentum is None else momentum.real or 0.0),
+        # PyTorch's is the weight of the new batch, ONNX's that of the old statistics.
+        momentum=round(1 - shortest(old), 9),
         training=_training(net, node),
-        batches_tracked=_counter(net, node),
+        batches_tracked=int(counted[0]) if counted else None,
         dtype=None if stored is None else DTYPES.get(stored.kind),
         gamma=gamma,
         beta=beta,
@@ -103,11 +108,6 @@ def _layer(net: Net, node: Node, name: str) -> BatchNormStatics:
     )
 
 
-def _of_the_new(kept: float) -> float:
-    """PyTorch's momentum is the weight of the new batch, ONNX's that of the old statistics."""
-    return round(1 - shortest(kept), 9)
-
-
 def shortest(value: float) -> float:
     """The number that was meant by a float32: 1e-05, not 9.99999974e-06."""
     exact = struct.unpack("<f", struct.pack("<f", value))[0]
@@ -116,13 +116,6 @@ def shortest(value: float) -> float:
         if struct.unpack("<f", struct.pack("<f", written))[0] == exact:
             return written
     return float(exact)
-
-
-def _counter(net: Net, node: Node) -> int | None:
-    """The counter that older exporters store beside the statistics, although no node reads it."""
-    name = f"{node.inputs[4].rpartition('.')[0]}.num_batches_tracked"
-    values = net.values(name) if name in net.reading.initializers else None
-    return int(values[0]) if values else None
 
 
 Vector = tuple[float, ...]

@@ -53,7 +53,12 @@ class Net:
         Edges of a cycle, which only a damaged file has, are cut: every walk along edges ends.
         """
         nodes = self.reading.nodes
-        late = self._late(nodes)
+        made: set[str] = set()
+        late: set[str] = set()  # values that are read before, or where, they are made
+        last = {name: id(node) for name, node in self.producers.items()}
+        for node in nodes:
+            late.update(n for n in node.inputs if n in last and n not in made)
+            made.update(name for name in node.outputs if last.get(name) == id(node))
         if not late:
             return nodes
         place = {id(node): index for index, node in enumerate(nodes)}
@@ -67,16 +72,6 @@ class Net:
             for name in late:
                 del self.producers[name]
             return nodes
-
-    def _late(self, nodes: list[Node]) -> set[str]:
-        """Values that are read before, or where, they are made."""
-        made: set[str] = set()
-        late: set[str] = set()
-        last = {name: id(node) for name, node in self.producers.items()}
-        for node in nodes:
-            late.update(n for n in node.inputs if n in last and n not in made)
-            made.update(name for name in node.outputs if last.get(name) == id(node))
-        return late
 
     def producer(self, name: str) -> Node | None:
         """The node that makes a value; None for inputs and initializers."""

@@ -13,7 +13,7 @@ from bnaudit.inspection.onnx.messages import Graph, Model, extend_graph, model_o
 from bnaudit.inspection.onnx.values import external_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bnaudit.inspection.onnx.messages import Node, Tensor
@@ -107,7 +107,11 @@ def _reading(path: Path, view: memoryview) -> Reading:
         inline(path, model, view)
         reading.functions = True
     _collect(reading, model.graph, 0)
-    reading.size += _external_size(path, reading.initializers.values())
+    # The paths of all files beside the model are looked at, wanted or not.
+    outside = [tensor for tensor in reading.initializers.values() if tensor.is_external]
+    first = {tensor.external.get("location", ""): tensor for tensor in outside}
+    files = {external_file(path, tensor) for tensor in first.values()}
+    reading.size += sum(file.stat().st_size for file in files)
     return reading
 
 
@@ -127,10 +131,3 @@ def _collect(reading: Reading, graph: Graph, depth: int) -> None:
                 inner = Graph()
                 extend_graph(inner, data)
                 _collect(reading, inner, depth + 1)
-
-
-def _external_size(path: Path, tensors: Iterable[Tensor]) -> int:
-    """Bytes of the files beside the model; every path is looked at, wanted or not."""
-    first = {t.external.get("location", ""): t for t in tensors if t.is_external}
-    files = {external_file(path, tensor) for tensor in first.values()}
-    return sum(file.stat().st_size for file in files)

@@ -44,7 +44,11 @@ def keep(tool: str, exporter: str, version: str) -> str:
     if tool == "dynamo" or (tool != "torchscript" and exporter == "torch.onnx dynamo"):
         call = f"export it with {DYNAMO}"
     elif tool == "torchscript" or exporter == "torch.onnx TorchScript":
-        call = f"export it with {_torchscript(version)}"
+        call = f"export it with {_TORCHSCRIPT}"
+        # dynamo=False names the exporter where there are two of them, and fails before that.
+        found = re.match(r"(\d+)\.(\d+)", version)
+        if found is not None and (int(found[1]), int(found[2])) < _DYNAMO_FLAG_SINCE:
+            call += " (PyTorch before 2.5 has no dynamo=False: leave it out there)"
     elif exporter in KEEP:
         call = KEEP[exporter]
     else:
@@ -52,12 +56,3 @@ def keep(tool: str, exporter: str, version: str) -> str:
     if tool == "optimiser" and exporter.startswith("torch.onnx"):
         return f"audit the file from before the optimiser that folded it, or {call} and do not optimise"
     return call
-
-
-def _torchscript(version: str) -> str:
-    """`dynamo=False` names the exporter where there are two of them, and fails before that."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    old = found is not None and (int(found[1]), int(found[2])) < _DYNAMO_FLAG_SINCE
-    return _TORCHSCRIPT + (
-        " (PyTorch before 2.5 has no dynamo=False: leave it out there)" if old else ""
-    )

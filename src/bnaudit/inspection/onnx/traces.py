@@ -6,7 +6,6 @@ writes them. Where nothing is left, nothing is claimed.
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING
 from bnaudit.inspection.absent import reparameterised
 from bnaudit.inspection.onnx.facts import exporter
 from bnaudit.inspection.onnx.net import WEIGHTED, metadata_scopes
+from bnaudit.load.onnx.names import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bnaudit.inspection.onnx.messages import Node
     from bnaudit.inspection.onnx.net import Net
 
 _SHOWN = 3
@@ -65,7 +64,7 @@ def _dynamo(net: Net) -> Trace | None:
         rules.update(re.findall(r"FuseBatchNorm\w*", rule))
         source = notes.get("pkg.torch.onnx.fx_node", "").partition("(args")[0]
         if "FuseBatchNorm" in rule or "batch_norm" in source:
-            layers.append(_scope(node) or node.name)
+            layers.append(module_of(metadata_scopes(node)) or node.name)
     if not layers:
         return None
     note = " and ".join(sorted(rules)) or "aten batch_norm"
@@ -74,15 +73,6 @@ def _dynamo(net: Net) -> Trace | None:
         tuple(layers),
         f"the exporter left its note {note} at {plural(len(layers), 'layer')} with weights: {some(layers)}",
     )
-
-
-def _scope(node: Node) -> str:
-    try:
-        scopes = ast.literal_eval(metadata_scopes(node))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return ""
-    named = isinstance(scopes, list) and len(scopes) > 1 and isinstance(scopes[-2], str)
-    return str(scopes[-2]) if named else ""
 
 
 def _onnxsim(net: Net) -> Trace | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
 from bnaudit.inspection.onnx import wire
+from bnaudit.load.onnx.external import cut_off, inside, span, unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,29 +115,19 @@ def external_bytes(path: Path, tensor: Tensor) -> memoryview:
     """
     file = external_file(path, tensor)
     location = tensor.external.get("location", "")
-    try:
-        offset = int(tensor.external.get("offset", 0))
-        length = int(tensor.external.get("length", -1))
-    except ValueError:
-        offset, length = -1, -1
+    offset, length = span(path, tensor.external)
     expected = tensor.size * struct.calcsize(_RAW[tensor.kind])
-    if offset < 0:
-        raise InputError(
-            f"{path}: its external weights {location!r} have no valid offset", hint=_DAMAGED_HINT
-        )
     try:
         with file.open("rb") as handle:
             handle.seek(offset)
             # Never as much as the file asks for: only as much as its shape can hold.
             data = handle.read(max(expected, 0))
     except OSError as error:
-        raise _missing(path, location, error) from error
+        raise unreadable(path, location, error) from error
     if length not in {-1, expected}:
         raise _mismatch(path, tensor)
     if len(data) < expected:
-        raise InputError(
-            f"{path}: its external weights {location!r} are cut off", hint=_DAMAGED_HINT
-        )
+        raise cut_off(path, location)
     return memoryview(data)
 
 
@@ -151,35 +142,8 @@ def external_file(path: Path, tensor: Tensor) -> Path:
     try:
         file.stat()
     except OSError as error:
-        raise _missing(path, location, error) from error
+        raise unreadable(path, location, error) from error
     return file
-
-
-def inside(path: Path, location: str) -> Path:
-    """The file that an ONNX file names, which whoever wrote it chose: only its own folder counts.
-
-    Raises:
-        InputError: the path leads elsewhere.
-    """
-    folder = path.parent.resolve()
-    named = type(path)(location)
-    escapes = not location or named.is_absolute() or ".." in named.parts
-    if escapes or not (folder / location).resolve().is_relative_to(folder):
-        raise InputError(
-            f"{path}: its external weights lie outside the model's folder, which is refused",
-            hint="save the model with its weights file, a real one and no link, in the same folder",
-        )
-    return folder / location
-
-
-_DAMAGED_HINT = "copy or download it again and compare the size; was the export cut off?"
-
-
-def _missing(path: Path, location: str, error: OSError) -> InputError:
-    return InputError(
-        f"{path}: its external weights {location!r} cannot be read ({error.strerror})",
-        hint="keep the weights file next to the .onnx file, under its own name",
-    )
 
 
 def _mismatch(path: Path, tensor: Tensor) -> InputError:

@@ -30,7 +30,11 @@ _QUANTISED = re.compile("[Qq]uantize|QLinear|QGemm|Integer$")
 
 
 def assemble(
-    draft: Draft, origins: Mapping[str, Origin], settle: Callable[[Draft], None]
+    draft: Draft,
+    origins: Mapping[str, Origin],
+    settle: Callable[[Draft], None],
+    *,
+    as_tuple: bool = False,
 ) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
     """A module that takes the draft's inputs in order and returns its outputs in order.
 
@@ -38,6 +42,7 @@ def assemble(
         draft: normalised.
         origins: node key -> the node in the file.
         settle: normalises the body of an If, Loop or Scan.
+        as_tuple: whether a single output comes in a tuple too.
 
     Returns:
         The module in eval mode, node key -> path of its submodule, and path of a submodule that
@@ -46,16 +51,6 @@ def assemble(
     Raises:
         InputError: a node has no translation; it is named.
     """
-    return _assemble(draft, origins, settle, as_tuple=False)
-
-
-def _assemble(
-    draft: Draft,
-    origins: Mapping[str, Origin],
-    settle: Callable[[Draft], None],
-    *,
-    as_tuple: bool,
-) -> tuple[nn.Module, dict[str, str], dict[str, str]]:
     builder = _Builder(draft, origins, settle)
     for node in draft.nodes:
         builder.add(node)
@@ -108,7 +103,7 @@ class _Builder:
         """The module of a subgraph that will be `name` of the module at `path`."""
         draft, captured = control.subdraft(self.draft, graph)
         self.settle(draft)
-        module, paths, holders = _assemble(draft, self.origins, self.settle, as_tuple=True)
+        module, paths, holders = assemble(draft, self.origins, self.settle, as_tuple=True)
         self.paths |= {key: f"{path}.{name}.{inner}" for key, inner in paths.items()}
         self.holders |= {f"{path}.{name}.{inner}": owner for inner, owner in holders.items()}
         return control.Body(module, captured)

@@ -12,7 +12,7 @@ from bnaudit.load.onnx.converters.base import Converted, input_name, options
 from bnaudit.load.onnx.draft import Draft, Source, is_floating, reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from onnx import NodeProto
 
@@ -142,14 +142,21 @@ def subdraft(draft: Draft, graph: GraphProto) -> tuple[Draft, tuple[str, ...]]:
     """
     own = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     inside = {value.name for value in graph.input} | own.keys() | _written(graph)
-    outside = dict.fromkeys(name for name in _read(graph) if name not in inside)
+    read = [name for node in graph.node for name in reads(node)]
+    read += [value.name for value in graph.output]
+    outside = dict.fromkeys(name for name in read if name not in inside)
     captured = tuple(name for name in outside if name not in draft.constants)
+    inputs = list(graph.input)
+    for name in captured:
+        inputs.append(ValueInfoProto(name=name))
+        if name in draft.types:
+            inputs[-1].type.CopyFrom(draft.types[name])
     sources = {n: Source(n) for n, array in own.items() if is_floating(array)}
     sub = Draft(
         path=draft.path,
         nodes=list(graph.node),
         constants={n: draft.constants[n] for n in outside if n in draft.constants} | own,
-        inputs=[*graph.input, *(_value(draft, name) for name in captured)],
+        inputs=inputs,
         outputs=list(graph.output),
         opset=draft.file_opset,
         file_opset=draft.file_opset,
@@ -159,18 +166,6 @@ def subdraft(draft: Draft, graph: GraphProto) -> tuple[Draft, tuple[str, ...]]:
         parameters=draft.parameters,
     )
     return sub, captured
-
-
-def _value(draft: Draft, name: str) -> ValueInfoProto:
-    value = ValueInfoProto(name=name)
-    if name in draft.types:
-        value.type.CopyFrom(draft.types[name])
-    return value
-
-
-def _read(graph: GraphProto) -> Sequence[str]:
-    names = [name for node in graph.node for name in reads(node)]
-    return [*names, *(value.name for value in graph.output)]
 
 
 def _written(graph: GraphProto) -> set[str]:

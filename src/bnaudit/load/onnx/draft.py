@@ -127,7 +127,10 @@ class Draft:
 
     def redirect(self, replacements: dict[str, str]) -> None:
         """Lets every reader of a replaced value read its replacement, chains included."""
-        final = {old: _follow(replacements, new) for old, new in replacements.items()}
+        final = dict(replacements)
+        for name in replacements:
+            while final[name] in replacements:
+                final[name] = replacements[final[name]]
         for node in self.nodes:
             _redirect(node, final)
 
@@ -221,12 +224,6 @@ def rename(graph: GraphProto, names: dict[str, str]) -> None:
         _redirect(node, names)
     for value in graph.output:
         value.name = names.get(value.name, value.name)
-
-
-def _follow(replacements: dict[str, str], name: str) -> str:
-    while name in replacements:
-        name = replacements[name]
-    return name
 
 
 def _array(path: Path, tensor: onnx.TensorProto) -> NDArray[np.generic]:

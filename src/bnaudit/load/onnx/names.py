@@ -32,7 +32,9 @@ def layers_by_use(origins: Sequence[Origin], content: Callable[[str], Hashable])
             computed: gamma and beta of a layer without any are ones and zeros made up for each call.
     """
     first: dict[tuple[object, ...], Origin] = {}
-    keys = ((o.inputs[3:5], *map(content, o.inputs[1:3]), o.eps, _from_scopes(o)) for o in origins)
+    keys = (
+        (o.inputs[3:5], *map(content, o.inputs[1:3]), o.eps, module_of(o.scopes)) for o in origins
+    )
     return [first.setdefault(key, o) for key, o in zip(keys, origins, strict=True)]
 
 
@@ -56,7 +58,7 @@ def layer_names(origins: Sequence[Origin]) -> list[str]:
         if own in clashing:
             alone = _prefixes(n if readers[n] == 1 else "" for n in origin.inputs[1:5])
             name = next(iter(alone)) if len(alone) == 1 else ""
-        name = name or _from_scopes(origin) or _from_path(origin) or own
+        name = name or module_of(origin.scopes) or _from_path(origin) or own
         name = name or (prefix if prefix not in meaningless else "")
         names.append(name or origin.name or f"BatchNormalization_{index}")
     return _unique(names)
@@ -84,15 +86,15 @@ def _prefixes(names: Iterable[str]) -> Counter[str]:
     )
 
 
-def _from_scopes(origin: Origin) -> str:
-    """The dynamo exporter's scopes: the last entry is the operator, the one before the module."""
+def module_of(scopes: str) -> str:
+    """The module in the dynamo exporter's scopes: the entry before the last, which is the operator."""
     try:
-        scopes = ast.literal_eval(origin.scopes)
+        found = ast.literal_eval(scopes)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
-    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
+    if not isinstance(found, list) or len(found) < 2 or not isinstance(found[-2], str):
         return ""
-    return scopes[-2]
+    return found[-2]
 
 
 def _from_path(origin: Origin) -> str:

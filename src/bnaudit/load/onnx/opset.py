@@ -42,8 +42,12 @@ def raise_opset(draft: Draft) -> None:
             warnings.simplefilter("ignore")
             model = version_converter.convert_version(_typed(draft), BASE)
     except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        # The converter's own words, without the source paths of whoever built it.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        text = lines[-1].rpartition("failed: ")[2] if lines else ""
+        reason = text[:120] or type(error).__name__
         raise InputError(
-            f"{draft.path}: cannot be brought from opset {was} to {BASE} ({_reason(error)})",
+            f"{draft.path}: cannot be brought from opset {was} to {BASE} ({reason})",
             hint="export the network again with opset_version=17 or later",
         ) from error
     draft.nodes = list(model.graph.node)
@@ -71,10 +75,3 @@ def _typed(draft: Draft) -> ModelProto:
             model.graph.value_info.append(ValueInfoProto(name=name, type=TypeProto()))
             model.graph.value_info[-1].type.CopyFrom(kind)
     return model
-
-
-def _reason(error: Exception) -> str:
-    """The converter's own words, without the source paths of whoever built it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[-1].rpartition("failed: ")[2] if lines else ""
-    return text[:120] or type(error).__name__

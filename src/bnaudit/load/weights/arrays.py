@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import zipfile
 import zlib
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
@@ -19,7 +18,7 @@ from bnaudit.load.pickles.machine import Machine
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Global, Opaque, Storage, StoredTensor
 from bnaudit.load.pickles.source import Source
 from bnaudit.load.sniff import FileKind
-from bnaudit.load.weights.stored import StoredFile, weight_file
+from bnaudit.load.weights.stored import StoredFile, dense, weight_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,12 +126,7 @@ def _tensor(key: str, header: Any) -> StoredTensor:
     dtype = _TYPES.get(descr[1:]) if isinstance(descr, str) and descr[:1] in "<|" else None
     if dtype is None:
         return StoredTensor(None, "other", shape, layout="other")
-    return _strided(Storage(key, dtype, prod(shape)), shape, turned=turned)
-
-
-def _strided(storage: Storage, shape: tuple[int, ...], *, turned: bool) -> StoredTensor:
-    steps = [prod(shape[:i] if turned else shape[i + 1 :]) for i in range(len(shape))]
-    return StoredTensor(storage, storage.dtype, shape, tuple(steps))
+    return dense(key, dtype, shape, turned=turned)
 
 
 class _Kept:
@@ -223,8 +217,7 @@ class _Arrays:
             whole = data[: len(data) - len(data) % width]
             data = b"".join(whole[i : i + width][::-1] for i in range(0, len(whole), width))
         self._kept.data.append(data)
-        storage = Storage(str(len(self._kept.data) - 1), kind, prod(shape))
-        return _strided(storage, shape, turned=turned)
+        return dense(str(len(self._kept.data) - 1), kind, shape, turned=turned)
 
 
 def _dtype(value: Any) -> tuple[str | None, str]:

@@ -13,7 +13,7 @@ from bnaudit.load.pickles.checkpoint import explained, open_checkpoint
 from bnaudit.load.pickles.entries import find_entry, mapping
 from bnaudit.load.pickles.modules import named_modules
 from bnaudit.load.sniff import FileKind
-from bnaudit.load.weights.model import Layout, WeightFile
+from bnaudit.load.weights.model import WeightFile, layouts_by_class
 from bnaudit.load.weights.shards import open_shards
 from bnaudit.load.weights.stored import StoredFile, weight_file
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnaudit.load.pickles.entries import Entry
-    from bnaudit.load.pickles.objects import Opaque
 
 
 def read_checkpoint(path: Path) -> WeightFile:
@@ -33,7 +32,8 @@ def read_checkpoint(path: Path) -> WeightFile:
         InputError: it is damaged, or holds no named tensors.
     """
     stored = open_weights(path)
-    layouts = _layouts(stored.module) if stored.module is not None else {}
+    modules = named_modules(stored.module, once=False) if stored.module is not None else ()
+    layouts = layouts_by_class((path, m.kind, m.state.get("groups", 1)) for path, m in modules)
     return weight_file(stored, ordered=True, layouts=layouts)
 
 
@@ -86,16 +86,3 @@ def _open(path: Path, wanted: str | None) -> StoredFile:
     also = f" (beside it: {', '.join(beside)})" if beside else ""
     notes = (f"{path}: read from its entry {entry.path!r}{also}",) if entry.path else ()
     return opened(entry, notes, top=kept, beside=beside)
-
-
-def _layouts(root: Opaque) -> dict[str, Layout]:
-    """Where the weights of a pickled module have their output channels, by the class's name."""
-    layouts: dict[str, Layout] = {}
-    for path, module in named_modules(root, once=False):
-        name = f"{path}.weight" if path else "weight"
-        if module.kind.startswith(("ConvTranspose", "LazyConvTranspose")):
-            groups = module.state.get("groups", 1)
-            layouts[name] = Layout(1, groups if isinstance(groups, int) else 1)
-        elif module.kind.startswith(("Conv", "LazyConv", "Linear")):
-            layouts[name] = Layout(0)
-    return layouts

@@ -11,13 +11,12 @@ import io
 import json
 import zipfile
 from importlib import import_module
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
 from bnaudit.load.pickles.objects import FLOATS, DamagedError, Storage, StoredTensor
 from bnaudit.load.sniff import FileKind
-from bnaudit.load.weights.stored import COPY_AGAIN, StoredFile
+from bnaudit.load.weights.stored import COPY_AGAIN, StoredFile, dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +143,11 @@ def _tensors(h5py: Any, file: Any, settings: Settings) -> Iterator[tuple[str, St
                 label = f"{layer}/{parts[int(own)]}" if int(own) < len(parts) else name
         elif own.removesuffix(":0") in _PARTS:  # model_weights/bn1/bn1/gamma:0
             label = "/".join(dict.fromkeys(name.removeprefix("model_weights/").split("/")))
-        yield label, _tensor(name, item)
+        shape, dtype = tuple(item.shape or ()), item.dtype.name
+        if dtype in FLOATS:
+            yield label, dense(name, dtype, shape)
+        else:
+            yield label, StoredTensor(None, dtype, shape, layout="other")
 
 
 _CLASS = "batch_normalization"
@@ -157,11 +160,3 @@ def _parts(settings: dict[str, Any] | None, count: int) -> list[str]:
         return [part for part in _PARTS if settings.get(off.get(part, ""), True)]
     before = ["gamma", "beta"] if count == len(_PARTS) else [str(i) for i in range(count - 2)]
     return [*before, *_PARTS[2:]]
-
-
-def _tensor(key: str, item: Any) -> StoredTensor:
-    shape, dtype = tuple(item.shape or ()), item.dtype.name
-    if dtype not in FLOATS:
-        return StoredTensor(None, dtype, shape, layout="other")
-    strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
-    return StoredTensor(Storage(key, dtype, prod(shape)), dtype, shape, strides)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -43,6 +43,22 @@ class Layout:
     axis: int
     groups: int = 1
     source: str = "operator"
+
+
+def layouts_by_class(modules: Iterable[tuple[str, str, Any]]) -> dict[str, Layout]:
+    """Where the weights of modules have their output channels, by the names of their classes.
+
+    Args:
+        modules: path, class and number of groups (anything, where it has none) of each.
+    """
+    layouts: dict[str, Layout] = {}
+    for path, kind, groups in modules:
+        name = f"{path}.weight" if path else "weight"
+        if kind.startswith(("ConvTranspose", "LazyConvTranspose")):
+            layouts[name] = Layout(1, groups if isinstance(groups, int) else 1)
+        elif kind.startswith(("Conv", "LazyConv", "Linear")):
+            layouts[name] = Layout(0)
+    return layouts
 
 
 @dataclass(frozen=True, slots=True)

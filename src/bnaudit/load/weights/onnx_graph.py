@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def read_onnx(path: Path) -> WeightFile:
         graph = _Graph(draft, arrays, dict(zip(keys, names, strict=True)))
         arrays |= {alias: arrays[name] for alias, name in graph.aliases.items() if name in arrays}
         tensors = [
-            _named(name, array)
+            NamedTensor(name, array.shape, partial(array.astype, np.float64))
             for name, array in arrays.items()
             if (array.dtype.kind == "f" or array.dtype.name == "bfloat16")
         ]
@@ -184,11 +185,9 @@ class _Graph:
                 and not np.any(sizes.astype(np.int64) > 0)
             )
         others = [name for name in node.input if name != value]
-        return node.op_type == "Add" and len(others) == 1 and self._is_bias(others[0])
-
-    def _is_bias(self, value: str) -> bool:
-        name = self._initializer(value)
-        return name is not None and sum(size > 1 for size in self.arrays[name].shape) <= 1
+        added = node.op_type == "Add" and len(others) == 1
+        bias = self._initializer(others[0]) if added else None
+        return bias is not None and sum(size > 1 for size in self.arrays[bias].shape) <= 1
 
 
 def _layout(node: NodeProto, position: int, flipped: bool) -> Layout | None:
@@ -204,7 +203,3 @@ def _layout(node: NodeProto, position: int, flipped: bool) -> Layout | None:
     if node.op_type == "Gemm":
         return Layout(0 if bool(values.get("transB", 0)) != flipped else 1)
     return Layout(0 if flipped else 1) if node.op_type == "MatMul" else None
-
-
-def _named(name: str, array: NDArray[np.generic]) -> NamedTensor:
-    return NamedTensor(name, array.shape, lambda: array.astype(np.float64))

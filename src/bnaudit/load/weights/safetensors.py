@@ -14,7 +14,7 @@ from bnaudit.errors import InputError
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.shards import open_shards
-from bnaudit.load.weights.stored import COPY_AGAIN, StoredFile, weight_file
+from bnaudit.load.weights.stored import COPY_AGAIN, StoredFile, dense, weight_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,8 +100,7 @@ def _open(path: Path) -> StoredFile:
         if prod(shape) * SIZES[dtype] != end - begin:
             raise InputError(f"{path}: the tensor {name!r} has another size", hint=COPY_AGAIN)
         data.places[name] = (start + begin, end - begin)
-        strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
-        tensors[name] = StoredTensor(Storage(name, dtype, prod(shape)), dtype, shape, strides)
+        tensors[name] = dense(name, dtype, shape)
     metadata = header.get("__metadata__")
     top = metadata if isinstance(metadata, dict) else {}
     return StoredFile(path, FileKind.SAFETENSORS, "safetensors", tensors, (data,), (path,), top=top)

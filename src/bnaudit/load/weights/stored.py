@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from math import prod
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
-from bnaudit.load.pickles.objects import DamagedError
+from bnaudit.load.pickles.objects import DamagedError, Storage, StoredTensor
 from bnaudit.load.pickles.vectors import read_vector
 from bnaudit.load.weights.model import Layout, NamedTensor, WeightFile
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bnaudit.load.pickles.numbers import TensorFile
-    from bnaudit.load.pickles.objects import Opaque, StoredTensor
+    from bnaudit.load.pickles.objects import Opaque
     from bnaudit.load.sniff import FileKind
 
 COPY_AGAIN = "damaged or cut off? copy it again and compare the size"
@@ -94,6 +96,19 @@ class StoredFile:
         return sum(path.stat().st_size for path in self.paths)
 
 
+def dense(key: str, dtype: str, shape: tuple[int, ...], *, turned: bool = False) -> StoredTensor:
+    """A tensor whose numbers are a storage of their own, row by row.
+
+    Args:
+        key: of the storage.
+        dtype: torch's name of it.
+        shape: its sizes.
+        turned: column by column instead, as Fortran has it.
+    """
+    steps = (prod(shape[:i] if turned else shape[i + 1 :]) for i in range(len(shape)))
+    return StoredTensor(Storage(key, dtype, prod(shape)), dtype, shape, tuple(steps))
+
+
 def weight_file(stored: StoredFile, *, ordered: bool, layouts: Mapping[str, Layout]) -> WeightFile:
     """Its floating-point tensors, for whoever wants all the numbers one tensor at a time."""
     left_out = sum(
@@ -105,12 +120,12 @@ def weight_file(stored: StoredFile, *, ordered: bool, layouts: Mapping[str, Layo
     return WeightFile(
         stored.path,
         stored.kind,
-        tuple(_named(stored, n) for n, t in stored.tensors.items() if t.is_float),
+        tuple(
+            NamedTensor(name, tensor.shape, partial(stored.read, name))
+            for name, tensor in stored.tensors.items()
+            if tensor.is_float
+        ),
         ordered=ordered,
         layouts=layouts,
         notes=(*stored.notes, f"{stored.path}: {what}") if left_out else stored.notes,
     )
-
-
-def _named(stored: StoredFile, name: str) -> NamedTensor:
-    return NamedTensor(name, stored.tensors[name].shape, lambda: stored.read(name))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.torchscript import load_torchscript
-from bnaudit.load.weights.model import Layout, NamedTensor, WeightFile
+from bnaudit.load.weights.model import NamedTensor, WeightFile, layouts_by_class
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 def read_torchscript(path: Path) -> WeightFile:
@@ -30,21 +30,11 @@ def read_torchscript(path: Path) -> WeightFile:
         for name, tensor in module.state_dict().items()
         if tensor.is_floating_point() and not tensor.is_quantized
     )
-    return WeightFile(path, FileKind.TORCHSCRIPT, tensors, layouts=_layouts(module))
-
-
-def _layouts(module: nn.Module) -> dict[str, Layout]:
-    """The classes that the modules had when they were compiled."""
-    layouts: dict[str, Layout] = {}
-    for path, sub in module.named_modules():
-        original = str(getattr(sub, "original_name", ""))
-        name = f"{path}.weight" if path else "weight"
-        if original.startswith(("ConvTranspose", "LazyConvTranspose")):
-            groups: Any = getattr(sub, "groups", 1)
-            layouts[name] = Layout(1, groups if isinstance(groups, int) else 1)
-        elif original.startswith(("Conv", "LazyConv", "Linear")):
-            layouts[name] = Layout(0)
-    return layouts
+    layouts = layouts_by_class(  # by the classes that the modules had when they were compiled
+        (name, str(getattr(sub, "original_name", "")), getattr(sub, "groups", 1))
+        for name, sub in module.named_modules()
+    )
+    return WeightFile(path, FileKind.TORCHSCRIPT, tensors, layouts=layouts)
 
 
 def _named(name: str, tensor: Tensor) -> NamedTensor:
