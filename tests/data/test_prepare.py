@@ -217,16 +217,23 @@ def test_arrays_of_the_declared_shapes_are_one_batch() -> None:
     ("options", "message"),
     [
         ({"batch_size": 2}, "at batch size 1 only, not 2"),
-        ({"batches": 3}, "one batch of the shapes"),
+        ({"batches": 3}, "the data has 1 rows, fewer than 3 x 1"),
     ],
 )
 def test_one_batch_is_not_more(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, DataError), match=message):
         made(stream(), *STREAM, static=1, **options)
 
 
+def test_a_state_given_once_serves_all_rows() -> None:
+    data = stream(frame=(5, 3, 8))
+    batches = made(data, *STREAM, static=1)
+    assert batches.info.batches == 5
+    for row, batch in enumerate(batches.items):
+        expected = [data["frame"][row : row + 1], data["caches"], data["state"]]
+        assert all(map(torch.equal, batch.inputs, expected))
+
+
 def test_other_shapes_are_no_batch() -> None:
-    with pytest.raises(
-        DataError, match=r"different numbers of rows \(frame 5, caches 2, state 4\)"
-    ):
-        made(stream(frame=(5, 3, 8)), *STREAM, static=1)
+    with pytest.raises(DataError):
+        made(stream(caches=(3, 1, 3)), *STREAM, static=1)
