@@ -42,7 +42,7 @@ def command(models: tuple[str, ...], **given: Any) -> int:
 
     tell_notes(quiet=given["quiet"])
     given = settled(given)
-    presentation = presentation_of("report", given)
+    presentation = presentation_of("report", given, models)
     with stdout_reserved():  # functions of the user's own may print
         options = audit_options(given)
 

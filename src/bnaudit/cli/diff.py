@@ -66,7 +66,7 @@ def command(old: Path, new: Path, **given: Any) -> int:
     """
     tell_notes(quiet=given["quiet"])
     given = settled(given)
-    presentation = presentation_of("diff", given)
+    presentation = presentation_of("diff", given, (old, new))
     diff = _compared(old, new, given)
     present(diff, presentation)
     return diff.exit_code

@@ -47,7 +47,7 @@ def command(start: Path, trained: Path, **given: Any) -> int:
     format. Before a BatchNorm W and kW, k > 0, are the same function: some point of the ray of W is
     nearer to the start than W. Where TRAINED can be run, scale invariance itself is measured.
     """
-    presentation = presentation_of("init", given)
+    presentation = presentation_of("init", given, (start, trained))
     with stdout_reserved(), warnings.catch_warnings():
         if given["verbose"] < 2:
             warnings.simplefilter("ignore")

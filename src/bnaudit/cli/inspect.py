@@ -41,7 +41,7 @@ def command(models: tuple[str, ...], **given: Any) -> int:
     the highest exit code counts.
     """
     tell_notes(quiet=given["quiet"])
-    presentation = presentation_of("inspect", given)
+    presentation = presentation_of("inspect", given, models)
 
     def one(model: str, presentation: Presentation) -> int:
         with annotated(model, presentation):
