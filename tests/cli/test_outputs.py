@@ -118,3 +118,14 @@ def test_one_file_has_one_document_however_it_is_spelled(cli: Cli, other: str) -
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.lines[0] == "error: --output names o/../o/q twice"
     assert not Path("o/q").exists()
+
+
+@pytest.mark.parametrize("stdout", ["table", "none"])
+def test_a_dash_is_no_file(cli: Cli, stdout: str) -> None:
+    outcome = cli("check", "m.onnx", "--format", stdout, "-o", "json=-")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.lines[0] == "error: --output names -, which is no file"
+    assert outcome.lines[1].startswith("hint: --format json writes to stdout")
+    assert not Path("-").exists()
+    assert cli("inspect", "m.onnx", "--format", "none", "-o", "json=./-").code == 0
+    assert Path("-").read_text().startswith("{")

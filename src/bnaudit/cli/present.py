@@ -75,9 +75,15 @@ def presentation_of(
 
     Raises:
         UsageError: a document would replace a file that is read, or two would go to one file, or to
-            one stdout.
+            one stdout, or one has no file.
     """
-    split = (split_output(text) for text in given["outputs"])
+    split = [split_output(text) for text in given["outputs"]]
+    for name, text in split:
+        if text == "-":
+            raise UsageError(
+                "--output names -, which is no file",
+                hint=f"--format {name} writes to stdout; ./- is a file of this name",
+            )
     outputs = tuple((Path(path), str(name)) for name, path in split)
     sources = _read_by(models, given)
     places = [os.path.realpath(path) for path, _ in outputs]
