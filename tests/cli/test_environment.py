@@ -51,6 +51,7 @@ def test_check_runs_as_if_it_had_been_typed(
         ("CHANNELS", "maybe", "BNAUDIT_CHANNELS: 'maybe' is not a valid boolean"),
         ("MEMORY", "much", "BNAUDIT_MEMORY: 'much' is no size"),
         ("METRICS", "twin", "BNAUDIT_METRICS: no metric 'twin', did you mean 'twins'?"),
+        ("METRICS", ",", "BNAUDIT_METRICS: ',' names no metric"),
         ("IGNORE", "BN101 BN177", "BNAUDIT_IGNORE: no rule 'BN177'"),
         ("INPUT_SHAPE", "8x30 4x30", "BNAUDIT_INPUT_SHAPE is given twice for the only input"),
         ("DATA", "'a", "BNAUDIT_DATA is no list as in a shell: No closing quotation"),
