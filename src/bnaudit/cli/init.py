@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bnaudit.cli.check import audit_options
+from bnaudit.cli.configured import tell_notes
 from bnaudit.cli.options import Command, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.progress import shown
@@ -47,6 +48,7 @@ def command(start: Path, trained: Path, **given: Any) -> int:
     format. Before a BatchNorm W and kW, k > 0, are the same function: some point of the ray of W is
     nearer to the start than W. Where TRAINED can be run, scale invariance itself is measured.
     """
+    tell_notes(quiet=given["quiet"])
     presentation = presentation_of("init", given, (start, trained))
     with stdout_reserved(), warnings.catch_warnings():
         if given["verbose"] < 2:
