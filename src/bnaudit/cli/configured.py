@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bnaudit.cli.options import FileName
 from bnaudit.config.options import BY_PARAMETER, KEYS, OPTIONS, RUN
 from bnaudit.errors import ConfigError, UsageError
 
@@ -73,7 +74,7 @@ def config_options(*, typed: tuple[str, ...] = ()) -> list[click.Parameter]:
         ),
         _ConfigOption(
             ["--config"],
-            type=click.Path(path_type=Path),
+            type=FileName("file", Path),
             metavar="FILE",
             is_eager=True,
             expose_value=False,

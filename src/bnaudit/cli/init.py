@@ -10,7 +10,7 @@ import click
 
 from bnaudit.cli.check import audit_options
 from bnaudit.cli.configured import tell_notes
-from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.progress import shown
 from bnaudit.cli.streams import stdout_reserved
@@ -39,8 +39,8 @@ class _OwnOption(click.Option):
         "bnaudit init epoch_0.pt model.onnx --data batch.npz --format json",
     ),
 )
-@click.argument("start", type=click.Path(path_type=Path))
-@click.argument("trained", type=click.Path(path_type=Path))
+@click.argument("start", type=FileName("file", Path))
+@click.argument("trained", type=FileName("file", Path))
 def command(start: Path, trained: Path, **given: Any) -> int:
     """Compare START, a network's initial weights, with TRAINED, what training made of them.
 
