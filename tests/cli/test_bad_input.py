@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Outcome
 
 
+MODEL = str(MLP / "model.onnx")
+
+
 class Twisted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +65,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "m.pt2": export(Twisted().eval(), folder / "m.pt2", x).read_bytes(),
         "w.pt": (MLP / "state_dict.pt").read_bytes(),
     }
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (("check", ""), "model"),
+        (("check", MODEL, ""), "model"),
+        (("inspect", ""), "model"),
+        (("diff", "", MODEL), "file"),
+        (("init", MODEL, ""), "file"),
+        (("check", MODEL, "--config", ""), "file"),
+    ],
+)
+def test_an_empty_name_is_no_folder(
+    cli: Callable[..., Outcome], args: tuple[str, ...], what: str
+) -> None:
+    outcome = cli(*args)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.lines[0].endswith(f": an empty {what} name")
+    assert "folder" not in outcome.err
 
 
 TRUST = {"m.pt2": ["--trust"]}

@@ -109,6 +109,9 @@ def test_config_says_where_each_value_comes_from(cli: Callable[..., Outcome]) ->
     assert told["mode"] == ("batch", "default")
     text = cli("config", "--seed", 3, "-q")
     assert text.err == ""
+    assert text.out.splitlines()[0].endswith(
+        " uses here: options, then the environment, then the file, then defaults."
+    )
     assert yaml.safe_load(text.out)["per-layer"] == {"head.*": {"ignore": ["BN101"]}}
     assert any(
         "ignore: [BN101]" in line and line.endswith("# bnaudit.yaml:3")

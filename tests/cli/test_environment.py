@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnaudit.cli.check import command as check
+from bnaudit.cli.diff import command as diff
+from bnaudit.cli.init import command as init
 from bnaudit.config.options import OPTIONS
-from tests.cli.conftest import MLP, Outcome
+from tests.cli.conftest import MLP, ROOT, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,7 @@ def test_check_runs_as_if_it_had_been_typed(
         ("CHANNELS", "maybe", "BNAUDIT_CHANNELS: 'maybe' is not a valid boolean"),
         ("MEMORY", "much", "BNAUDIT_MEMORY: 'much' is no size"),
         ("METRICS", "twin", "BNAUDIT_METRICS: no metric 'twin', did you mean 'twins'?"),
+        ("METRICS", ",", "BNAUDIT_METRICS: ',' names no metric"),
         ("IGNORE", "BN101 BN177", "BNAUDIT_IGNORE: no rule 'BN177'"),
         ("INPUT_SHAPE", "8x30 4x30", "BNAUDIT_INPUT_SHAPE is given twice for the only input"),
         ("DATA", "'a", "BNAUDIT_DATA is no list as in a shell: No closing quotation"),
@@ -83,6 +86,45 @@ def test_what_is_of_one_model_or_gives_leave_is_typed(
     assert cli("inspect", MODEL, "-q").err == ""
     with check.make_context("check", ["model.pt2"]) as ctx:
         assert ctx.params["trust"] is False
+
+
+@pytest.mark.parametrize("command", ["inspect", "init"])
+def test_only_what_is_near_is_noted(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name in ("JSON", "HOME", "CACHE", "X", "UPDATE_GOLDEN"):
+        monkeypatch.setenv(f"BNAUDIT_{name}", "1")
+    files = [MLP / "start.pt", MODEL] if command == "init" else [MODEL]
+    assert cli(command, *files, "--format", "none").err == ""
+    monkeypatch.setenv("BNAUDIT_CONFG", "1")
+    monkeypatch.setenv("BNAUDIT_batch_sizes", "1")
+    assert cli(command, *files, "--format", "none").lines == [
+        "note: no option is set by BNAUDIT_CONFG, did you mean 'BNAUDIT_CONFIG'?",
+        "note: no option is set by BNAUDIT_batch_sizes, did you mean 'BNAUDIT_BATCH_SIZE'?",
+    ]
+    assert cli(command, *files, "--format", "none", "-q").err == ""
+
+
+def test_options_of_one_command_are_typed(
+    cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {option.name for option in OPTIONS} | {"config"}
+    flags = (
+        p.opts[0].removeprefix("--") for c in (diff, init) for p in c.params if "--" in p.opts[0]
+    )
+    own = {name for name in flags if name not in shared}
+    assert own == {"run", "frozen", "all", "no-run", "no-config"}
+    documented = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    section = documented.split("## The environment")[1].split("\n## ")[0]
+    for name in own:
+        monkeypatch.setenv(f"BNAUDIT_{name.upper().replace('-', '_')}", "1")
+        assert f"`--{name}`" in section
+    told = {
+        f"note: BNAUDIT_{n.upper().replace('-', '_')} is not read: type --{n} where it is meant"
+        for n in own
+    }
+    assert set(cli("init", MLP / "start.pt", MODEL, "--format", "none").lines) == told
+    assert set(cli("diff", MODEL, MODEL, "--format", "none").lines) == told
 
 
 def test_a_named_configuration(

@@ -97,6 +97,8 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
         ([MODEL, "--loss", "mse"], "the loss mse needs labels"),
         ([MODEL, "--labels", "y"], "labels without data"),
         ([MODEL, "--data", "nosuch.npz"], "nosuch.npz: no such file"),
+        ([MODEL, "--metrics", ""], "'--metrics': an empty text says nothing"),
+        ([MODEL, "--metrics", " , "], "' , ' names no metric"),
         ([MODEL, "--data", ""], "an empty text says nothing"),
         ([MODEL, "--data", MODEL], "cannot be read as .npz, .npy or .pt"),
         ([MODEL, "--data", RESNET / "batch.npz"], "x: has 4 dimensions"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli.configured import config_options, configuration, settled, tell_notes
-from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import presentation_of
 from bnaudit.cli.several import each
 from bnaudit.cli.streams import stdout_reserved
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         "bnaudit check model.onnx --data batch.npz --format json | jq .summary",
     ),
 )
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=FileName("model"))
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Audit the BatchNorm layers of a model; of several, the highest exit code counts.
 
@@ -42,7 +42,7 @@ def command(models: tuple[str, ...], **given: Any) -> int:
 
     tell_notes(quiet=given["quiet"])
     given = settled(given)
-    presentation = presentation_of("report", given)
+    presentation = presentation_of("report", given, models)
     with stdout_reserved():  # functions of the user's own may print
         options = audit_options(given)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from bnaudit.cli.options import FileName
 from bnaudit.config.options import BY_PARAMETER, KEYS, OPTIONS, RUN
-from bnaudit.config.tree import did_you_mean
 from bnaudit.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 _META = "bnaudit.config"
 _REFUSED = "bnaudit.no_config"
-CONFIG_VARIABLE = "BNAUDIT_CONFIG"
+_PREFIX = "BNAUDIT_"
+CONFIG_VARIABLE = f"{_PREFIX}CONFIG"
+_OWN = ("run", "frozen", "all", "no-run", "no-config")
+"""Options of single commands, which are in no table; no variable sets them."""
+_NEAR = 0.7
+"""Similarity (difflib's ratio) of misspelt names: CONFG has 0.91 with CONFIG, CACHE 0.67 with BATCHES."""
 _EXCLUSIVE = ("data", "input_shapes")
 """Data has shapes of its own: the one that comes from nearer the command line is meant."""
 _NEAREST = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
@@ -68,7 +74,7 @@ def config_options(*, typed: tuple[str, ...] = ()) -> list[click.Parameter]:
         ),
         _ConfigOption(
             ["--config"],
-            type=click.Path(path_type=Path),
+            type=FileName("file", Path),
             metavar="FILE",
             is_eager=True,
             expose_value=False,
@@ -129,14 +135,18 @@ def tell_notes(*, quiet: bool) -> None:
 
 def _environment_notes() -> list[str]:
     """Variables that look as if they were meant, and are not read."""
-    typed_only = {f"BNAUDIT_{o.name.upper()}": o.name for o in OPTIONS if o.typed_only}
-    known = [CONFIG_VARIABLE, *(o.variable for o in OPTIONS if o.variable is not None)]
+    typed = (*_OWN, *(option.name for option in OPTIONS if option.typed_only))
+    typed_only = {name.upper().replace("-", "_"): name for name in typed}
+    variables = (CONFIG_VARIABLE, *(o.variable for o in OPTIONS if o.variable is not None))
+    known = [variable.removeprefix(_PREFIX) for variable in variables]
     notes = []
-    for name in sorted(os.environ):
-        if not name.startswith("BNAUDIT_") or name in known:
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(_PREFIX)  # what all begin with makes none of them near
+        if name == variable or name in known:
             continue
         if name in typed_only:
-            notes.append(f"{name} is not read: type --{typed_only[name]} where it is meant")
-        elif close := did_you_mean(name, known):
-            notes.append(f"no option is set by {name}{close}")
+            notes.append(f"{variable} is not read: type --{typed_only[name]} where it is meant")
+        elif close := get_close_matches(name.upper(), known, 1, _NEAR):
+            meant = _PREFIX + close[0]
+            notes.append(f"no option is set by {variable}, did you mean {meant!r}?")
     return notes

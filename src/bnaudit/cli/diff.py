@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from bnaudit.cli.check import audit_options
 from bnaudit.cli.configured import config_options, configuration, settled, tell_notes
-from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.config.options import BY_PARAMETER, OPTIONS
@@ -55,8 +55,8 @@ class _OwnOption(click.Option):
         "bnaudit diff old.onnx new.onnx --data batch.npz --fail-on warning",
     ),
 )
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=FileName("file", Path))
+@click.argument("new", type=FileName("file", Path))
 def command(old: Path, new: Path, **given: Any) -> int:
     """Compare OLD with NEW: reports that `-o report.json` wrote, or model files.
 
@@ -66,7 +66,7 @@ def command(old: Path, new: Path, **given: Any) -> int:
     """
     tell_notes(quiet=given["quiet"])
     given = settled(given)
-    presentation = presentation_of("diff", given)
+    presentation = presentation_of("diff", given, (old, new))
     diff = _compared(old, new, given)
     present(diff, presentation)
     return diff.exit_code

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from bnaudit.cli.check import audit_options
-from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.configured import tell_notes
+from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.progress import shown
 from bnaudit.cli.streams import stdout_reserved
@@ -38,8 +39,8 @@ class _OwnOption(click.Option):
         "bnaudit init epoch_0.pt model.onnx --data batch.npz --format json",
     ),
 )
-@click.argument("start", type=click.Path(path_type=Path))
-@click.argument("trained", type=click.Path(path_type=Path))
+@click.argument("start", type=FileName("file", Path))
+@click.argument("trained", type=FileName("file", Path))
 def command(start: Path, trained: Path, **given: Any) -> int:
     """Compare START, a network's initial weights, with TRAINED, what training made of them.
 
@@ -47,7 +48,8 @@ def command(start: Path, trained: Path, **given: Any) -> int:
     format. Before a BatchNorm W and kW, k > 0, are the same function: some point of the ray of W is
     nearer to the start than W. Where TRAINED can be run, scale invariance itself is measured.
     """
-    presentation = presentation_of("init", given)
+    tell_notes(quiet=given["quiet"])
+    presentation = presentation_of("init", given, (start, trained))
     with stdout_reserved(), warnings.catch_warnings():
         if given["verbose"] < 2:
             warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli.configured import config_options, configuration, tell_notes
-from bnaudit.cli.options import Command, options_of
+from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import Presentation, annotated, present, presentation_of, say_why_nothing
 from bnaudit.cli.several import each
 from bnaudit.config.options import BY_PARAMETER
@@ -31,7 +31,7 @@ _OF_AUDITS = ("format", "output", "baseline")
         "bnaudit inspect checkpoint.pt --format json --channels | jq '.layers[0].channel_values.gain'",
     ),
 )
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=FileName("model"))
 def command(models: tuple[str, ...], **given: Any) -> int:
     """Read what each MODEL stores of its BatchNorm layers: nothing is run, and nothing in it is executed.
 
@@ -41,7 +41,7 @@ def command(models: tuple[str, ...], **given: Any) -> int:
     the highest exit code counts.
     """
     tell_notes(quiet=given["quiet"])
-    presentation = presentation_of("inspect", given)
+    presentation = presentation_of("inspect", given, models)
 
     def one(model: str, presentation: Presentation) -> int:
         with annotated(model, presentation):

@@ -79,6 +79,25 @@ class Command(click.Command):
                 formatter.write(f"{indent}{shown}\n")
 
 
+class FileName(click.Path):
+    """A path; an empty text, as of a shell's unset variable, is none, where Python reads it as ".".
+
+    Args:
+        what: the file is, for the error.
+        path_type: of the value.
+    """
+
+    def __init__(self, what: str, path_type: type[Any] | None = None) -> None:
+        super().__init__(path_type=path_type)
+        self.what = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A name that says something."""
+        if value == "":
+            self.fail(f"an empty {self.what} name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Value(click.ParamType[Any]):
     """What a kind takes, typed."""
 

@@ -6,9 +6,11 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.cli.configured import configuration
 from bnaudit.cli.streams import (
     append_step_summary,
     color_wanted,
@@ -23,7 +25,7 @@ from bnaudit.records.values import Skipped
 from bnaudit.render.formats import FORMATS, Style, render, split_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
@@ -61,19 +63,40 @@ class Presentation:
     follows: bool = False
 
 
-def presentation_of(document: str, given: dict[str, Any]) -> Presentation:
+def presentation_of(
+    document: str, given: dict[str, Any], models: Sequence[str | Path] = ()
+) -> Presentation:
     """Where the options of a command send a document.
 
+    Args:
+        document: one of `bnaudit.render.formats.DOCUMENTS`.
+        given: the command's options.
+        models: the files that its arguments name, which are read.
+
     Raises:
-        UsageError: two documents would go to one file, or to one stdout.
+        UsageError: a document would replace a file that is read, or two would go to one file, or to
+            one stdout, or one has no file.
     """
-    split = (split_output(text) for text in given["outputs"])
+    split = [split_output(text) for text in given["outputs"]]
+    for name, text in split:
+        if text == "-":
+            raise UsageError(
+                "--output names -, which is no file",
+                hint=f"--format {name} writes to stdout; ./- is a file of this name",
+            )
     outputs = tuple((Path(path), str(name)) for name, path in split)
-    paths = [path for path, _ in outputs]
-    for path in paths:
-        if paths.count(path) > 1:
+    sources = _read_by(models, given)
+    places = [os.path.realpath(path) for path, _ in outputs]
+    for path, place in zip((path for path, _ in outputs), places, strict=True):
+        if places.count(place) > 1:
             raise UsageError(
                 f"--output names {path} twice", hint="a file holds one format: name another file"
+            )
+        if (source := next((s for s in sources if _same_file(path, s)), None)) is not None:
+            alias = "" if Path(source) == path else f" (as {source})"
+            raise UsageError(
+                f"--output names {path}, which this command reads{alias}",
+                hint="the document would replace it: name another file",
             )
         if given["stdout_format"] != "none" and _is_stdout(path):
             raise UsageError(
@@ -84,6 +107,19 @@ def presentation_of(document: str, given: dict[str, Any]) -> Presentation:
     optional = {n: given[n] for n in ("color", "channels", "verbose") if n in given}
     progress = given.get("progress", False) and not given.get("quiet", False)
     return Presentation(document, given["stdout_format"], outputs, progress=progress, **optional)
+
+
+def _read_by(models: Sequence[str | Path], given: dict[str, Any]) -> list[str]:
+    """What may be read: FILE, NAME=FILE or FILE.py:NAME. A baseline is not here: -o may renew it."""
+    named = [*map(str, models), *given.get("data", ())]
+    named += [text for n in ("labels", "weights", "loss") if (text := given.get(n)) is not None]
+    parts = ((text, text.partition("=")[2], text.rpartition(":")[0]) for text in named)
+    return [*filter(None, (configuration().path, *chain.from_iterable(parts)))]
+
+
+def _same_file(path: Path, source: str) -> bool:
+    """Whether both are one regular file, whatever links lead to it; devices keep nothing."""
+    return path.is_file() and Path(source).is_file() and path.samefile(source)
 
 
 def _is_stdout(path: Path) -> bool:

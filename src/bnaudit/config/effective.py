@@ -49,7 +49,8 @@ def to_json(path: str | None, entries: Sequence[Effective], notes: Sequence[str]
 def to_yaml(path: str | None, entries: Sequence[Effective], notes: Sequence[str]) -> str:
     """A bnaudit.yaml for the working directory that says the same, each line with its origin."""
     heading = [
-        f"# What bnaudit {__version__} uses here: options, then the file, then defaults.",
+        f"# What bnaudit {__version__} uses here: options, then the environment, then the file, "
+        "then defaults.",
         f"# File: {_scalar(path) if path else 'none'}. Paths start from this directory.",
         *(f"# {_scalar(note)}" for note in notes),
     ]

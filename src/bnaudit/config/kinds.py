@@ -348,7 +348,7 @@ class Word(Kind):
 
 
 class Words(Kind):
-    """Some of a few words, or "all"."""
+    """At least one of a few words, or "all"."""
 
     metavar = "LIST"
 
@@ -356,16 +356,19 @@ class Words(Kind):
         super().__init__(wanted=f"a list of {', '.join(known)}, or all")
         self.known, self.each = known, each
         word = {"enum": [*known, "all"]}
-        self.plain = {"anyOf": [word, {"type": "array", "items": word}, {"type": "string"}]}
+        words = {"type": "array", "items": word, "minItems": 1}
+        self.plain = {"anyOf": [word, words, _TEXT]}
 
     def typed(self, text: str) -> tuple[str, ...]:
         """See `Kind.typed`."""
-        words = parts(text)
+        words = parts(super().typed(text))
         for word in words:
             if word not in (*self.known, "all"):
                 known = ", ".join(self.known)
                 close = did_you_mean(word, self.known)
                 raise ValueError(f"no {self.each} {word!r}{close} (there are: {known})")
+        if not words:
+            raise ValueError(f"{text!r} names no {self.each}")
         return self._meant(words)
 
     def accept(self, name: str, value: Any) -> tuple[str, ...]:
@@ -383,6 +386,8 @@ class Words(Kind):
         for word, item in found:
             if word not in (*self.known, "all"):
                 context.unknown(item.line, context.key, word, [*self.known, "all"])
+        if not found:
+            context.wrong(node, self.wanted)
         return self._meant([word for word, _ in found])
 
     def _meant(self, words: Sequence[str]) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def described(node: Node) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return "a list"
+        return "a list" if value else "an empty list"
     if isinstance(value, bool):
         written = (node.text or "").lower()
         return f"the boolean {str(value).lower()}" + (

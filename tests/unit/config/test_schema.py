@@ -30,6 +30,8 @@ BAD = [
     "batches: many",
     "mode: train",
     "metrics: [third]",
+    "metrics: []",
+    "metrics: ''",
     "input-shapes: [a]",
     "severity: {BN101: fatal}",
     "severity: {nothing: info}",
