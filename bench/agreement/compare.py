@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 from unittest import mock
 
@@ -16,7 +16,7 @@ import bnaudit
 from bnaudit.measure import second_order_sweep
 from bnaudit.records.curvature import DOUBLE_BACKWARD, SWEEP, SecondOrder
 from bnaudit.records.layer import FirstOrder
-from bnaudit.records.values import Spread
+from bnaudit.records.values import Skipped, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,11 +167,16 @@ def _apart(a: SecondOrder, b: SecondOrder, detail: str) -> dict[str, float]:
         for name, size in scales.items()
     }
     if detail == "channels":
-        ours, theirs = (torch.tensor(order.rows, dtype=torch.float64) for order in (a, b))
+        ours, theirs = _rows(a), _rows(b)
         apart, sizes = (ours - theirs).abs().sum(0).tolist(), theirs.abs().sum(0).tolist()
         for name, d, size in zip(("measured", "predicted", "bound"), apart, sizes, strict=True):
             found[f"rows of {name}"] = _relative(d, size)
     return found
+
+
+def _rows(order: SecondOrder) -> torch.Tensor:
+    rows = () if isinstance(order.rows, Skipped) else order.rows
+    return torch.tensor([astuple(row) for row in rows], dtype=torch.float64)
 
 
 def _relative(difference: float, size: float) -> float:
