@@ -4,8 +4,8 @@
 
 A step is a train-mode forward and backward with the gradients of all parameters; a check loads the model,
 runs its four batches, measures what is measured by default, and judges. Medians of interleaved rounds.
-light_resnet50 is a real topology that the onnx package ships, with constant weights: its gradient is
-rounding, and the second order says so. ResNet-50 has random weights.
+light_resnet50 is a real topology that the onnx package ships, with constant weights; ResNet-50 has
+random ones.
 """
 
 from __future__ import annotations
