@@ -44,6 +44,12 @@ METRICS: dict[str, MetricInfo] = {
         True,
         "bnaudit.measure.statistics:measure_statistics",
     ),
+    "deployment": MetricInfo(
+        "loss and decisions with running statistics, as deployed, beside batch statistics",
+        "1 F a batch; about 12 F more where there is a gap",
+        True,
+        "bnaudit.measure.deployment:measure_deployment",
+    ),
     "weight_space": MetricInfo(
         "gradient of the weights that feed each layer, minimax bound, first batch only",
         "about 8 to 25 F",

@@ -39,12 +39,14 @@ class Batches:
         info: how they were made, for the report.
         names: of the inputs of each batch, in their order.
         labels_from: where the labels came from, None without.
+        further: batches of the same size that the data has beyond those, where nobody said how many to run.
     """
 
     items: tuple[Batch, ...]
     info: DataInfo
     names: tuple[str, ...]
     labels_from: str | None = None
+    further: tuple[Batch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def cut(
             ),
             None if samples.labels is None else samples.labels[i : i + size],
         )
-        for i in range(0, size * count, size)
+        for i in range(0, size * (count if batches else rows // size), size)
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
-    return Batches(items, info, tuple(samples.arrays), samples.labels_from)
+    return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.drifted import between, causes, channel_limit, common_factor
 from bnaudit.judge.obstacles import one_class, unlike_training
+from bnaudit.judge.remedies import INPUT, RECOMPUTE, SEPARATE, remedy
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
 
 _SHOWN = 4
-_RECOMPUTE = (
-    "compute the running statistics again with these weights (torch.optim.swa_utils.update_bn, or a "
-    "pass over training data in train mode), and check how the checkpoint was put together"
-)
-_INPUT = (
-    "feed the audit (and the deployed model) what training fed it: the same range, mean and std, "
-    "channel order and crop; if this is the data of training, the statistics are stale: recompute them"
-)
-_SEPARATE = (
-    "give each place where the layer is used a BatchNorm of its own (its convolution may stay shared), and "
-    "train again; recomputed statistics would be another average that fits neither"
-)
 
 
 def listed(names: list[str]) -> str:
@@ -120,13 +109,15 @@ def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, share
     if cause.root.reads_inputs:
         # Rows of one class are other inputs; their scale is that of all.
         unlike = one_class(report) if _scale(cause) is None else None
-    fix = _SEPARATE if shared else _RECOMPUTE
+    fix = SEPARATE if shared else RECOMPUTE
     if cause.root.reads_inputs and not shared:
         fix = (
-            _INPUT
+            INPUT
             if cause.root.whole
-            else f"{_RECOMPUTE}; if this layer reads inputs, check their units"
+            else f"{RECOMPUTE}; if this layer reads inputs, check their units"
         )
+    if not shared:
+        fix = remedy(report) or fix
     limits = {t.name: t.value for t in rule.thresholds}
     worst = start.channels[0] if start.channels else 0
     limit = limits["layer"] if start.whole else channel_limit(limits, start.drift.signed[worst])

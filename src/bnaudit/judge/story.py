@@ -48,9 +48,13 @@ IN_FRONT: Mapping[str, tuple[str, ...]] = {"BN009": ("BN203",)}
 """Rule -> what a warning of it explains at the layers in front: no gradient comes through."""
 
 ANYWHERE: Mapping[str, tuple[str, ...]] = {
-    "BN008": ("BN208",),
-    "BN009": ("BN204", "BN208"),
+    "BN005": ("BN209",),
+    "BN007": ("BN209",),
+    "BN008": ("BN208", "BN209"),
+    "BN009": ("BN204", "BN208", "BN209"),
     "BN010": ("BN208",),
+    "BN011": ("BN209",),
+    "BN013": ("BN209",),
     "BN203": ("BN204", "BN208"),
     "BN204": ("BN208",),
     "BN206": ("BN208",),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.data.head import final_activation
-from bnaudit.data.outputs import floating, named_tensors
+from bnaudit.data.loss import outputs_of
+from bnaudit.data.outputs import floating, named_tensors, primary
 from bnaudit.errors import BnauditError, RunError, UsageError, first_line
 from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
@@ -251,6 +252,7 @@ class Collected:
     Attributes:
         batches: per batch the records of its BatchNorm calls, in execution order.
         losses: per batch.
+        outputs: per batch, the output that labels are for (rows, ...); None where it is too large to be kept.
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
         apart: names of the calls that are no layers, and what they are.
@@ -259,6 +261,7 @@ class Collected:
 
     batches: list[list[LayerRecord]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    outputs: list[Tensor | None] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
     apart: Mapping[str, str] = field(default_factory=dict)
@@ -295,7 +298,7 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection, alone=len(batches) == 1)
+    run = _Runner(execution, namer, mode, selection, len(batches))
     progress.stage("measuring", len(batches))
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
@@ -312,6 +315,7 @@ def collect(
     collected = Collected(
         batches=[found.probe.records for found in ordered],
         losses=[found.loss for found in ordered],
+        outputs=[found.output for found in ordered],
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
         apart=apart,
@@ -329,7 +333,12 @@ class _Pass:
     probe: FirstOrderProbe
     log: TapLog
     loss: float
+    output: Tensor | None
     recorded: Recorded | None
+
+
+_KEPT = 1 << 24
+"""Values of an output, over all batches, that are kept for `measure/deployment.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,12 +349,12 @@ class _Runner:
     namer: Namer
     mode: str
     selection: Selection
-    alone: bool
+    batches: int
 
     def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
         found = self(batch, index, record=record)
-        if not self.alone and self.execution.state.kept():
+        if self.batches > 1 and self.execution.state.kept():
             self.require_apart(batch, index)
         if self.namer.apart is None:
             # Statistics that are those of the input itself were computed from it when it was exported.
@@ -412,12 +421,12 @@ class _Runner:
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)
         handler = probe if recording is None else recording.around(probe)
-        recorded = None
+        recorded = output = None
         with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
             with nullcontext() if recording is None else recording.forward():
                 look = self.namer.apart is None
-                loss = self.execution.value(batch, index, look=look)
+                returned, loss = self.execution.both(batch, index, look=look)
             if tap.log.calls:
                 _require_finite(loss, self.execution, self.namer, batch, index, self.mode)
                 recorded = None if recording is None else recording.backward_of(loss)
@@ -426,8 +435,10 @@ class _Runner:
                     probe.link()
                 _backward(loss, tap.log)
                 probe.finish()
+                y = primary(outputs_of(returned))[1].detach()
+                output = y.clone() if y.numel() * self.batches <= _KEPT else None
             log = tap.log
-        return _Pass(probe, log, float(loss.detach()), recorded)
+        return _Pass(probe, log, float(loss.detach()), output, recorded)
 
 
 def _backward(loss: Tensor, log: TapLog) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bnaudit.records.curvature import SecondOrder
+from bnaudit.records.deployment import LayerGap
 from bnaudit.records.drift import Channels
 from bnaudit.records.values import (
     NOT_REQUESTED,
@@ -190,6 +191,7 @@ class LayerReport:
         leak: eps / sigma^2 over the channels: 0 where eps does not matter, 1 where the channel is
             constant and eps is all there is.
         statistics: conspicuous channels, and drift against the stored statistics.
+        gap: its part in the gap between running and batch statistics, where there is one.
         channel_values: per-channel arrays, where they were asked for (--channels).
         reads: labels of the calls whose outputs reach this one with no other call between, () where only
             inputs do; None where it is not known. Not in the JSON.
@@ -213,6 +215,7 @@ class LayerReport:
     sigma: Extent | Skipped
     leak: Extent | Skipped
     statistics: Channels | Skipped = NOT_REQUESTED
+    gap: LayerGap | Skipped = NOT_REQUESTED
     channel_values: ChannelValues | Skipped = NO_CHANNEL_VALUES
     reads: tuple[str, ...] | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from bnaudit.records.baseline import Baseline
+from bnaudit.records.deployment import Deployment
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.inspection import Inspection
 from bnaudit.records.layer import LayerReport
@@ -33,6 +34,7 @@ class Report:
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a model without BatchNorm passes.
         gradient_scale: |dL/dz| at the first measured layer over that at the last.
+        deployment: the network with running statistics, as deployed, beside batch statistics.
         inspection: what the file stores, where it was read.
         thresholds: rule -> threshold name -> value, where the configuration sets another.
     """
@@ -50,6 +52,7 @@ class Report:
     fail_on: Severity | None = None
     allow_no_bn: bool = False
     gradient_scale: Metric = NOT_REQUESTED
+    deployment: Deployment | Skipped = NOT_REQUESTED
     inspection: Inspection | None = None
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 

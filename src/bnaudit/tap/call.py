@@ -94,6 +94,11 @@ def as_called(call: BatchNormCall) -> Tensor:
     return _kernel(call, call.x, call.gamma, call.beta, stored=False)
 
 
+def as_given(call: BatchNormCall) -> Tensor:
+    """A call with the running statistics it is given; its gamma and beta are differentiated too."""
+    return _kernel(call, call.x, call.gamma, call.beta, stored=True)
+
+
 def _kernel(
     call: BatchNormCall, x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, stored: bool
 ) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bnaudit.judge.examples.channels import BATCHES, spread, statistics
+from bnaudit.judge.examples.deployment import deployment
 from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.records.layer import Extent, FirstOrder, Gain, LayerReport
 from bnaudit.records.model import ModelInfo
@@ -93,13 +94,14 @@ def report() -> Report:
         "cpu",
         "float32",
         0,
-        ("first_order", "statistics", "weight_space"),
+        ("first_order", "statistics", "deployment", "weight_space"),
         data,
         loss,
         None,
     )
     model = ModelInfo("model.onnx", "onnx", None, {}, (), (), 10_000, LAYERS)
-    return Report(model, run, tuple(layer(name) for name in LAYERS), findings=())
+    layers = tuple(layer(name) for name in LAYERS)
+    return Report(model, run, layers, findings=(), deployment=deployment())
 
 
 def changed(name: str, **values: object) -> Report:

@@ -33,6 +33,7 @@ from bnaudit.judge.rules import (
     unusual_eps,
     unusual_momentum,
     variance_drift,
+    worse_as_deployed,
     worse_than_guessing,
 )
 
@@ -61,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     minimax.RULE,
     second_order_verification.RULE,
     conversion.RULE,
+    worse_as_deployed.RULE,
     mean_drift.RULE,
     variance_drift.RULE,
     dead_gradient.RULE,

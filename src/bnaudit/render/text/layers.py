@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.records.deployment import LayerGap
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.cells import LogAxis, axis_for, draw
@@ -157,6 +158,7 @@ def _both_terms(layers: Sequence[_Layer], width: int) -> bool:
 GAIN = "|γ|/σ"
 
 _Of = Callable[..., Column[_Layer]]
+_gap: _Of = partial(Column, align=RIGHT, absent="", about=None)
 _gain: _Of = partial(Column, group=GAIN)
 _ratio: _Of = partial(Column, group="|g|/|G|")
 _removed_by: _Of = partial(Column, group="removed by", align=RIGHT, when=_both_terms)
@@ -193,6 +195,14 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         (1, 2, ", share ≤1"),
         align=RIGHT,
         about="share of |γ|/σ ≤ 1",
+    ),
+    _gap(
+        "gap",
+        "layer.gap.share",
+        significant,
+        3,
+        (6, 0, "gap: its part of what the deployed loss has more than with batch statistics"),
+        when=lambda layers, _: any(isinstance(row.layer.gap, LayerGap) for row in layers),
     ),
     Column(
         "leak",

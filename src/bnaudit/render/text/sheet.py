@@ -70,7 +70,7 @@ class Sheet:
     def findings(self, findings: Sequence[Finding]) -> None:
         """Each finding beside its severity and rule, known ones last.
 
-        A run of findings of one rule with one remedy names the remedy once, under the last of them.
+        A run of findings with one remedy names the remedy once, under the last of them.
         """
         clean = self.charset.clean
         findings = sorted(findings, key=lambda finding: finding.status == "known")
@@ -84,7 +84,7 @@ class Sheet:
             if known:
                 body.stylize("dim")
             self.beside(Text(f"{finding.severity.label:<7} {clean(finding.rule)} ", style), body)
-            if following is None or (following.rule, following.fix) != (finding.rule, finding.fix):
+            if following is None or following.fix != finding.fix:
                 fix = Text(" " * _FINDING_INDENT).append("fix: ", style="green")
                 self.beside(fix, Text(clean(finding.fix)))
         self.gap()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.render.text.words import error_size, plural, significant
 from bnaudit.summary.audit import summarize
+from bnaudit.summary.deployment import deployed, mean_of
 from bnaudit.summary.inspection import summarize_inspection
 from bnaudit.summary.outcome import word_of
 
@@ -66,6 +67,7 @@ def _audited(report: Report) -> list[str]:
         held = f", minimax bound exceeded {plural(weights.violations, 'time')}"
     off = "" if difference is None else error_size(difference.relative_error)
     return [
+        _deployed(report),
         f"{measured} measured",
         _agrees("theory and autograd", summary, many=True),
         f"finite differences off by at most {off}" if off else "",
@@ -74,6 +76,18 @@ def _audited(report: Report) -> list[str]:
         _counted(summary),
         _known(report) if report.findings else "",
     ]
+
+
+def _deployed(report: Report) -> str:
+    """The two losses, where the loss is one of the task."""
+    found, run = deployed(report), report.run
+    if found is None or run is None or run.loss.label_free:
+        return ""
+    running, batch = mean_of(found.running.loss), mean_of(found.batch.loss)
+    if batch is None:
+        return ""
+    loss = "not finite" if running is None else significant(running)
+    return f"deployed loss {loss}, {significant(batch)} with batch statistics"
 
 
 def _second_order(summary: SecondOrderSummary) -> str:

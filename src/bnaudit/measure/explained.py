@@ -1,0 +1,241 @@
+"""Why the running statistics do not fit: what has to be supposed so that they would, each with a number.
+
+Suppositions about the statistics give others in place of the batch's own, and are held against the running
+ones. With P the running and Q the supposed statistics of a layer, v = var + eps, over its channels
+
+    distance = mean of (mu_P - mu_Q)^2 / v_Q + (ln v_P - ln v_Q)^2,
+
+and over the layers it is weighted by their shares of the gap. What a supposition explains is
+1 - distance(supposed) / distance(the batch's own). Suppositions about the inputs are tried out: what they
+explain is the share of the gap that is gone with such inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite, log
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812  # the field's name for it
+
+from bnaudit.errors import BnauditError
+from bnaudit.records.deployment import Evidence
+from bnaudit.tap.call import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+    from bnaudit.data.batch import Batch
+    from bnaudit.tap.call import BatchNormCall
+
+Key = tuple[str, int]
+Statistics = tuple["Tensor", "Tensor"]
+
+_LEAST = 0.97
+"""Of the statistics' distance: a supposition that explains less is not told."""
+
+_EXACT, _RESIZED, _OF_THE_DISTANCE = 0.95, 0.6, 0.25
+"""What other inputs have to explain, of the gap and of the distance: resized ones do not come back whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One call's statistics.
+
+    Attributes:
+        running, own: mean and variance, stored and of the batch; (C,) float64.
+        eps: of the layer.
+        share: of the gap, at least 0.
+        first: whether no other BatchNorm stands in front.
+    """
+
+    running: Statistics
+    own: Statistics
+    eps: float
+    share: float
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How suppositions are tried out on the located batch.
+
+    Attributes:
+        batch: it.
+        gap: of this batch.
+        deployed: its loss with running statistics.
+        loss: the same for other inputs.
+        statistics: those that other inputs have where every layer normalises with its own.
+        run: the network with a handler of BatchNorm calls.
+    """
+
+    batch: Batch
+    gap: float
+    deployed: float
+    loss: Callable[[Batch], float]
+    statistics: Callable[[Batch], Mapping[Key, Statistics]]
+    run: Callable[[Callable[[BatchNormCall], Tensor]], object]
+
+
+def explanations(layers: Mapping[Key, Layer], trial: Trial) -> tuple[Evidence, ...]:
+    """What explains the statistics' distance, or with other inputs the gap as well; the best first."""
+    own = {key: layer.own for key, layer in layers.items()}
+    whole = _distance(layers, own)
+    if not (whole > 0 and isfinite(whole)):
+        return ()
+    found = [*_about_inputs(layers, trial, whole), *_about_statistics(layers, trial, whole)]
+    return tuple(sorted(found, key=lambda e: -e.explains))
+
+
+def _about_inputs(layers: Mapping[Key, Layer], trial: Trial, whole: float) -> Iterator[Evidence]:
+    for cause, value, inputs in _other_inputs(layers, trial):
+        other = replace(trial.batch, inputs=inputs)
+        try:
+            explains = (trial.deployed - trial.loss(other)) / trial.gap
+            if not explains >= (_RESIZED if cause == "other-resolution" else _EXACT):
+                continue
+            left = _distance(layers, trial.statistics(other))
+        except BnauditError:
+            continue  # of this size, say, the network cannot be run
+        if 1 - left / whole >= _OF_THE_DISTANCE:
+            yield Evidence(cause, value, min(explains, 1.0))
+
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, of RGB in 0..1."""
+
+
+def _other_inputs(
+    layers: Mapping[Key, Layer], trial: Trial
+) -> Iterator[tuple[str, float | None, tuple[Tensor, ...]]]:
+    """(cause, its number, inputs as they would have been): of the first floating-point input."""
+    inputs = trial.batch.inputs
+    place = next((i for i, t in enumerate(inputs) if t.is_floating_point() and t.dim() > 1), None)
+    if place is None:
+        return
+    x = inputs[place]
+
+    def given(y: Tensor) -> tuple[Tensor, ...]:
+        return (*inputs[:place], y.to(x.dtype), *inputs[place + 1 :])
+
+    factor = _factor(layers)
+    if factor is not None:
+        yield "inputs-scaled", factor, given(x / factor)
+    shift = _shift(layers, trial.statistics(replace(trial.batch, inputs=given(x + 1))))
+    if shift is not None:
+        yield "inputs-shifted", shift, given(x - shift)
+    others = [d for d in range(x.dim()) if d != 1]
+    yield (
+        "inputs-not-standardised",
+        None,
+        given((x - x.mean(others, keepdim=True)) / _spread(x, others)),
+    )
+    if x.dim() == 4 and x.shape[1] == 3:  # images, RGB
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
+        yield "inputs-not-normalised", None, given((x - mean) / std)
+        yield "inputs-not-normalised", 255.0, given((x / 255 - mean) / std)
+        yield "inputs-normalised-twice", None, given(x * std + mean)
+        yield "channels-reversed", None, given(x.flip(1))
+    if x.dim() == 4:
+        for times in (0.5, 2.0):
+            if min(x.shape[2:]) * times >= _SMALLEST:
+                size = [int(n * times) for n in x.shape[2:]]
+                other = F.interpolate(
+                    x.float(), size, mode="bilinear", antialias=True, align_corners=False
+                )
+                yield "other-resolution", 1 / times, given(other)
+
+
+_SMALLEST = 4
+"""Pixels a side."""
+
+_FACTOR = 0.1
+"""ln: inputs that are 10 % off."""
+
+
+def _factor(layers: Mapping[Key, Layer]) -> float | None:
+    """How many times larger the inputs are: the middle sigma over the running sigma at the first layers."""
+    ratios = [
+        ((layer.own[1] + layer.eps) / (layer.running[1] + layer.eps)).sqrt()
+        for layer in layers.values()
+        if layer.first
+    ]
+    if not ratios:
+        return None
+    factor = float(torch.cat(ratios).median())
+    return factor if isfinite(factor) and factor > 0 and abs(log(factor)) > _FACTOR else None
+
+
+def _spread(x: Tensor, others: list[int]) -> Tensor:
+    """Standard deviation of every feature or channel; 1 of one that is constant."""
+    std = x.std(others, keepdim=True, correction=0)
+    return torch.where(std > 0, std, 1)
+
+
+def _shift(layers: Mapping[Key, Layer], moved: Mapping[Key, Statistics]) -> float | None:
+    """What was added to the inputs, by least squares, from what adding 1 does to the first layers' means."""
+    along = square = 0.0
+    for key, layer in layers.items():
+        if layer.first and key in moved:
+            step = moved[key][0] - layer.own[0]
+            v = layer.running[1] + layer.eps
+            along += float((step * (layer.own[0] - layer.running[0]) / v).sum())
+            square += float((step.square() / v).sum())
+    shift = along / square if square > 0 else 0.0
+    return shift if isfinite(shift) and shift != 0 else None
+
+
+def _about_statistics(
+    layers: Mapping[Key, Layer], trial: Trial, whole: float
+) -> Iterator[Evidence]:
+    left = {share: _distance(layers, _mixed(layers, share)) for share in _SHARES}
+    share = min(left, key=lambda share: left[share])
+    if 1 - left[share] / whole >= _LEAST:
+        yield Evidence("initial-statistics", 1 - share, 1 - left[share] / whole)
+    single = _single(trial)
+    if single.keys() >= layers.keys():
+        explains = 1 - _distance(layers, single) / whole
+        if explains >= _LEAST:
+            yield Evidence("single-row-statistics", None, explains)
+
+
+_SHARES = tuple(n / 50 for n in range(2, 50))
+"""Of the data in a running average. Statistics that are wholly the initial ones show in the file (BN005)."""
+
+
+def _mixed(layers: Mapping[Key, Layer], share: float) -> dict[Key, Statistics]:
+    """What running averages hold that began at mean 0 and variance 1 and have this share of the data's."""
+    return {
+        key: (share * layer.own[0], share * layer.own[1] + (1 - share))
+        for key, layer in layers.items()
+    }
+
+
+def _distance(layers: Mapping[Key, Layer], supposed: Mapping[Key, Statistics]) -> float:
+    """See the top of the file."""
+    total = 0.0
+    for key, layer in layers.items():
+        mean, var = supposed[key]
+        v, stored = var + layer.eps, layer.running[1] + layer.eps
+        off = (layer.running[0] - mean).square() / v + (stored / v).log().square()
+        total += layer.share * float(off.mean())
+    return total
+
+
+def _single(trial: Trial) -> dict[Key, Statistics]:
+    """The statistics where every row is a batch of its own, averaged over the rows; variances unbiased."""
+    found: dict[Key, Statistics] = {}
+
+    def alone(call: BatchNormCall) -> Tensor:
+        rows = [call.x[i : i + 1] for i in range(call.x.shape[0])]
+        m = call.m // len(rows)
+        if m > 1:
+            flat = call.x.flatten(2).double()
+            found[call.key] = (flat.mean((0, 2)).cpu(), flat.var(2).mean(0).cpu())
+        return torch.cat([normalise(call, row, "batch" if m > 1 else "running") for row in rows])
+
+    trial.run(alone)
+    return found

@@ -1,0 +1,138 @@
+"""The network as it is deployed: what running statistics make of it, beside the batch's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from bnaudit.records.values import Count, Limits, Skipped
+
+Share = Annotated[float, Limits(minimum=0, maximum=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The mean of one quantity over the batches, with its interval.
+
+    Attributes:
+        mean: over the batches.
+        low: lower end of the 95 % interval of the mean (Student's t over the batches).
+        high: its upper end.
+        n: how many batches gave a value.
+    """
+
+    mean: float
+    low: float | Skipped
+    high: float | Skipped
+    n: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How well the network does with one kind of statistics.
+
+    Attributes:
+        loss: in units of the loss that `run` names.
+        accuracy: share of right decisions (0 to 1), where the labels are classes.
+    """
+
+    loss: Estimate | Skipped
+    accuracy: Estimate | Skipped
+
+
+CAUSES = (
+    "inputs-scaled",
+    "inputs-shifted",
+    "inputs-not-standardised",
+    "inputs-not-normalised",
+    "inputs-normalised-twice",
+    "channels-reversed",
+    "other-resolution",
+    "initial-statistics",
+    "single-row-statistics",
+)
+"""What may be supposed of a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One supposition under which the running statistics would fit.
+
+    Attributes:
+        cause: what is supposed. inputs-scaled: they are `value` times those of training; inputs-shifted:
+            `value` was added to them; inputs-not-standardised: those of training had mean 0 and variance 1
+            in every channel; inputs-not-normalised: ImageNet's mean and standard deviation are missing,
+            after a division by `value` where there is one; inputs-normalised-twice: with the same;
+            channels-reversed: RGB for BGR; other-resolution: `value` times that of training;
+            initial-statistics: the share `value` of them is still the 0 and 1 that they began with;
+            single-row-statistics: they are those of batches of one row.
+        value: its number, None where it has none.
+        explains: share of the gap that goes with such inputs, or of the distance between the running
+            and the batch's statistics that is none to the supposed ones (at most 1).
+    """
+
+    cause: Annotated[str, Limits(among=CAUSES)]
+    value: float | None
+    explains: float
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the gap comes from, on one batch; each layer's part is in its `gap`.
+
+    Attributes:
+        batch: which one, from 1: of the audited batches the one whose gap is nearest to the mean gap.
+        deployed: loss of that batch with running statistics.
+        gap: how much more that is than with its own.
+        rest: what the parts of the layers leave of it: the error of the quadrature.
+        recomputed: loss of that batch with every layer's statistics recomputed from all audited
+            batches: what recalibration can reach. Skipped where it is not finite.
+        evidence: suppositions that explain at least half of it, the best first.
+    """
+
+    batch: Count
+    deployed: float
+    gap: float
+    rest: float
+    recomputed: float | Skipped
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The same rows with running statistics, as deployed, and with those of each batch, as in training.
+
+    Attributes:
+        batches: how many were run, those of the audit and further ones of the same size.
+        rows: in all of them together.
+        batch: with the statistics of each batch.
+        running: with the running statistics.
+        gap: loss with running statistics minus that with the batch's, batch by batch.
+        distance: of the outputs of the two: |y_run - y_batch| / |y_batch - mean over the rows|.
+        changed: share of the decisions (largest output) that differ between the two.
+        located: where the gap comes from.
+    """
+
+    batches: Count
+    rows: Count
+    batch: Outcome
+    running: Outcome
+    gap: Estimate | Skipped
+    distance: Estimate | Skipped
+    changed: Estimate | Skipped
+    located: Located | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGap:
+    """One layer's part in the gap between running and batch statistics, on one batch.
+
+    Attributes:
+        share: of the gap, in units of the loss: the integral of the loss's derivative along this layer's
+            statistics, on the path on which all layers go from the running to the batch's together.
+        alone: what the batch's own statistics at this layer alone take off the deployed loss; measured at
+            the layers with the largest shares.
+    """
+
+    share: float
+    alone: float | Skipped
