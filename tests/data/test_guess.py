@@ -31,12 +31,18 @@ def test_the_mean_of_the_labels_place_by_place() -> None:
         ("cross_entropy", torch.tensor([4, 4, 4])),
         ("cross_entropy", torch.rand(4, 3)),
         ("mse", torch.ones(5)),
-        ("bce", torch.tensor([0.0, 1.0])),
+        ("bce", torch.tensor([1.0, 1.0])),
         ("mine", torch.tensor([0, 1])),
     ],
 )
 def test_other_losses_have_none(loss: str, labels: torch.Tensor | None) -> None:
     assert guess(loss, [labels]) is None
+
+
+def test_binary_labels_cost_their_entropy() -> None:
+    rows = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    wanted = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75) + math.log(0.5)) / 2
+    assert guess("bce", [rows[:3], rows[3:]]) == pytest.approx(wanted)
 
 
 def test_two_classes_cost_a_bit() -> None:

@@ -61,7 +61,7 @@ _IGNORED = -100  # torch's cross_entropy leaves these out
 
 
 def guess(loss: str, labels: Sequence[Tensor | None]) -> float | None:
-    """The loss of one constant answer: ln of the number of classes that occur, or the labels' variance.
+    """The loss of one constant answer: ln of the number of classes, the labels' variance or binary entropy.
 
     ln K is what even odds on the K classes cost whatever their frequencies; a model that knows
     anything of the data is below.
@@ -84,4 +84,8 @@ def guess(loss: str, labels: Sequence[Tensor | None]) -> float | None:
         values = torch.cat([t.double() for t in present])
         variance = float((values - values.mean(0)).square().mean())
         return variance if variance > 0 else None
+    if loss == "bce":
+        share = torch.cat([t.double() for t in present]).mean(0)
+        entropy = float(-(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)).mean())
+        return entropy if entropy > 0 else None
     return None

@@ -298,20 +298,19 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection, len(batches))
+    run, passes = _Runner(execution, namer, mode, selection, len(batches)), dict[int, _Pass]()
     progress.stage("measuring", len(batches))
-    passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
-        one_pass = run if passes else run.first
-        passes[index] = one_pass(batches[index], index, record=record and index == 0)
+        through = run if passes else run.first
+        passes[index] = through(batches[index], index, record=record and index == 0)
         if not passes[index].log.calls:
             break  # the whole forward ran without one; other batches take the same way
         progress.advance()
     apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
     if not passes[index].log.calls:
         return Collected(instance_norms=passes[index].log.instance_norms, apart=apart)
-    ordered = [passes[index] for index in range(len(batches))]
+    ordered = [passes[i] for i in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
         losses=[found.loss for found in ordered],

@@ -26,6 +26,7 @@ class Report:
             same numbers.
         layers: an entry for each executed BatchNorm call, in execution order.
         twins: an entry for each replacement, None where twins were not measured.
+        deployment: the network with running statistics, as deployed, beside batch statistics.
         findings: what the rules found, worst first.
         suppressed: findings that the configuration silences.
         rules_not_run: rules that had nothing to judge by, and why.
@@ -34,7 +35,6 @@ class Report:
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a model without BatchNorm passes.
         gradient_scale: |dL/dz| at the first measured layer over that at the last.
-        deployment: the network with running statistics, as deployed, beside batch statistics.
         inspection: what the file stores, where it was read.
         thresholds: rule -> threshold name -> value, where the configuration sets another.
     """
@@ -44,6 +44,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     _: KW_ONLY
     twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
+    deployment: Deployment | Skipped = NOT_REQUESTED
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...] = ()
     rules_not_run: tuple[RuleNotRun, ...] = ()
@@ -52,7 +53,6 @@ class Report:
     fail_on: Severity | None = None
     allow_no_bn: bool = False
     gradient_scale: Metric = NOT_REQUESTED
-    deployment: Deployment | Skipped = NOT_REQUESTED
     inspection: Inspection | None = None
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 

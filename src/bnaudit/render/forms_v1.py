@@ -135,8 +135,14 @@ FORMS: dict[type, Form] = {
                 "The model against itself with the same forward values and BatchNorm's backward replaced, "
                 "everything upstream measured, on the first batch: its end-to-end effect.",
                 True,
-            )
+            ),
+            "deployment": Group(
+                ("deployment",),
+                "The network with running statistics, as deployed, beside the same with those of each batch.",
+                True,
+            ),
         },
+        inline=("deployment",),
         computed={
             "summary": Computed("baseline", Summary, summarize, "The report in a few numbers.")
         },

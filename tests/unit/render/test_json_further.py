@@ -138,6 +138,7 @@ def test_what_nobody_asked_for_is_null_and_says_so() -> None:
             "statistics.constant",
             "statistics.not_finite",
             "statistics.grad_xhat_norm",
+            "gap",
         ),
         "not requested",
     )

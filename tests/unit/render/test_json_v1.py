@@ -63,6 +63,7 @@ def test_top_level_keys_and_tool() -> None:
         "run",
         "layers",
         "twins",
+        "deployment",
         "findings",
         "suppressed",
         "rules_not_run",
@@ -106,7 +107,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
     for group in (layer["first_order"], finite_difference, forward_mode):
         assert set(group.values()) == {None}
     reasons = {entry["metric"]: entry["reason"] for entry in layer["skipped"]}
-    further = {"second_order", "weight_space"}
+    further = {"second_order", "weight_space", "gap"}
     assert list(reasons) == [
         "gain.batch",
         "first_order",
@@ -119,6 +120,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "statistics.mean_drift",
         "statistics.variance_drift",
         "statistics.grad_xhat_norm",
+        "gap",
     ]
     assert {reasons[path] for path in reasons if path not in further} == {
         "one value per channel (m = 1)"

@@ -97,8 +97,8 @@ def test_a_missing_key_is_noticed(key: str) -> None:
 
 def test_a_key_of_a_later_version_is_no_error() -> None:
     document = json.loads(document_text(samples.healthy()))
-    document["deployment"] = {"loss": 1.0}
-    document["layers"][0]["deployment"] = None
+    document["landscape"] = {"loss": 1.0}
+    document["layers"][0]["landscape"] = None
     Draft202012Validator(SCHEMAS["report"]).validate(document)
 
 

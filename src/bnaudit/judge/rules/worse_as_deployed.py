@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from bnaudit.records.inspection import Inspection
 
 
+_SWEPT = "216 trained networks (docs/defects.md), all held-back rows in batches of 8 to 64: "
+
+
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     found = deployed(report)
     if found is None:
@@ -52,7 +55,7 @@ def _by_loss(rule: Rule, report: Report, found: Deployment, gap: Estimate) -> It
     if batch is None or running is None or report.run is None:
         return
     guess = report.run.loss.guess
-    scale = 3 * batch if guess is None else max(batch, rule.limit("floor") * guess)
+    scale = 5 * batch if guess is None else max(batch, rule.limit("floor") * guess)
     sure = rule.limit("ratio" if gap.n > 1 else "ratio-one-batch")
     far = rule.limit("ratio-error") if gap.n > 1 else sure
     if not (scale > 0 and lower_end(gap) > sure * scale):
@@ -166,34 +169,36 @@ RULE = Rule(
         Threshold(
             "ratio",
             0.15,
-            "what the deployed loss has more over the loss with batch statistics (or the floor), at the near "
-            "end of its interval",
-            "TODO",
+            "how much more the deployed loss is, over the loss with batch statistics or the floor, at the "
+            "near end of its interval",
+            _SWEPT
+            + "largest 0.12 (5 batches of 64), of a network with a constant learning rate; next 0.006",
         ),
         Threshold(
             "ratio-error",
             0.25,
             "the same from which it is an error, at the mean over the batches",
-            "a choice: the deployed loss is 1.25 times that with batch statistics",
+            "a choice: 1.25 times the loss; " + _SWEPT + "largest 0.23",
         ),
         Threshold(
             "ratio-one-batch",
-            1.0,
+            3.0,
             "the same of a single batch, which has no interval, and an error",
-            "TODO",
+            _SWEPT
+            + "mean and twice the deviation of single batches, largest 2.7 (8 rows), 0.8 (32 rows)",
         ),
         Threshold(
             "floor",
             0.1,
             "of the loss of one constant answer: where the loss with batch statistics is below, this takes "
-            "its place; of a loss without such an answer three times the loss does",
+            "its place; of a loss without such an answer five times the loss does",
             "a choice: a network that is nearly always right may double a loss that is next to nothing",
         ),
         Threshold(
             "distance",
             0.5,
             "without labels: |y_run - y_batch| over what the outputs differ from row to row, at the near end",
-            "TODO",
+            _SWEPT + "largest 0.32 (32 rows)",
         ),
     ),
     check=_check,
