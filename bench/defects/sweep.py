@@ -18,10 +18,13 @@ from torch import nn
 import bnaudit
 from bench.defects.data import held_back
 from bench.defects.nets import NETS
+from bnaudit.data.batch import DEFAULT_BATCHES
+from bnaudit.records.deployment import Estimate
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Spread
+from bnaudit.summary.deployment import deployed, lower_end, mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +73,8 @@ def _audit(path: Path, size: int, batches: int) -> Report:
         data=x,
         labels=labels,
         batch_size=size,
-        batches=min(batches, len(x) // size),
-        metrics=("first_order", "statistics"),
+        batches=None if batches == DEFAULT_BATCHES else min(batches, len(x) // size),
+        metrics=("first_order", "statistics", "deployment"),
     )
 
 
@@ -80,6 +83,12 @@ def _values(report: Report) -> Iterator[tuple[str, float]]:
     if isinstance(report.gradient_scale, Spread):
         yield "gradient scale", report.gradient_scale.median
         yield "1/gradient scale", 1 / report.gradient_scale.median
+    found, run = deployed(report), report.run
+    if found is not None and run is not None and isinstance(found.gap, Estimate):
+        scale = max(mean_of(found.batch.loss) or 0.0, 0.1 * (run.loss.guess or 0.0))
+        yield "deployed loss, near end", lower_end(found.gap) / scale
+        yield "deployed loss, mean", found.gap.mean / scale
+        yield "deployed outputs, mean", mean_of(found.distance) or 0.0
     for layer in report.layers:
         if isinstance(layer.first_order, FirstOrder):
             left = layer.first_order.projection

@@ -1,0 +1,294 @@
+"""Where the gap between running and batch statistics comes from, layer by layer, on one batch.
+
+Let all layers go together, t from 0 to 1, from the running statistics to those that the batch has when every
+layer normalises with its own:
+
+    mu(t) = mu_run + t (mu_B - mu_run),    ln v(t) = ln v_run + t (ln v_B - ln v_run),    v = var + eps,
+
+so that L(0) is the deployed loss and L(1) that with batch statistics. The gap is the sum over the layers of
+
+    share = - int_0^1 <dL/dmu, mu_B - mu_run> + <dL/d ln v, ln v_B - ln v_run> dt
+
+(Aumann and Shapley 1974; "integrated gradients", Sundararajan, Taly, Yan 2017). In evaluation mode
+z = gamma (x - mu)/sigma + beta with sigma^2 = v, hence
+
+    dL/dmu = -(gamma/sigma) sum G = -(gamma/sigma) dL/dbeta,
+    dL/d ln v = -1/2 sum G (z - beta) = -(gamma/2) dL/dgamma:
+
+one backward pass gives all layers' derivatives, from BatchNorm's own kernels. The integral is taken by
+Gauss-Radau's rule with four points, t = 0 among them, exact for polynomials of degree 6 in t; what the shares
+leave of the gap is said as the rest.
+
+The layer to mend is another question: a layer behind one that is wrong may take off as much, since it
+normalises what arrives. So single layers are switched to the statistics of what arrives at them: all of a
+small network, else those with the largest shares, and those for which the pass at t = 0 promises most,
+-<dL/dmu, mu - mu_run> - <dL/d ln v, ln v - ln v_run> with the statistics that arrive there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnaudit.measure.explained import Layer, Trial, explanations
+from bnaudit.measure.moments import channel_moments
+from bnaudit.records.deployment import Evidence, LayerGap, Located
+from bnaudit.records.values import Skipped
+from bnaudit.tap.call import as_given, normalise
+from bnaudit.tap.dispatch import tapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from bnaudit.measure.deployment import Modes
+    from bnaudit.tap.call import BatchNormCall
+
+Key = tuple[str, int]
+Statistics = tuple["Tensor", "Tensor"]
+"""Mean and variance, (C,) float64 on the CPU."""
+
+_NODES = (0.0, 0.212340538239153, 0.590533135559265, 0.911412040487296)
+_WEIGHTS = (0.0625, 0.328844319980060, 0.388193468843172, 0.220462211176768)
+"""Gauss and Radau's on [0, 1], with the left end."""
+
+_ALL, _EACH = 8, 2
+"""Networks of so many layers are switched layer by layer; of others so many by each of the two rankings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The gap of one batch, layer by layer."""
+
+    modes: Modes
+    index: int
+    gap: float
+
+    def found(self) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
+        """The records of the gap and of each layer's part; the layers have none where it cannot be told."""
+        own = self.modes.statistics(self.index)
+        passes = [self._pass({k: s for k, (_, s) in own.items()}, t) for t in _NODES]
+        impossible = next((p.impossible for p in passes if p.impossible), None)
+        if impossible is not None:
+            return Skipped(impossible), {}
+        shares: dict[Key, float] = {}
+        for path, weight in zip(passes, _WEIGHTS, strict=True):
+            for at in path.points:
+                shares[at.key] = shares.get(at.key, 0.0) - weight * at.slope(
+                    at.mean_step, at.log_step
+                )
+        if not all(map(isfinite, shares.values())):
+            reason = "the loss is not finite between the running and the batch's statistics"
+            return Skipped(reason), {}
+        deployed = passes[0].loss
+        alone: dict[str, float | Skipped] = {}
+        for name in self._worth_switching(shares, passes[0]):
+            less = deployed - self._loss(_own_at(name))
+            alone[name] = less if isfinite(less) else Skipped("the loss is not finite then")
+        located = Located(
+            batch=self.index + 1,
+            deployed=deployed,
+            gap=self.gap,
+            rest=self.gap - sum(shares.values()),
+            recomputed=self._recomputed(own),
+            evidence=self._explained(own, shares, deployed),
+        )
+        unmeasured = Skipped("not among the layers that promise most")
+        return located, {
+            key: LayerGap(share, alone.get(key[0], unmeasured)) for key, share in shares.items()
+        }
+
+    def _worth_switching(self, shares: Mapping[Key, float], start: _Path) -> list[str]:
+        """Names of the layers; see the top of the file."""
+        names = list(dict.fromkeys(name for name, _ in shares))
+        if len(names) <= _ALL:
+            return names
+        promised: dict[Key, float] = {at.key: at.promise for at in start.points}
+        chosen: list[str] = []
+        for ranking in (shares, promised):
+            best = sorted(names, key=lambda n: -sum(v for k, v in ranking.items() if k[0] == n))
+            chosen += [n for n in best if n not in chosen][:_EACH]
+        return chosen
+
+    def _loss(self, handler: Callable[[BatchNormCall], Tensor]) -> float:
+        batch = self.modes.session.batches.items[self.index]
+        return self.modes.run(batch, self.index, "running", handler).loss
+
+    def _pass(self, own: Mapping[Key, Statistics], t: float) -> _Path:
+        """The loss at a point of the path, with its derivatives along every layer's statistics."""
+        session = self.modes.session
+        path = _Path(own, t)
+        with tapped(session.placed.namer, path) as tap, torch.enable_grad():
+            tap.start()
+            loss = session.execution.value(session.batches.items[self.index], self.index)
+            if path.impossible is None:
+                leaves = [leaf for at in path.points for leaf in (at.gamma, at.beta)]
+                gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+                for place, at in enumerate(path.points):
+                    at.takes(*gradients[2 * place : 2 * place + 2])
+        path.loss = float(loss.detach())
+        return path
+
+    def _explained(
+        self,
+        own: Mapping[Key, tuple[int, Statistics]],
+        shares: Mapping[Key, float],
+        deployed: float,
+    ) -> tuple[Evidence, ...]:
+        records = {r.key: r for r in self.modes.records(0)}  # the ones that know who reads whom
+        layers = {
+            key: Layer(
+                (r.running_mean, r.running_var),
+                own[key][1],
+                r.eps,
+                max(share, 0.0),
+                first=not r.reads if r.reads is not None else key == next(iter(shares)),
+            )
+            for key, share in shares.items()
+            if (r := records.get(key)) is not None
+            and r.running_mean is not None
+            and r.running_var is not None
+        }
+        batch = self.modes.session.batches.items[self.index]
+        trial = Trial(
+            batch,
+            self.gap,
+            deployed,
+            lambda other: self.modes.run(other, self.index, "running").loss,
+            lambda other: {k: s for k, (_, s) in self.modes.noted(other, self.index).items()},
+            lambda handler: self.modes.run(batch, self.index, "batch", handler),
+        )
+        return explanations(layers, trial)
+
+    def _recomputed(self, own: Mapping[Key, tuple[int, Statistics]]) -> float | Skipped:
+        """The loss of the batch with statistics pooled over all audited batches, and over a layer's calls."""
+        values: dict[str, list[tuple[int, Statistics]]] = {}
+        for index in range(len(self.modes.session.batches.items)):
+            found = own if index == self.index else self.modes.statistics(index)
+            for (name, _), part in found.items():
+                values.setdefault(name, []).append(part)
+        pooled = {name: _pooled(parts) for name, parts in values.items()}
+
+        def mended(call: BatchNormCall) -> Tensor:
+            if call.running_var is None or call.name not in pooled:
+                return normalise(call, call.x, "running")
+            mean, var = (t.to(call.running_var) for t in pooled[call.name])
+            return normalise(replace(call, running_mean=mean, running_var=var), call.x, "running")
+
+        loss = self._loss(mended)
+        return loss if isfinite(loss) else Skipped("the loss is not finite with them")
+
+
+def _own_at(name: str) -> Callable[[BatchNormCall], Tensor]:
+    """Batch statistics at one layer, the running ones elsewhere."""
+    return lambda call: normalise(call, call.x, "batch" if call.name == name else "running")
+
+
+def _pooled(parts: Sequence[tuple[int, Statistics]]) -> Statistics:
+    """Mean and unbiased variance of all values together."""
+    counts = torch.tensor([m for m, _ in parts], dtype=torch.float64)
+    total = float(counts.sum())
+    weights = (counts / total)[:, None]
+    means, variances = (torch.stack([s[k] for _, s in parts]) for k in (0, 1))
+    mean = (weights * means).sum(0)
+    var = (weights * (variances + (means - mean).square())).sum(0)
+    return mean, var * total / max(total - 1, 1)
+
+
+@dataclass(slots=True)
+class _Point:
+    """One call at a point of the path.
+
+    Attributes:
+        key: which call.
+        gamma, beta: the leaves that are differentiated.
+        gain: gamma/sigma.
+        mean_step, log_step: how far its statistics go in all.
+        arriving: how far they would go to those of what arrives; at t = 0 alone.
+        of_mean, of_log: dL/dmu and dL/d ln v, (C,).
+    """
+
+    key: Key
+    gamma: Tensor
+    beta: Tensor
+    gain: Tensor
+    mean_step: Tensor
+    log_step: Tensor
+    arriving: tuple[Tensor, Tensor] | None
+    of_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    of_log: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def takes(self, of_gamma: Tensor | None, of_beta: Tensor | None) -> None:
+        """The derivatives of the loss to the leaves."""
+        along, total = (
+            torch.zeros_like(self.gain) if g is None else g.to("cpu", torch.float64)
+            for g in (of_gamma, of_beta)
+        )
+        self.of_mean = -self.gain * total
+        self.of_log = -self.gamma.detach().to("cpu", torch.float64) * along / 2
+
+    def slope(self, mean_step: Tensor, log_step: Tensor) -> float:
+        """The derivative of the loss along these steps of the statistics."""
+        return float((self.of_mean * mean_step + self.of_log * log_step).sum())
+
+    @property
+    def promise(self) -> float:
+        """What the statistics of what arrives would take off, if the loss were linear."""
+        return 0.0 if self.arriving is None else -self.slope(*self.arriving)
+
+
+@dataclass(slots=True)
+class _Path:
+    """Normalises with statistics between the running (t = 0) and the batch's (t = 1)."""
+
+    own: Mapping[Key, Statistics]
+    t: float
+    points: list[_Point] = field(default_factory=list)
+    impossible: str | None = None
+    loss: float = 0.0
+
+    def __call__(self, call: BatchNormCall) -> Tensor:
+        own = self.own.get(call.key)
+        if own is None or call.running_mean is None or call.running_var is None:
+            return normalise(call, call.x, "running")
+        stored = call.running_var.to("cpu", torch.float64) + call.eps
+        if not bool((stored > 0).all() and stored.isfinite().all()):
+            self.impossible = f"the running variance of {call.name} is negative or not finite"
+            return normalise(call, call.x, "running")
+        mean = call.running_mean.to("cpu", torch.float64)
+        mean_step, log_step = own[0] - mean, ((own[1] + call.eps) / stored).log()
+        v = stored * (self.t * log_step).exp()
+        gamma, beta = (
+            fill if given is None else given.detach().clone()
+            for given, fill in (
+                (call.gamma, torch.ones_like(call.running_var)),
+                (call.beta, torch.zeros_like(call.running_var)),
+            )
+        )
+        gain = gamma.to("cpu", torch.float64) / v.sqrt()
+        arriving = None
+        if self.t == 0:
+            here = channel_moments(call.x.detach(), None, None)
+            arriving = here.mean - mean, ((here.var + call.eps) / stored).log()
+        point = _Point(
+            call.key,
+            gamma.requires_grad_(),
+            beta.requires_grad_(),
+            gain,
+            mean_step,
+            log_step,
+            arriving,
+        )
+        self.points.append(point)
+        at = replace(
+            call,
+            gamma=gamma,
+            beta=beta,
+            running_mean=(mean + self.t * mean_step).to(call.running_mean),
+            running_var=(v - call.eps).to(call.running_var),
+        )
+        return as_given(at)
