@@ -144,10 +144,27 @@ def test_no_more_is_read_than_asked_for() -> None:
 def test_labels_by_key_of_an_iterable_of_mappings() -> None:
     data = [{"x": x, "y": y} for x, y in PAIRS[:2]]
     assert made(data, labels="y").labels_from == "y"
-    with pytest.raises(DataError, match="array 'y' is not an input"):
-        made(data)
+    assert made(data).labels_from == "the data loader"
+    unknown = [{"x": x, "answer": y} for x, y in PAIRS[:2]]
+    with pytest.raises(DataError, match="array 'answer' is not an input"):
+        made(unknown)
     with pytest.raises(DataError, match="no such key in every batch"):
         made([{"x": x} for x, _ in PAIRS], labels="y")
+
+
+def test_mappings_with_names_of_the_datasets_own() -> None:
+    for names in (("image", "label"), ("pixel_values", "labels"), ("features", "target")):
+        batches, notes = prepare(
+            AuditOptions(data=[dict(zip(names, pair, strict=True)) for pair in PAIRS[:2]]),
+            model(),
+            None,
+        )
+        assert notes == (f"the array {names[0]!r} was taken for 'x', the model's only input",)
+        assert batches.names == ("x",)
+        assert batches.items[0].inputs[0].tolist() == PAIRS[0][0].tolist()
+        assert batches.items[1].labels is not None
+        assert batches.items[1].labels.tolist() == PAIRS[1][1].tolist()
+        assert made({names[0]: ROWS}).items[0].inputs[0].tolist() == ROWS.tolist()
 
 
 def broken() -> Iterator[torch.Tensor]:

@@ -60,6 +60,7 @@ class Samples:
         paths: as the user typed them.
         shared: names of arrays that have no row a sample (a state whose first axis are layers), and are
             given to all batches.
+        notes: what was assumed of them.
     """
 
     arrays: Mapping[str, Tensor]
@@ -68,6 +69,7 @@ class Samples:
     source: str
     paths: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> int:
         """How many there are.
@@ -84,7 +86,8 @@ class Samples:
             listing = ", ".join(f"{name} {n}" for name, n in counts.items())
             raise DataError(
                 f"the arrays have different numbers of rows ({listing})",
-                hint="the first dimension of every array is the batch",
+                hint="the first dimension of every array is the batch; where it is not (a graph, sets of "
+                "points), --data file.py:function can yield whole batches, as (inputs..., labels)",
             )
         return next(iter(counts.values()), 1)
 
