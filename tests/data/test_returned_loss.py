@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.data.outputs import own_loss
+from bnaudit.records.values import Spread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,7 @@ def test_it_is_used_in_every_form(form: str) -> None:
         False,
         "the model's input labels",
     )
+    assert isinstance(loss.value, Spread)
     assert loss.value.median == pytest.approx(expected(Tagger(), 32), rel=1e-6)
     assert report.layers[0].measured
 
