@@ -18,7 +18,9 @@ _REPEATED_CALL = re.compile(r"_\d+$")
 _SEPARATOR = re.compile(r"[._/:-]+[^._/:-]*$")
 
 
-_KERAS = re.compile(r"([^;:]*?)/(?:batchnorm|FusedBatchNorm(?:V\d)?|batch_norm)(?:/[^;]*|\d*)?(?=[;:]|$)")
+_KERAS = re.compile(
+    r"([^;:]*?)/(?:batchnorm|FusedBatchNorm(?:V\d)?|batch_norm)(?:/[^;]*|\d*)?(?=[;:]|$)"
+)
 
 
 def keras_layers(text: str) -> list[str]:

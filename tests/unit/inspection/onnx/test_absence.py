@@ -306,13 +306,17 @@ def test_what_tensorflow_took_apart_is_told_by_its_short_names(
     ]
     constants = {"s": models.normal(1, 3, 1, 1), "t": models.normal(1, 3, 1, 1)}
     constants |= {"w": models.normal(4, 3, 1, 1), bias: models.normal(4)}
-    proto = models.graph_model(nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants, producer_name="tf2onnx")
+    proto = models.graph_model(
+        nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants, producer_name="tf2onnx"
+    )
     path = models.save(tmp_path, proto)
     found = absence(path)
     assert found.case == "folded"
     evidence = told(path)
     assert f"1 BatchNormalization layer: {layer}" in evidence
-    assert ("TFLite joined" in evidence) == ("TFLite converter folds" in found.fix) == (";" in output)
+    assert (
+        ("TFLite joined" in evidence) == ("TFLite converter folds" in found.fix) == (";" in output)
+    )
     assert "'model.keras'" in found.fix
     assert "remove_back_to_back" not in found.fix
     left = [norm.name for norm in inspect_onnx(path).decomposed]
