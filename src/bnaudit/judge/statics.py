@@ -86,6 +86,17 @@ FIX_GAMMA = (
 """The remedy."""
 
 
+def like_instance_norm(inspection: Inspection, bn: BatchNormStatics) -> bool:
+    """Whether a call is as weight standardisation and InstanceNorm are written.
+
+    In training mode, with nothing of its own, and behind no layer with weights, where the format tells that.
+    """
+    graph = inspection.kind in {"onnx", "torchscript", "exported"}
+    unused = bn.running_var is None or statistics_untouched(bn)
+    alone = graph and bn.training is True and bn.feeder is None
+    return alone and unused and affine_untouched(bn)
+
+
 def affine_untouched(bn: BatchNormStatics) -> bool:
     """Whether all channels have the same gamma and the same beta, or there are none."""
     return _constant(bn.gamma) and _constant(bn.beta)
