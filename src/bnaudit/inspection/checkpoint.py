@@ -12,7 +12,15 @@ from bnaudit.inspection.absent import (
     norm_pairs,
     odd_statistics,
 )
-from bnaudit.inspection.layers import Layer, few, other_norms, own_forms, require_run, statics
+from bnaudit.inspection.layers import (
+    Layer,
+    few,
+    other_norms,
+    own_forms,
+    own_notes,
+    require_run,
+    statics,
+)
 from bnaudit.inspection.named import (
     count_parameters,
     named_batchnorms,
@@ -142,7 +150,7 @@ def _module(stored: StoredFile, root: Opaque) -> Inspection:
     own = [(x.path, f"class {x.home}.{x.kind}") for x in found if x.is_own_batchnorm]
     norms = other_norms(layers)
     notes = ["a whole module was pickled: it was read as data, and none of its code was run"]
-    notes += [f"judged by what they store: {clause}" for clause in own_forms(own).evidence]
+    notes += own_notes(own_forms(own))
     return Inspection(
         path=str(stored.path),
         kind="checkpoint",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bnaudit.load.model import LoadedModel
+    from bnaudit.load.pickles.objects import Opaque
 
 # Kind -> (module, function), imported when a file needs it: onnx alone costs a third of a second.
 _LOADERS: dict[FileKind, tuple[str, str]] = {
@@ -86,6 +87,16 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     kind = sniff(path)
     if kind in _WEIGHTS_ALONE:
         file = shlex.quote(str(path))
+        module = _pickled(path) if kind is FileKind.CHECKPOINT else None
+        if module is not None:
+            known = module.home and not module.home.startswith(("torch.", "__main__"))
+            code = f"{module.home}:{module.kind}" if known else "package.module:factory"
+            raise InputError(
+                f"{path}: is a pickled module of class {module.home}.{module.kind}: bnaudit reads pickles as "
+                "data and runs none",
+                hint=f"name the code that makes it: bnaudit check {code} --weights {file}; or save "
+                f"torch.jit.script(net.eval()); `bnaudit inspect {file}` judges what it stores",
+            )
         raise InputError(
             f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
             hint="name the code that makes the network: bnaudit check package.module:factory "
@@ -96,3 +107,13 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
     loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
     return replace(loaded, path=path)
+
+
+def _pickled(path: Path) -> Opaque | None:
+    """The module that was pickled as a whole; None for bare weights."""
+    from bnaudit.load.weights.checkpoint import open_weights
+
+    try:
+        return open_weights(path).module
+    except InputError:  # that it is damaged is not the point here
+        return None

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import sys
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bnaudit.load.reference import Reference
 
 
+_SHOWN = 8
 _NO_WEIGHTS = "no weights were given: the network is audited as its factory made it"
 
 
@@ -124,10 +126,16 @@ def _attribute(module: ModuleType, reference: Reference) -> Any:
         if not hasattr(value, part):
             raise InputError(
                 f"{reference.place}: has no {reference.name!r}",
-                hint=_candidates(module) or "it defines no class or function that makes a module",
+                hint=_near(part, value) + _candidates(module)
+                or "it defines no class or function that makes a module",
             )
         value = getattr(value, part)
     return value
+
+
+def _near(name: str, value: Any) -> str:
+    close = get_close_matches(name, [n for n in dir(value) if not n.startswith("_")], 1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _candidates(module: ModuleType) -> str:
@@ -145,7 +153,8 @@ def _candidates(module: ModuleType) -> str:
         )
         and getattr(value, "__module__", module.__name__) == module.__name__
     ]
-    return f"it has: {', '.join(own[:8])}" if own else ""
+    more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+    return f"it has: {', '.join(own[:_SHOWN])}{more}" if own else ""
 
 
 def _made(found: Any, reference: Reference, kwargs: Mapping[str, Any]) -> nn.Module:

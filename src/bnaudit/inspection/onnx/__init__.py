@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import own_forms
+from bnaudit.inspection.layers import own_forms, own_notes
 from bnaudit.inspection.onnx.absence import absence
 from bnaudit.inspection.onnx.decomposed import decomposed_norms
 from bnaudit.inspection.onnx.facts import facts, other_norms, parameters, producer, signature
@@ -59,7 +59,7 @@ def inspect_onnx(path: Path) -> Inspection:
             absence=told or absence(net, [layer.name for layer in layers], decomposed, norms),
             notes=(
                 *_notes(layers, calls),
-                *(f"judged by what they store: {clause}" for clause in in_arithmetic.evidence),
+                *own_notes(in_arithmetic),
             ),
         )
 
