@@ -310,3 +310,15 @@ def test_weights_of_a_pickled_module_are_read_without_its_class(own: Path) -> No
     loaded = make("nets_here:Net", weights=own / "pickled.pt")
     for name, tensor in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_a_name_that_is_not_there_is_near_one_that_is_and_none_is_cut_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"make_{i}" for i in range(11)]
+    code = "\n".join(f"def {name}(): ..." for name in names)
+    (tmp_path / "many_makers.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load("many_makers.py:mak_3")
+    assert caught.value.hint == f"did you mean 'make_3'? it has: {', '.join(names[:8])} and 3 more"

@@ -87,13 +87,13 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     kind = sniff(path)
     if kind in _WEIGHTS_ALONE:
         file = shlex.quote(str(path))
-        module = _pickled(path) if kind is FileKind.CHECKPOINT else None
-        if module is not None:
-            known = module.home and not module.home.startswith(("torch.", "__main__"))
-            code = f"{module.home}:{module.kind}" if known else "package.module:factory"
+        pickled = _pickled(path) if kind is FileKind.CHECKPOINT else None
+        if pickled is not None:
+            known = pickled.home and not pickled.home.startswith(("torch.", "__main__"))
+            code = f"{pickled.home}:{pickled.kind}" if known else "package.module:factory"
             raise InputError(
-                f"{path}: is a pickled module of class {module.home}.{module.kind}: bnaudit reads pickles as "
-                "data and runs none",
+                f"{path}: is a pickled module of class {pickled.home}.{pickled.kind}: bnaudit reads pickles "
+                "as data and runs none",
                 hint=f"name the code that makes it: bnaudit check {code} --weights {file}; or save "
                 f"torch.jit.script(net.eval()); `bnaudit inspect {file}` judges what it stores",
             )

@@ -124,10 +124,10 @@ def _attribute(module: ModuleType, reference: Reference) -> Any:
     value: Any = module
     for part in reference.name.split("."):
         if not hasattr(value, part):
+            none = "it defines no class or function that makes a module"
             raise InputError(
                 f"{reference.place}: has no {reference.name!r}",
-                hint=_near(part, value) + _candidates(module)
-                or "it defines no class or function that makes a module",
+                hint=_near(part, value) + (_candidates(module) or none),
             )
         value = getattr(value, part)
     return value

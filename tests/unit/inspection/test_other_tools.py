@@ -320,7 +320,8 @@ def test_folders_are_named(tmp_path: Path, member: str, what: str) -> None:
 )
 def test_an_ir_without_its_constants_is_called_an_ir(edges: str, tmp_path: Path) -> None:
     ports = "".join(f'<port id="{i}"/>' for i in range(5))
-    layer = f'<layer id="1" name="bn" type="BatchNormInference" version="opset5"><input>{ports}</input></layer>'
+    layer = '<layer id="1" name="bn" type="BatchNormInference" version="opset5">'
+    layer += f"<input>{ports}</input></layer>"
     text = f'<?xml version="1.0"?><net name="m" version="11"><layers>{layer}</layers>{edges}</net>'
     (tmp_path / "ir.xml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="an OpenVINO IR whose BatchNormInference 'bn'") as caught:
