@@ -91,7 +91,9 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
 def loading(options: AuditOptions) -> Loading:
     """What the options say of how to load a model."""
     weights = None if options.weights is None else Path(options.weights)
-    return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
+    return Loading(
+        options.trust, weights, options.kwargs, options.strict, options.seed, options.entry
+    )
 
 
 def load_to_audit(model: str | Path | nn.Module, options: AuditOptions) -> LoadedModel:

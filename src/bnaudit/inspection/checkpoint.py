@@ -65,13 +65,18 @@ def inspect_checkpoint(path: Path, entry: str | None = None) -> Inspection:
         for key, other in others.items()
         for layer in other.batchnorms
     ]
+    if not others:
+        return found
+    parameters = sum(o.parameters or 0 for o in (found, *others.values()))
     judged = [key for key, other in others.items() if other.batchnorms]
     if not judged:
-        return found
+        note = f"read as well, without BatchNorm: {few(list(others))}; --entry KEY reads one alone"
+        return replace(found, parameters=parameters, notes=(*found.notes, note))
     note = f"judged as well: {few(judged)}; --entry KEY reads one alone"
     absence = None if found.absence is None or found.absence.case != "other-form" else found.absence
     return replace(
         found,
+        parameters=parameters,
         batchnorms=(*found.batchnorms, *layers),
         absence=absence,
         notes=(*found.notes, note),

@@ -42,6 +42,7 @@ class Loading:
         kwargs: what a factory is called with.
         strict: whether weights have to name every parameter of the network, and nothing else.
         seed: of the weights that a factory draws.
+        entry: of the file of weights, where it holds several networks.
     """
 
     trust: bool = False
@@ -49,6 +50,7 @@ class Loading:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
     seed: int = 0
+    entry: str | None = None
 
 
 def load(model: str | Path | nn.Module, loading: Loading | None = None) -> LoadedModel:
@@ -70,14 +72,16 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     if reference is not None:
         from bnaudit.load.factory import load_factory
 
-        return load_factory(
-            reference, given.weights, given.kwargs, strict=given.strict, seed=given.seed
-        )
-    for name, value in (("weights", given.weights), ("arguments of a factory", given.kwargs)):
+        return load_factory(reference, given)
+    for name, value in (
+        ("weights", given.weights),
+        ("an entry of weights", given.entry),
+        ("arguments of a factory", given.kwargs),
+    ):
         if value:
             raise UsageError(
                 f"{name} for a model that has its own",
-                hint="--weights and --arg go with package.module:factory or file.py:factory",
+                hint="--weights, --entry and --arg go with package.module:factory or file.py:factory",
             )
     if not isinstance(model, (str, Path)):
         from bnaudit.load.live import load_live
