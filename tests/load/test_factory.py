@@ -346,7 +346,7 @@ def test_of_several_networks_the_one_that_fits_is_loaded_or_the_one_that_is_aske
     for entry in ("net", "model_ema"):
         chosen = load("nets_here:make", Loading(weights=own / "w.pt", entry=entry))
         assert same(chosen.module, content[entry])
-    for entry, told in (("model", "none of its 5 tensors"), ("nosuch", "has no entry 'nosuch'")):
+    for entry, told in (("model", "does not fit the network"), ("nosuch", "has no entry 'nosuch'")):
         with pytest.raises(InputError, match=told):
             load("nets_here:make", Loading(weights=own / "w.pt", entry=entry))
 

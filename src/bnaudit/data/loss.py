@@ -142,11 +142,11 @@ def _usable(output: Any) -> dict[str, Tensor]:
 def _cross_entropy(y: Tensor, labels: Tensor) -> Tensor:
     if labels.is_floating_point():
         return F.cross_entropy(y, labels.to(y.dtype))
-    return F.cross_entropy(y, _classes(labels, y))
+    return F.cross_entropy(y.contiguous(), _classes(labels, y))  # torch's backward of views fails
 
 
 def _nll(y: Tensor, labels: Tensor) -> Tensor:
-    return F.nll_loss(y, _classes(labels, y))
+    return F.nll_loss(y.contiguous(), _classes(labels, y))
 
 
 _ONE_SCORE = " (for one score a sample use --loss bce or mse)"
