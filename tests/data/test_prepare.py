@@ -254,3 +254,23 @@ def test_a_state_given_once_serves_all_rows() -> None:
 def test_other_shapes_are_no_batch() -> None:
     with pytest.raises(DataError):
         made(stream(caches=(3, 1, 3)), *STREAM, static=1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_a_feature_that_is_stuck_is_noted(value: float) -> None:
+    rows = torch.randn(64, 12)
+    spec = InputSpec("x", ("batch", 12), "float32")
+    assert prepare(AuditOptions(data=rows), model(spec), None)[1] == ()
+    rows[:, 3] = value
+    (note,) = prepare(AuditOptions(data=rows), model(spec), None)[1]
+    assert note.startswith(f"x: 1 of 12 columns are the same in all 64 rows: 3 ({value:.3g});")
+
+
+def test_features_that_are_rare_by_nature_are_not() -> None:
+    """A one-hot code of 40 values in 64 rows: some never occur."""
+    spec = InputSpec("x", ("batch", 40), "float32")
+    rows = torch.eye(40)[torch.arange(64) % 30]
+    assert prepare(AuditOptions(data=rows), model(spec), None)[1] == ()
+    few = torch.randn(8, 12)
+    few[:, 3] = 0.0
+    assert prepare(AuditOptions(data=few), model(InputSpec("x", ("batch", 12))), None)[1] == ()

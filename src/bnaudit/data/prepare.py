@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
-from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.batch import Batches, Samples, constant_columns, cut
 from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
@@ -59,6 +59,8 @@ def prepare(
         samples = replace(samples, shared=_shared(samples, model))
         batches = cut(samples, options.batch_size, options.batches, static_batch)
         notes = samples.notes
+    if data is not None:
+        notes = (*notes, *constant_columns(batches))
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
