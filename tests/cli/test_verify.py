@@ -328,7 +328,7 @@ def test_a_decision_that_turns_over_at_a_tie_is_no_mismatch(
         def run(model: onnx.ModelProto, feeds: Any) -> Any:
             for tensor in model.graph.initializer:
                 if tensor.name == "out.bias":
-                    moved = onnx.numpy_helper.to_array(tensor) + np.float32([off, -off])
+                    moved = onnx.numpy_helper.to_array(tensor) + np.array([off, -off], np.float32)
                     tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
             return runs(model, feeds)
 
