@@ -49,6 +49,12 @@ def model_info(loaded: LoadedModel, label: str, collected: Collected | None = No
     notes = loaded.notes
     if weights:
         notes = (*notes, f"no layers, but weights: batch_norm standardises {few(weights)}")
+    if collected.undecided:
+        notes = (
+            *notes,
+            f"one row does not tell an instance norm from a BatchNorm without statistics: "
+            f"{few(collected.undecided)} may be either, and --batch-size 2 tells",
+        )
     return ModelInfo(
         path=label,
         format=loaded.format,

@@ -31,6 +31,8 @@ class AuditOptions:
     Attributes:
         trust: whether code that a torch.export file brings along may run while it is loaded.
         weights: a file with the weights of a factory's network.
+        entry: the entry of `weights` to load, where it holds several networks; None for the first that fits
+            the network best.
         kwargs: what a factory (`package.module:factory`) is called with.
         strict: whether weights have to name every parameter of the network, and nothing else.
         inputs: values of the model's arguments that are no data, by name.
@@ -68,6 +70,7 @@ class AuditOptions:
 
     trust: bool = _DEFAULTS["trust"]
     weights: str | Path | None = _DEFAULTS["weights"]
+    entry: str | None = _DEFAULTS["entry"]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = _DEFAULTS["strict"]
     inputs: Mapping[str, Any] = field(default_factory=dict)

@@ -34,7 +34,7 @@ from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import nn
 
@@ -91,7 +91,9 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
 def loading(options: AuditOptions) -> Loading:
     """What the options say of how to load a model."""
     weights = None if options.weights is None else Path(options.weights)
-    return Loading(options.trust, weights, options.kwargs, options.strict, options.seed)
+    return Loading(
+        options.trust, weights, options.kwargs, options.strict, options.seed, options.entry
+    )
 
 
 def load_to_audit(model: str | Path | nn.Module, options: AuditOptions) -> LoadedModel:
@@ -158,25 +160,27 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
-            return _judged(report, _with_weights(stored, collected.weights, absent=True), options)
+            return _judged(report, _with_apart(stored, collected, absent=True), options)
         measured = measure_all(session, collected, options, progress, clock.stage)
         with clock.stage("conversion"):
             verification = verify_conversion(session, options, progress)
     report = full_report(session, measured, label, options, clock.seconds, verification)
-    return _judged(report, _with_weights(stored, collected.weights), options)
+    return _judged(report, _with_apart(stored, collected), options)
 
 
-def _with_weights(
-    stored: Inspection | None, weights: Sequence[str], *, absent: bool = False
+def _with_apart(
+    stored: Inspection | None, collected: Collected, *, absent: bool = False
 ) -> Inspection | None:
-    """What the model stores, with what the run has shown of calls on weights.
+    """What the model stores, with what the run has shown of calls that are no layers.
 
     Args:
         stored: as it was read.
-        weights: names of these calls.
+        collected: of the run.
         absent: whether nothing else was executed.
     """
-    if stored is None or not weights:
+    weights = collected.weights
+    folded = [name for name in collected.apart if name not in weights]
+    if stored is None or not collected.apart:
         return stored
     layers = tuple(
         replace(bn, of_weights=True) if bn.name in weights else bn for bn in stored.batchnorms
@@ -184,9 +188,13 @@ def _with_weights(
     stored = replace(stored, batchnorms=layers)
     if not absent:
         return stored
-    what = f"batch_norm runs on weights ({few(weights)}), which standardises them"
-    fix = "none: weights are normalised here, activations are not"
-    return replace(stored, absence=Absence("other-normalisation", (what,), fix))
+    told, fix = [], "none: each row is normalised by itself, as InstanceNorm does"
+    if folded:
+        told.append(f"batch_norm runs on a batch folded into the channels ({few(folded)})")
+    if weights:
+        told.append(f"batch_norm runs on weights ({few(weights)}), which standardises them")
+        fix = "none: weights are normalised here, activations are not"
+    return replace(stored, absence=Absence("other-normalisation", tuple(told), fix))
 
 
 def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, LoadedModel]:

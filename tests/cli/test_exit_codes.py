@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -268,3 +269,13 @@ def test_a_model_that_nan_stops_is_judged_by_what_it_stores(
     document = json.loads(outcome.out)
     assert ("BN006", "1") in [(f["rule"], f["layer"]) for f in document["findings"]]
     assert "not finite" in document["failure"]["message"]
+    table = cli("check", path, "--input-shape", "32x4")
+    failed(replace(table, out=""), 4)
+    assert "BN006 1: NaN or Inf: gamma in channel 2" in table.out
+    assert "FAILED (exit 4)" in table.out
+    # A slip of the keyboard is no reason for a page; a healthy file has none either way.
+    np.savez(tmp_path / "b.npz", x=np.full((32, 4), np.nan, np.float32))
+    stopped = cli("check", path, "--data", tmp_path / "b.npz")
+    assert (stopped.code, "BN006" in stopped.out) == (2, True)
+    healthy = cli("check", MODEL, "--data", tmp_path / "b.npz")
+    assert (healthy.code, healthy.out) == (2, "")

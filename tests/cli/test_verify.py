@@ -289,3 +289,76 @@ def test_a_runtime_that_is_off_where_it_matters_is_a_mismatch(
 ) -> None:
     broken(monkeypatch, lambda output: output + 0.01)
     assert not verified(exported(Segmentation(nn.Sigmoid(), 0.0), tmp_path / "m.onnx")).agrees
+
+
+class Decides(nn.Module):
+    """Two channels that are the same but for rounding, and what is decided between them."""
+
+    def __init__(self, decide: Callable[[torch.Tensor], Any], apart: float = 0.0) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.out, self.decide = nn.Conv2d(8, 2, 1), decide
+        with torch.no_grad():
+            self.out.weight[1] = self.out.weight[0]
+            self.out.bias.copy_(torch.tensor([0.0, apart]))  # type: ignore[union-attr]
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.out(torch.relu(self.bn(self.conv(x))))
+        return y, self.decide(y)
+
+
+DECISIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "argmax": lambda y: y.argmax(1),
+    "argmin, kept, cast": lambda y: y.argmin(1, keepdim=True).float(),
+    "top k": lambda y: y.topk(2, 1).indices,
+    "comparison": lambda y: y[:, 0] > y[:, 1],
+    "comparison, cast": lambda y: (y[:, 0] <= y[:, 1]).float(),
+    "with a number": lambda y: (y[:, 0] - y[:, 1] + 1 >= 1).to(torch.int64),
+}
+
+
+@pytest.mark.parametrize("kind", DECISIONS)
+def test_a_decision_that_turns_over_at_a_tie_is_no_mismatch(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime's weights are off by 1e-6, as its rounding may be, and its answers are others then."""
+    runs = reference._onnxruntime
+
+    def rounding(off: float) -> Callable[..., Any]:
+        def run(model: onnx.ModelProto, feeds: Any) -> Any:
+            for tensor in model.graph.initializer:
+                if tensor.name == "out.bias":
+                    moved = onnx.numpy_helper.to_array(tensor) + np.array([off, -off], np.float32)
+                    tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
+            return runs(model, feeds)
+
+        return run
+
+    path = exported(Decides(DECISIONS[kind]), tmp_path / "m.onnx")
+    flips = 0.0
+    for sign in (1, -1):
+        monkeypatch.setattr(reference, "_onnxruntime", rounding(sign * 1e-6))
+        found = verified(path, data=torch.randn(64, 3, 8, 8))
+        flips = max(flips, found.outputs[1].max_abs)
+        assert found.agrees
+        assert found.outputs[1].relative < 1e-5
+    assert flips > 0
+    wrong = 0
+    for sign in (1, -1):
+        monkeypatch.setattr(reference, "_onnxruntime", rounding(sign * 0.5))
+        found = verified(path, data=torch.randn(64, 3, 8, 8))
+        wrong += found.outputs[1].relative > found.tolerance
+    assert wrong >= 1
+
+
+def test_a_decision_between_values_that_are_far_apart_is_a_mismatch() -> None:
+    values = np.array([[1.0, 0.5, 1.0 - 1e-7]])
+    choice = reference.Decision((values,), 1)
+    assert choice.margin(np.array([2]), np.array([0])) == pytest.approx(1e-7, rel=1e-6)
+    assert choice.margin(np.array([1]), np.array([0])) == 0.5
+    assert choice.margin(np.array([3]), np.array([0])) == np.inf
+    assert choice.margin(np.array([0]), np.array([0])) == 0
+    sides = (np.array([1.0, -4.0]), np.array([1.0 + 1e-7, 2.0]))
+    comparison = reference.Decision(sides, None)
+    assert comparison.margin(np.array([True, False]), np.array([False, False])) < 1e-7
+    assert comparison.margin(np.array([True, True]), np.array([True, False])) == 1.5

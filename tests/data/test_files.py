@@ -55,7 +55,7 @@ def test_floats_keep_their_precision(tmp_path: Path) -> None:
     ("arrays", "fact"),
     [
         ({}, "no array 'x' (it has: nothing)"),
-        ({"X": ROWS}, "no array 'x' (it has: X)"),
+        ({"X": ROWS, "m": ROWS}, "no array 'x' (it has: X, m)"),
         ({"x": ROWS, "mask": ROWS}, "array 'mask' is not an input of the model"),
         ({"x": ROWS[:, :2]}, "x: dimension 1 is 2 in [6, 2], but the model takes 3"),
         ({"x": ROWS[0]}, "x: has 1 dimensions [3], but the model takes 2"),
@@ -169,7 +169,7 @@ def test_a_name_that_fits_nothing_is_told(tmp_path: Path) -> None:
     error = refused(f"y={tmp_path / 'a.npy'}")
     assert "the model has no input 'y'" in error.message
     assert error.hint == "the model takes: x float32 [batch, 3]"
-    several = npz(tmp_path / "two.npz", x=ROWS, labels=LABELS)
+    several = npz(tmp_path / "two.npz", a=ROWS, b=ROWS)
     assert "holds several arrays" in refused(f"x={several}").message
     assert refused("x=nosuch.npy").message == "nosuch.npy: no such file"
 
@@ -281,3 +281,42 @@ def test_a_damaged_file_never_raises_anything_else(
     except DataError:
         return
     assert samples.arrays["x"].shape[1:] == (3,)
+
+
+def test_the_only_array_is_the_only_input_whatever_it_is_called(tmp_path: Path) -> None:
+    for key, label in (("image", "labels"), ("pixel_values", "label"), ("features", "targets")):
+        path = npz(tmp_path / f"{key}.npz", **{key: ROWS, label: LABELS})
+        samples = read_samples([path], model(), None)
+        assert samples.arrays["x"].tolist() == ROWS.tolist()
+        assert samples.labels is not None
+        assert samples.labels.tolist() == LABELS.tolist()
+        assert samples.notes == (f"the array {key!r} was taken for 'x', the model's only input",)
+        named = read_samples([f"x={path}"], model(), None)
+        assert named.arrays["x"].tolist() == ROWS.tolist()
+        assert named.labels is not None
+
+
+def test_two_strange_arrays_or_two_inputs_are_not_guessed(tmp_path: Path) -> None:
+    two = npz(tmp_path / "two.npz", image=ROWS, mask=ROWS, y=LABELS)
+    error = refused(two)
+    assert error.message.endswith("no array 'x' (it has: image, mask, y)")
+    assert error.hint is not None
+    assert "--data x=PATH" in error.hint
+    assert "rename the array" in error.hint
+    assert "holds several arrays" in refused(f"x={two}").message
+    one = npz(tmp_path / "one.npz", x=ROWS, tokens=LABELS)
+    assert refused(one, X, IDS).message.endswith("no array 'ids' (it has: x, tokens)")
+    # The only input is there: what stands beside it is not taken for another.
+    beside = npz(tmp_path / "beside.npz", x=ROWS, image=ROWS)
+    assert "'image' is not an input" in refused(beside).message
+    # Of the same kind as the input, or refused as it would be under its own name.
+    wrong = npz(tmp_path / "wrong.npz", image=ROWS[:, :2])
+    assert "x: dimension 1 is 2" in refused(wrong).message
+
+
+def test_y_is_an_input_where_the_model_has_one_of_that_name(tmp_path: Path) -> None:
+    y = InputSpec("y", ("batch",), "int64")
+    path = npz(tmp_path / "b.npz", x=ROWS, y=LABELS)
+    samples = read_samples([path], model(X, y), None)
+    assert list(samples.arrays) == ["x", "y"]
+    assert samples.labels is None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 X = torch.randn(24, 2, 6, 6, generator=torch.Generator().manual_seed(1))
 CLASSES = torch.arange(24) % 3
+POSITIONS = torch.arange(24 * 4).reshape(24, 2, 2) % 3
 BITS = (torch.arange(24) % 2).float()
 
 
@@ -68,6 +69,20 @@ class Named(nn.Module):
         return {"features": x, "pred": x.softmax(-1)}
 
 
+class Pixels(nn.Module):
+    """Scores of every position, classes last, and then in front, as a network of channels-last writes it."""
+
+    def __init__(self, end: nn.Module, how: str = "permute") -> None:
+        super().__init__()
+        self.end, self.how = end, how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.end(x.reshape(-1, 2, 2, 3))
+        if self.how == "permute":
+            return y.permute(0, 3, 1, 2)
+        return y.transpose(1, 3) if self.how == "once" else y.transpose(2, 3).transpose(1, 2)
+
+
 class Inner(nn.Module):
     """A softmax in front of the last one: what counts is the last."""
 
@@ -101,6 +116,25 @@ PAIRS = [
     (nn.Sigmoid(), nn.Identity(), 1, BITS, "bce", "Sigmoid"),
     (Flat(nn.Sigmoid()), Flat(nn.Identity()), 1, BITS, "bce", "Sigmoid"),
     (Inner(), InnerLogits(), 3, CLASSES, "auto", "Softmax"),
+    (Pixels(nn.Softmax(-1)), Pixels(nn.Identity()), 12, None, "auto", "Softmax"),
+    (Pixels(nn.Sigmoid(), "twice"), Pixels(nn.Identity(), "twice"), 12, None, "auto", "Sigmoid"),
+    (Pixels(nn.Softmax(-1)), Pixels(nn.Identity()), 12, POSITIONS, "auto", "final Softmax"),
+    (
+        Pixels(nn.Softmax(3), "twice"),
+        Pixels(nn.Identity(), "twice"),
+        12,
+        POSITIONS,
+        "nll",
+        "final Softmax",
+    ),
+    (
+        Pixels(nn.Softmax(3), "once"),
+        Pixels(nn.Identity(), "once"),
+        12,
+        POSITIONS,
+        "auto",
+        "final Softmax",
+    ),
     (Handmade(), nn.Identity(), 3, CLASSES, "auto", "log of the model's probabilities"),
     (InPlace(), nn.Identity(), 1, BITS, "bce", "log-odds"),
 ]
@@ -190,6 +224,20 @@ def test_a_softmax_over_another_axis_is_no_softmax_over_classes() -> None:
     report = audited(net(end, 12), labels)
     by_hand = audited(net(end, 12), labels, loss=nn.functional.cross_entropy)
     assert numbers(report) == pytest.approx(numbers(by_hand), rel=1e-9)
+
+
+@pytest.mark.parametrize(("axis", "how"), [(1, "permute"), (2, "once"), (2, "twice")])
+def test_a_transposed_softmax_over_positions_is_none_over_classes(axis: int, how: str) -> None:
+    end = Pixels(nn.Softmax(axis), how)
+    report = audited(net(end, 12), POSITIONS)
+    by_hand = audited(net(end, 12), POSITIONS, loss=nn.functional.cross_entropy)
+    assert numbers(report) == pytest.approx(numbers(by_hand), rel=1e-9)
+
+
+def test_a_transposed_softmax_that_is_sure_is_not_dead() -> None:
+    found = audited(net(Pixels(nn.Softmax(-1)), 12, scale=1e4), POSITIONS)
+    expected = audited(net(Pixels(nn.Identity()), 12, scale=1e4), POSITIONS)
+    assert numbers(found) == pytest.approx(numbers(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("labels", [None, torch.rand(24, 3)])

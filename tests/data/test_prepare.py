@@ -144,10 +144,27 @@ def test_no_more_is_read_than_asked_for() -> None:
 def test_labels_by_key_of_an_iterable_of_mappings() -> None:
     data = [{"x": x, "y": y} for x, y in PAIRS[:2]]
     assert made(data, labels="y").labels_from == "y"
-    with pytest.raises(DataError, match="array 'y' is not an input"):
-        made(data)
+    assert made(data).labels_from == "the data loader"
+    unknown = [{"x": x, "answer": y} for x, y in PAIRS[:2]]
+    with pytest.raises(DataError, match="array 'answer' is not an input"):
+        made(unknown)
     with pytest.raises(DataError, match="no such key in every batch"):
         made([{"x": x} for x, _ in PAIRS], labels="y")
+
+
+def test_mappings_with_names_of_the_datasets_own() -> None:
+    for names in (("image", "label"), ("pixel_values", "labels"), ("features", "target")):
+        batches, notes = prepare(
+            AuditOptions(data=[dict(zip(names, pair, strict=True)) for pair in PAIRS[:2]]),
+            model(),
+            None,
+        )
+        assert notes == (f"the array {names[0]!r} was taken for 'x', the model's only input",)
+        assert batches.names == ("x",)
+        assert batches.items[0].inputs[0].tolist() == PAIRS[0][0].tolist()
+        assert batches.items[1].labels is not None
+        assert batches.items[1].labels.tolist() == PAIRS[1][1].tolist()
+        assert made({names[0]: ROWS}).items[0].inputs[0].tolist() == ROWS.tolist()
 
 
 def broken() -> Iterator[torch.Tensor]:
@@ -237,3 +254,23 @@ def test_a_state_given_once_serves_all_rows() -> None:
 def test_other_shapes_are_no_batch() -> None:
     with pytest.raises(DataError):
         made(stream(caches=(3, 1, 3)), *STREAM, static=1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_a_feature_that_is_stuck_is_noted(value: float) -> None:
+    rows = torch.randn(64, 12)
+    spec = InputSpec("x", ("batch", 12), "float32")
+    assert prepare(AuditOptions(data=rows), model(spec), None)[1] == ()
+    rows[:, 3] = value
+    (note,) = prepare(AuditOptions(data=rows), model(spec), None)[1]
+    assert note.startswith(f"x: 1 of 12 columns are the same in all 64 rows: 3 ({value:.3g});")
+
+
+def test_features_that_are_rare_by_nature_are_not() -> None:
+    """A one-hot code of 40 values in 64 rows: some never occur."""
+    spec = InputSpec("x", ("batch", 40), "float32")
+    rows = torch.eye(40)[torch.arange(64) % 30]
+    assert prepare(AuditOptions(data=rows), model(spec), None)[1] == ()
+    few = torch.randn(8, 12)
+    few[:, 3] = 0.0
+    assert prepare(AuditOptions(data=few), model(InputSpec("x", ("batch", 12))), None)[1] == ()

@@ -310,3 +310,51 @@ def test_weights_of_a_pickled_module_are_read_without_its_class(own: Path) -> No
     loaded = make("nets_here:Net", weights=own / "pickled.pt")
     for name, tensor in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_a_name_that_is_not_there_is_near_one_that_is_and_none_is_cut_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"make_{i}" for i in range(11)]
+    code = "\n".join(f"def {name}(): ..." for name in names)
+    (tmp_path / "many_makers.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load("many_makers.py:mak_3")
+    assert caught.value.hint == f"did you mean 'make_3'? it has: {', '.join(names[:8])} and 3 more"
+
+
+def networks(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Another network first, then the wanted one, then its average."""
+    other = {f"body.{name}": torch.ones(7, 7) for name in ("a.weight", "b.weight", "c.weight")}
+    other |= {f"bn.running_{part}": torch.ones(7) for part in ("mean", "var")}
+    average = {name: tensor + 1 for name, tensor in wanted.items()}
+    return {"model": other, "net": wanted, "model_ema": average, "epoch": 3}
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {f"module.{k}": v for k, v in s.items()}])
+def test_of_several_networks_the_one_that_fits_is_loaded_or_the_one_that_is_asked_for(
+    own: Path, wrap: Any
+) -> None:
+    wanted = state(own)
+    content = networks(wanted)
+    torch.save({k: wrap(v) if isinstance(v, dict) else v for k, v in content.items()}, own / "w.pt")
+    loaded = load("nets_here:make", Loading(weights=own / "w.pt"))
+    assert same(loaded.module, wanted)
+    (note,) = (n for n in loaded.notes if "left out: --entry KEY loads another" in n)
+    assert "from its entry 'net'; model, model_ema left out" in note
+    for entry in ("net", "model_ema"):
+        chosen = load("nets_here:make", Loading(weights=own / "w.pt", entry=entry))
+        assert same(chosen.module, content[entry])
+    for entry, told in (("model", "does not fit the network"), ("nosuch", "has no entry 'nosuch'")):
+        with pytest.raises(InputError, match=told):
+            load("nets_here:make", Loading(weights=own / "w.pt", entry=entry))
+
+
+def test_an_entry_is_a_part_of_weights(own: Path) -> None:
+    with pytest.raises(UsageError, match="--entry ema without --weights"):
+        load("nets_here:make", Loading(entry="ema"))
+    with pytest.raises(UsageError, match="an entry of weights for a model that has its own"):
+        load(MLP / "model.onnx", Loading(entry="ema"))
+    with pytest.raises(InputError, match="has no entries"):
+        load("nets_here:make", Loading(weights=MLP / "model.onnx", entry="ema"))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from fixtures.nets import TabularMlp
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from bnaudit.errors import InputError
-from bnaudit.load import load
+from bnaudit.load import Loading, load
 from bnaudit.load.sniff import FileKind, sniff
 from tests.load.files import FIXTURES, MLP, zip_of
 
@@ -193,6 +194,57 @@ def test_kinds_that_cannot_be_run_say_what_to_do(name: str) -> None:
     hint = str(caught.value.hint)
     assert f"bnaudit check package.module:factory --weights {MLP / name}" in hint
     assert f"`bnaudit inspect {MLP / name}`" in hint
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        (nn.Sequential(nn.BatchNorm1d(2)), "package.module:factory"),
+        (TabularMlp(), "fixtures.nets:TabularMlp"),
+    ],
+)
+def test_a_pickled_module_is_called_so_with_its_class(
+    module: nn.Module, code: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(module, path)
+    with pytest.raises(
+        InputError, match=f"pickled module of class .*{type(module).__name__}"
+    ) as caught:
+        load(path)
+    command = f"bnaudit check {code} --weights {path}"
+    assert command in str(caught.value.hint)
+    if isinstance(module, TabularMlp):  # the command of the hint works
+        loaded = load(code, Loading(weights=path))
+        assert loaded.module.state_dict().keys() == module.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("folder", "inside", "told"),
+    [
+        ("m.mlpackage", "", "is a Core ML package (.mlpackage), not a model file, and empty"),
+        ("m.mlpackage", "Data", "is a Core ML package (.mlpackage), not a model file"),
+        (
+            "m.mlmodelc",
+            "coremldata.bin",
+            "is a compiled Core ML model (.mlmodelc), not a model file",
+        ),
+        ("model", "saved_model.pb", "is a TensorFlow SavedModel, not a model file"),
+        ("model", "", "is a folder, not a model file, and empty"),
+        ("model", "net.onnx", "is a folder, not a model file"),
+    ],
+)
+def test_folders_are_called_what_they_are(
+    folder: str, inside: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / folder
+    path.mkdir()
+    if inside:
+        (path / inside).touch()
+    error = refused(path)
+    assert error.message == f"{path}: {told}"
+    assert (error.hint == "was the copy cut off?") == (folder == "model" and not inside)
+    assert (error.hint == "point bnaudit at the file inside it") == (inside == "net.onnx")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])

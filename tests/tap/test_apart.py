@@ -252,7 +252,50 @@ def test_a_batch_folded_into_the_channels_is_an_instance_norm(
     assert [layer.name for layer in report.layers] == ["bn"]
     assert report.model.instance_norms == expected.model.instance_norms * 1
     assert numbers(report) == pytest.approx(numbers(expected), rel=1e-9)
-    assert not [f for f in report.findings if f.rule in {"BN201", "BN202"} and f.layer != "bn"]
+    # Buffers that nothing updates are no statistics at their initial values.
+    assert not [
+        f for f in report.findings if f.rule in {"BN005", "BN201", "BN202"} and f.layer != "bn"
+    ]
+
+
+class Alone(nn.Module):
+    def __init__(self, norm: type[Adaptive]) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(2, 4, 3), norm(4), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        return self.b(torch.relu(self.norm(torch.relu(self.a(x)), s)))
+
+
+@pytest.mark.parametrize("cls", [Adaptive, Plain])
+@pytest.mark.filterwarnings("ignore")
+def test_where_only_folded_batches_are_left_the_sentence_says_so(
+    cls: type[Adaptive], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    style = torch.randn(18, 2)
+    torch.jit.trace(Alone(cls).eval(), (X[:3], style[:3])).save(str(tmp_path / "net.pt"))
+    report = audit(tmp_path / "net.pt", data={"x": X, "s": style}, batches=2, batch_size=6)
+    assert report.exit_code == 3
+    (told,) = (f for f in report.findings if f.rule == "BN001")
+    assert "another normalisation. Evidence: batch_norm runs on a batch folded" in told.message
+    assert told.fix.startswith("none:")
+    assert "freeze" not in told.message + told.fix
+
+
+@pytest.mark.parametrize("cls", [Adaptive, Plain])
+def test_one_row_leaves_it_open_and_that_is_said(cls: type[Adaptive]) -> None:
+    torch.manual_seed(0)
+    model = nets.randomise(Styled(cls)).eval()
+    data = {"x": X[:2], "s": torch.randn(2, 2)}
+    one = audit(model, data=data, batches=2, batch_size=1)
+    (note,) = (n for n in one.model.notes if "one row does not tell" in n)
+    assert "--batch-size 2 tells" in note
+    assert not [f for f in one.findings if f.rule in {"BN201", "BN202"} and f.layer != "bn"]
+    two = audit(model, data=data, batches=1, batch_size=2)
+    assert not [n for n in two.model.notes if "one row" in n]
+    plain = nets.randomise(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))).eval()
+    assert not audit(plain, data=X[:2], batches=2, batch_size=1).model.notes
 
 
 class Points(nn.Module):

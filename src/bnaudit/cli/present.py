@@ -137,7 +137,8 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     Args:
         content: its record.
         presentation: where, and how it may look.
-        failed: the audit stopped; people read the error line then, and no table.
+        failed: the audit stopped; people read the error line then, and a table only of what was found in
+            the file, which may be the cause.
 
     Raises:
         UsageError: a file cannot be written; told last, as the document is on stdout all the same.
@@ -153,7 +154,8 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             failure.__cause__ = error
             errors.append(failure)
     wanted = presentation.stdout_format
-    if wanted != "none" and not (wanted == "table" and failed):
+    found = not failed or any(f.severity > Severity.INFO for f in content.findings)
+    if wanted != "none" and (wanted != "table" or found):
         style = Style(
             width=table_width(),
             color=color_wanted(presentation.color),

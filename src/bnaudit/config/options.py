@@ -142,7 +142,9 @@ OPTIONS: tuple[Option, ...] = (
            "Repeatable.", parameter="inputs", typed_only=True),
     Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
            "Entry to read of a checkpoint with several networks ('state_dict_ema').",
-           unset="all", commands=("inspect",), typed_only=True),
+           unset="the one that fits the network", commands=_REPORTING, typed_only=True,
+           elsewhere={"inspect": "Entry to read of a checkpoint with several networks "
+                                 "('state_dict_ema'). Default: all."}),
     Option("verify", MODEL, Flag(),
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
     Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),

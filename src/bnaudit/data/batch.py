@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from bnaudit.errors import DataError, UsageError
 from bnaudit.records.run import DataInfo
 
@@ -62,6 +64,7 @@ class Samples:
         paths: as the user typed them.
         shared: names of arrays that have no row a sample (a state whose first axis are layers), and are
             given to all batches.
+        notes: what was assumed of them.
     """
 
     arrays: Mapping[str, Tensor]
@@ -70,6 +73,7 @@ class Samples:
     source: str
     paths: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> int:
         """How many there are.
@@ -86,7 +90,8 @@ class Samples:
             listing = ", ".join(f"{name} {n}" for name, n in counts.items())
             raise DataError(
                 f"the arrays have different numbers of rows ({listing})",
-                hint="the first dimension of every array is the batch",
+                hint="the first dimension of every array is the batch; where it is not (a graph, sets of "
+                "points), --data file.py:function can yield whole batches, as (inputs..., labels)",
             )
         return next(iter(counts.values()), 1)
 
@@ -144,3 +149,31 @@ def cut(
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
     return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])
+
+
+_ENOUGH_ROWS = 16
+_MOST = 0.1
+"""Of the columns: in one-hot codes, counts and other rare values more are 0 in every row by chance."""
+
+
+def constant_columns(batches: Batches) -> list[str]:
+    """A note on each input of features of which a few are the same in every row: a sensor that is stuck.
+
+    Behind a linear layer no statistics show it: each channel mixes all of them.
+    """
+    notes = []
+    for place, name in enumerate(batches.names):
+        parts = [batch.inputs[place] for batch in batches.items]
+        if not parts or parts[0].dim() != 2 or not parts[0].is_floating_point():
+            continue
+        rows = torch.cat(parts)
+        same = (rows == rows[0]).all(0).nonzero().flatten().tolist()
+        if rows.shape[0] < _ENOUGH_ROWS or not 0 < len(same) <= _MOST * rows.shape[1]:
+            continue
+        values = ", ".join(f"{i} ({float(rows[0, i]):.3g})" for i in same[:3])
+        more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+        notes.append(
+            f"{name}: {len(same)} of {rows.shape[1]} columns are the same in all {rows.shape[0]} rows: "
+            f"{values}{more}; a dead or stuck feature shows so"
+        )
+    return notes

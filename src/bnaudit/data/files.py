@@ -11,7 +11,7 @@ import torch
 
 from bnaudit.data.arrays import from_numpy, to_tensor
 from bnaudit.data.batch import Samples
-from bnaudit.data.signature import family, match, wanted
+from bnaudit.data.signature import LABELS, family, labels_key, match, named, wanted
 from bnaudit.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from bnaudit.load.model import LoadedModel
 
-LABELS_KEY = "labels"
-"""Taken as the labels without being asked where it is not an input of the model."""
-
 
 def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -> Samples:
     """Reads and checks the rows that `--data` and `--labels` name.
@@ -32,7 +29,7 @@ def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -
         paths: files; several that hold the same input are joined along the rows, others add
             inputs. `name=path` names the input that a bare array is for.
         model: what the arrays must fit.
-        labels: a key in the data or a path of its own; None takes the key "labels" if there is one.
+        labels: a key in the data or a path of its own; None takes one of `LABELS` if there is one.
 
     Raises:
         DataError: a file cannot be read, or its arrays do not fit.
@@ -54,12 +51,14 @@ def read_samples(paths: Sequence[str], model: LoadedModel, labels: str | None) -
                 f"{source}: {name}: the arrays of several files do not join along the rows"
             ) from error
     rows, labels_from, key = labels_beside(arrays, labels, model, source)
+    arrays, notes = named(arrays, model, key)
     return Samples(
         arrays=match(arrays, model, source=source, ignore=[] if key is None else [key]),
         labels=rows,
         labels_from=labels_from if key is None else f"{source}:{key}",
         source="file",
         paths=tuple(paths),
+        notes=notes,
     )
 
 
@@ -70,15 +69,14 @@ def labels_beside(
 
     Args:
         arrays: by name.
-        labels: a key among them or a path of its own; None takes the key "labels" if there is one.
+        labels: a key among them or a path of its own; None takes one of `LABELS` if there is one.
         model: an input of this name is no labels unless asked for.
         source: of the arrays, named in errors.
 
     Raises:
         DataError: neither a key nor a file.
     """
-    if labels is None and LABELS_KEY in arrays and LABELS_KEY not in {s.name for s in model.inputs}:
-        labels = LABELS_KEY
+    labels = labels_key(arrays, model) if labels is None else labels
     if labels is None:
         return None, None, None
     if isinstance(labels, str) and labels in arrays:
@@ -98,9 +96,10 @@ def read_labels(path: Path) -> Tensor:
     """
     content = _read(path)
     if isinstance(content, dict):
-        if len(content) != 1 and LABELS_KEY not in content:
-            raise DataError(f"{path}: holds several arrays and none is called {LABELS_KEY!r}")
-        content = content.get(LABELS_KEY, next(iter(content.values())))
+        key = next((n for n in LABELS if n in content), None)
+        if len(content) != 1 and key is None:
+            raise DataError(f"{path}: holds several arrays and none is called {LABELS[0]!r}")
+        content = content[next(iter(content)) if key is None else key]
     if not isinstance(content, torch.Tensor):
         raise DataError(f"{path}: holds no single array")
     return content
@@ -114,14 +113,18 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
         if not model.accepts(name):
             raise DataError(f"--data {typed}: the model has no input {name!r}", hint=wanted(model))
         single = _read(Path(rest))
-        if isinstance(single, dict) and len(single) == 1:
-            single = next(iter(single.values()))
+        beside: dict[str, Tensor] = {}
+        if isinstance(single, dict):
+            key = None if len(single) == 1 else labels_key(single, model)
+            beside = {} if key is None else {key: single.pop(key)}
+            single = single.get(name, single) if len(single) != 1 else next(iter(single.values()))
         if not isinstance(single, torch.Tensor):
             raise DataError(
                 f"{rest}: holds several arrays, but is given for the input {name!r} alone",
-                hint="an .npz finds its inputs by its own keys: leave the name before it out",
+                hint=f"name one of its arrays {name!r}; or leave {name}= out: an .npz finds its inputs by "
+                "its own keys",
             )
-        return {name: single}
+        return {name: single, **beside}
     content = _read(Path(typed))
     if isinstance(content, dict):
         return content

@@ -79,9 +79,13 @@ class Inputs(TorchDispatchMode):
             self.pairs.append((args[0], out))
         return out
 
-    def in_front_of(self, y: Tensor) -> Tensor | None:
-        """What went into the activation that made `y`, in the shape that it had there."""
-        return next((z for z, out in reversed(self.pairs) if _holds(y, out)), None)
+    def in_front_of(self, y: Tensor, *, shaped: bool = True) -> Tensor | None:
+        """What went into the activation that made `y`, in the shape of `y`, or that which it had there."""
+        for z, out in reversed(self.pairs):
+            found = _as(y, out, z)
+            if found is not None:
+                return found if shaped else z
+        return None
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ class Head:
             y = tensors[name]
             z = inputs.in_front_of(y)
             if z is not None and self.kinds[name] in {"Softmax", "Sigmoid"}:
-                read[name] = z.reshape(y.shape)
+                read[name] = z
             if name in read:
                 continue
             if self.loss == "noise_mse":
@@ -155,15 +159,29 @@ def final_activation(y: Tensor, *, classes: bool = False) -> str | None:
         classes: whether a softmax has to run over axis 1, as a loss on classes does.
     """
     node: Any = y.grad_fn
-    viewed = False
-    while node is not None and node.name().removesuffix("Backward0") in _VIEWS:
-        node, viewed = node.next_functions[0][0], True
+    viewed, axis = False, 1
+    while node is not None:
+        operator = node.name().removesuffix("Backward0")
+        if operator in _VIEWS:
+            viewed = True
+        elif operator == "Permute":
+            axis = _signed(node._saved_dims[axis]) % y.dim() if not viewed else axis
+        elif operator in {"Transpose", "T"}:
+            swapped = (0, 1) if operator == "T" else (node._saved_dim0, node._saved_dim1)
+            one, other = (_signed(d) % y.dim() for d in swapped)
+            axis = {one: other, other: one}.get(axis, axis)
+        else:
+            break
+        node = node.next_functions[0][0]
     kind = _NODES.get("" if node is None else node.name())
     if kind == "Softmax" and classes:
-        dim = int(node._saved_dim)
-        dim = dim - 2**64 if dim >= 2**63 else dim  # autograd hands a negative one over unsigned
-        return None if viewed or dim % y.dim() != 1 else kind
+        return None if viewed or _signed(node._saved_dim) % y.dim() != axis else kind
     return kind
+
+
+def _signed(dim: int) -> int:
+    """Autograd hands a negative dimension over unsigned."""
+    return dim - 2**64 if dim >= 2**63 else dim
 
 
 def _sums_to_one(y: Tensor) -> bool:
@@ -174,10 +192,21 @@ def _sums_to_one(y: Tensor) -> bool:
     return bool(((values.double().sum(1) - 1).abs() <= _SUM).all())
 
 
-def _holds(y: Tensor, out: Tensor) -> bool:
-    """Whether `y` is `out`, or the same values in the same order in another shape."""
-    same = y.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
-    alike = y.shape == out.shape and y.stride() == out.stride()
-    return (
-        same and y.numel() == out.numel() and (alike or (y.is_contiguous() and out.is_contiguous()))
-    )
+def _as(y: Tensor, out: Tensor, z: Tensor) -> Tensor | None:
+    """`z`, laid out like `out`, in the shape of `y`: of a view of `out` with all of its values."""
+    if (
+        y.untyped_storage().data_ptr() != out.untyped_storage().data_ptr()
+        or y.numel() != out.numel()
+    ):
+        return None
+    if y.shape == out.shape and y.stride() == out.stride():
+        return z
+    if y.is_contiguous() and out.is_contiguous():
+        return z.reshape(y.shape)
+    left = list(zip(out.shape, out.stride(), strict=True))
+    order: list[int] = []
+    for axis in zip(y.shape, y.stride(), strict=True):
+        if axis not in left:
+            return None
+        order.append(next(i for i, a in enumerate(left) if a == axis and i not in order))
+    return z.permute(order) if len(order) == len(left) else None

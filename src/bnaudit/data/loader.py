@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, to_tensor
 from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches, require_size
-from bnaudit.data.files import LABELS_KEY
-from bnaudit.data.signature import match
+from bnaudit.data.signature import labels_key, match, named
 from bnaudit.errors import BnauditError, DataError, UsageError
 from bnaudit.records.run import DataInfo
 
@@ -36,9 +35,13 @@ def from_loader(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: an option that only makes sense for data that bnaudit cuts itself.
     """
-    key = _labels_key(options, model)
-    taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, key))
-    found = tuple(batch for batch, _ in taken)
+    if not isinstance(options.labels, str | None):
+        raise UsageError(
+            "labels beside an iterable of batches",
+            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
+        )
+    taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, options.labels))
+    found = tuple(batch for batch, _, _ in taken)
     if not found:
         raise DataError(
             "data: the iterable gives no batch",
@@ -47,7 +50,7 @@ def from_loader(
     if any(batch.labels is not None and not batch.labels.dim() for batch in found):
         raise DataError("data: the labels of a batch are a single number")
     names = taken[0][1]
-    if any(other != names for _, other in taken):
+    if any(other != names for _, other, _ in taken):
         raise DataError("data: the batches of the iterable have different inputs")
     rows = [batch.rows for batch in found]
     if options.batch_size not in {None, rows[0]}:
@@ -65,39 +68,28 @@ def from_loader(
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
-        raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
+        raise DataError(f"labels {options.labels!r}: no such key in every batch of the iterable")
     origin = (options.labels or "the data loader") if labelled else None
-    return Batches(items, info, names, origin), (left_out,) if odd else ()
-
-
-def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
-    """The key of mappings that holds the labels; None where none is meant."""
-    if options.labels is None:
-        return None if LABELS_KEY in {s.name for s in model.inputs} else LABELS_KEY
-    if not isinstance(options.labels, str):
-        raise UsageError(
-            "labels beside an iterable of batches",
-            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
-        )
-    return options.labels
+    return Batches(items, info, names, origin), (*taken[0][2], *((left_out,) if odd else ()))
 
 
 def _taken(
-    data: Iterable[Any], count: int, model: LoadedModel, key: str | None
-) -> Iterator[tuple[Batch, tuple[str, ...]]]:
-    """The first batches, each with the names of its inputs."""
+    data: Iterable[Any], count: int, model: LoadedModel, asked: str | None
+) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
+    """The first batches, each with the names of its inputs and notes on them."""
     taken = 0
-    ignore = [] if key is None else [key]
     try:
         for item in data:
             parts, labels = item, None
             if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
                 parts, labels = item[:-1], to_tensor(item[-1], "data: labels")
             arrays = by_name(parts, model)
+            key = labels_key(arrays, model) if asked is None else asked
             if labels is None and key is not None:
                 labels = arrays.get(key)
-            checked = match(arrays, model, source="data", ignore=ignore)
-            yield Batch(tuple(checked.values()), labels), tuple(checked)
+            arrays, notes = named(arrays, model, key)
+            checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
+            yield Batch(tuple(checked.values()), labels), tuple(checked), notes
             taken += 1
             if taken == count:
                 return

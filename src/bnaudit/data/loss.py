@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from bnaudit.data.head import Logits
-from bnaudit.data.outputs import floating, named_tensors, primary
+from bnaudit.data.outputs import floating, named_tensors, own_loss, primary
 from bnaudit.errors import BnauditError, DataError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ LabelLoss = Callable[["Tensor", "Tensor"], "Tensor"]
 UserLoss = Callable[..., Any]
 
 LABEL_FREE = "noise_mse"
+RETURNED = "returned"
 NAMES = ("auto", "cross_entropy", "nll", "mse", "bce", LABEL_FREE)
 """What `--loss` takes besides a function of the user's own."""
 
@@ -75,6 +76,19 @@ def choose_loss(loss: str | UserLoss, labels: Tensor | None, seed: int) -> Loss:
             hint="pass --labels, put a 'labels' array into the .npz, or leave --loss out",
         )
     return Loss(loss, why, label_free=False, compute=partial(_labelled, loss))
+
+
+def returned_loss() -> Loss:
+    """The one that a model computes itself of the labels that it takes."""
+    why = "the model takes the labels and returns it"
+    return Loss(RETURNED, why, label_free=False, compute=_returned)
+
+
+def _returned(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
+    loss = own_loss(output)
+    if loss is None:
+        raise RunError("the model returned its loss for the first batch, and none for this one")
+    return loss.reshape(())
 
 
 def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
@@ -137,11 +151,11 @@ def _usable(output: Any) -> dict[str, Tensor]:
 def _cross_entropy(y: Tensor, labels: Tensor) -> Tensor:
     if labels.is_floating_point():
         return F.cross_entropy(y, labels.to(y.dtype))
-    return F.cross_entropy(y, _classes(labels, y))
+    return F.cross_entropy(y.contiguous(), _classes(labels, y))  # torch's backward of views fails
 
 
 def _nll(y: Tensor, labels: Tensor) -> Tensor:
-    return F.nll_loss(y, _classes(labels, y))
+    return F.nll_loss(y.contiguous(), _classes(labels, y))
 
 
 _ONE_SCORE = " (for one score a sample use --loss bce or mse)"

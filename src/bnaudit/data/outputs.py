@@ -44,3 +44,10 @@ def primary(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
             if key.rpartition(".")[2] == wanted:
                 return key, tensor
     return next(iter(tensors.items()))
+
+
+def own_loss(output: Any) -> Tensor | None:
+    """The loss among a model's outputs: the one called so, else the only one that is a single number."""
+    numbers = {k: t for k, t in floating(named_tensors(output)).items() if t.dim() == 0}
+    called = [t for k, t in numbers.items() if k.rpartition(".")[2] == "loss"]
+    return next(iter(called or numbers.values())) if called or len(numbers) == 1 else None

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
-from bnaudit.data.batch import Batches, Samples, cut
+from bnaudit.data.batch import Batches, Samples, constant_columns, cut
 from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
-from bnaudit.data.signature import match, wanted
+from bnaudit.data.signature import match, named, wanted
 from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
 from bnaudit.errors import UsageError
 
@@ -58,6 +58,9 @@ def prepare(
         samples = _samples(data, options.labels, model)
         samples = replace(samples, shared=_shared(samples, model))
         batches = cut(samples, options.batch_size, options.batches, static_batch)
+        notes = samples.notes
+    if data is not None:
+        notes = (*notes, *constant_columns(batches))
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
@@ -123,5 +126,6 @@ def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:
         rows, labels_from, key = labels_beside(arrays, labels, model, "the data")
     else:
         rows, labels_from, key = to_tensor(labels, "labels"), "given array", None
+    arrays, notes = named(arrays, model, key)
     checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
-    return Samples(checked, rows, labels_from, "tensor")
+    return Samples(checked, rows, labels_from, "tensor", notes=notes)

@@ -10,13 +10,16 @@ from bnaudit.errors import DataError
 from bnaudit.load.model import InputSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
     from bnaudit.load.model import LoadedModel
 
 _MORE = 6
+
+LABELS = ("labels", "label", "targets", "target", "y")
+"""What labels are called, taken without being asked where no input of the model has the name."""
 
 
 def describe(spec: InputSpec) -> str:
@@ -36,6 +39,36 @@ def wanted(model: LoadedModel) -> str:
         text += f"; and if given: {', '.join(more[:_MORE])}" + (", ..." if more[_MORE:] else "")
     needed = [f"{g}.0, {g}.1, ... or {g}.KEY" for g, required in model.groups.items() if required]
     return text + ("; several tensors named " + ", ".join(needed) if needed else "")
+
+
+def labels_key(arrays: Iterable[str], model: LoadedModel) -> str | None:
+    """The array that is the labels by its name, if there is one."""
+    inputs = {s.name for s in model.inputs}
+    taken = inputs | {s.name for s in model.further if s.name != LABELS[0]}
+    return next((n for n in LABELS if n in arrays and n not in taken), None)
+
+
+def named(
+    arrays: dict[str, Tensor], model: LoadedModel, key: str | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The arrays by input name: the only array belongs to the only input, whatever either is called.
+
+    A scripted nn.Sequential calls its input `input`, an exporter `onnx::Conv_0`, and nobody chose it.
+
+    Args:
+        arrays: by the names that they came with.
+        model: what takes them.
+        key: of the labels among them.
+
+    Returns:
+        The arrays, and a note where one was given another name.
+    """
+    inputs = [s.name for s in model.inputs]
+    strange = [n for n in arrays if n != key and n not in model.values and not model.accepts(n)]
+    if len(inputs) != 1 or len(strange) != 1 or inputs[0] in arrays or any(model.groups.values()):
+        return arrays, ()
+    note = f"the array {strange[0]!r} was taken for {inputs[0]!r}, the model's only input"
+    return {inputs[0] if n == strange[0] else n: a for n, a in arrays.items()}, (note,)
 
 
 def match(
@@ -80,7 +113,10 @@ def _require(arrays: Mapping[str, Tensor], model: LoadedModel, source: str, hint
     for name in required:
         grouped = name in groups and name in model.groups
         if name not in arrays and name not in model.values and not grouped:
-            raise DataError(f"{source}: no array {name!r} (it has: {has})", hint=hint)
+            raise DataError(
+                f"{source}: no array {name!r} (it has: {has})",
+                hint=f"{hint}; rename the array, or give it in a file of its own: --data {name}=PATH",
+            )
     if model.inputs and not required and not any(model.accepts(n) for n in arrays):
         raise DataError(f"{source}: holds no input of the model (it has: {has})", hint=hint)
 

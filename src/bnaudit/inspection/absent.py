@@ -20,6 +20,10 @@ KEEP_STATE = (
     "if the network has BatchNorm: torch.save(net.state_dict(), path), before anything fuses it"
 )
 NOTHING = "none if the network has no BatchNorm; " + KEEP_STATE
+_UNTRACKED = (
+    "none if these are LayerNorm or GroupNorm, which torch.save(net, path) of the whole module tells bnaudit "
+    "inspect; a BatchNorm with track_running_stats=False has no statistics to save: train it with True"
+)
 _QUANTISED_OWN = {
     "zero_point",
     "_packed_params",
@@ -87,7 +91,8 @@ def absent_by_names(tensors: Mapping[str, StoredTensor]) -> Absence:
                 f"{what}running_mean and running_var",
                 "named_parameters() leaves buffers out; track_running_stats=False has none",
             ),
-            "save with the buffers: torch.save(net.state_dict(), path)",
+            "save with the buffers: torch.save(net.state_dict(), path); with track_running_stats=False there "
+            "are none, and each answer depends on the batch: train it with True",
         )
     if pairs:
         by_name = all(_NORM_NAME.search(p) for p in pairs)
@@ -98,7 +103,7 @@ def absent_by_names(tensors: Mapping[str, StoredTensor]) -> Absence:
         return Absence(
             "other-normalisation" if by_name else "unknown",
             (f"{what}({few(pairs)}), {others}, whose answers depend on the batch",),
-            NOTHING,
+            _UNTRACKED,
         )
     return _weights_alone(tensors)
 

@@ -12,7 +12,15 @@ from bnaudit.inspection.absent import (
     norm_pairs,
     odd_statistics,
 )
-from bnaudit.inspection.layers import Layer, few, other_norms, own_forms, require_run, statics
+from bnaudit.inspection.layers import (
+    Layer,
+    few,
+    other_norms,
+    own_forms,
+    own_notes,
+    require_run,
+    statics,
+)
 from bnaudit.inspection.named import (
     count_parameters,
     named_batchnorms,
@@ -57,13 +65,18 @@ def inspect_checkpoint(path: Path, entry: str | None = None) -> Inspection:
         for key, other in others.items()
         for layer in other.batchnorms
     ]
+    if not others:
+        return found
+    parameters = sum(o.parameters or 0 for o in (found, *others.values()))
     judged = [key for key, other in others.items() if other.batchnorms]
     if not judged:
-        return found
+        note = f"read as well, without BatchNorm: {few(list(others))}; --entry KEY reads one alone"
+        return replace(found, parameters=parameters, notes=(*found.notes, note))
     note = f"judged as well: {few(judged)}; --entry KEY reads one alone"
     absence = None if found.absence is None or found.absence.case != "other-form" else found.absence
     return replace(
         found,
+        parameters=parameters,
         batchnorms=(*found.batchnorms, *layers),
         absence=absence,
         notes=(*found.notes, note),
@@ -142,7 +155,7 @@ def _module(stored: StoredFile, root: Opaque) -> Inspection:
     own = [(x.path, f"class {x.home}.{x.kind}") for x in found if x.is_own_batchnorm]
     norms = other_norms(layers)
     notes = ["a whole module was pickled: it was read as data, and none of its code was run"]
-    notes += [f"judged by what they store: {clause}" for clause in own_forms(own).evidence]
+    notes += own_notes(own_forms(own))
     return Inspection(
         path=str(stored.path),
         kind="checkpoint",

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.inspection.absent import reparameterised, unpaired
-from bnaudit.inspection.layers import few, own_forms
+from bnaudit.inspection.layers import few, own_forms, own_notes
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.program.graph import Graph, read_graph
 from bnaudit.inspection.program.layers import (
@@ -75,7 +75,7 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         other_norms=_other_norms(graph),
         weight_layers=sum(map(is_weighted, graph.operators)),
         absence=_absence(graph, batchnorms, tensors),
-        notes=_notes(models, tensors.values()),
+        notes=(*own_notes(own_forms(_own(batchnorms))), *_notes(models, tensors.values())),
     )
 
 
@@ -114,12 +114,16 @@ def _other_norms(graph: Graph) -> dict[str, int]:
     return dict(Counter(onnx_name(op) for op in plain if op in _NORMS))
 
 
+def _own(batchnorms: tuple[BatchNormStatics, ...]) -> list[tuple[str, str]]:
+    return [(b.name, b.origin) for b in batchnorms if b.origin.endswith(ARITHMETIC)]
+
+
 def _absence(
     graph: Graph, batchnorms: tuple[BatchNormStatics, ...], tensors: Mapping[str, StoredTensor]
 ) -> Absence | None:
     """Why no BatchNorm is called: the modules around the nodes are still named."""
     if batchnorms:
-        own = [(b.name, b.origin) for b in batchnorms if b.origin.endswith(ARITHMETIC)]
+        own = _own(batchnorms)
         return own_forms(own) if len(own) == len(batchnorms) else None
     quantised = [o.op for o in graph.operators if o.space.startswith(("quantized", "torchao"))]
     if quantised:

@@ -230,6 +230,12 @@ SWAP = (
 )
 
 
+def own_notes(own: Absence) -> list[str]:
+    """What `own_forms` has found, where it is judged beside layers of the usual form or without a run."""
+    told = [f"judged by what they store: {clause}" for clause in own.evidence]
+    return [*told, SWAP] if told else []
+
+
 def few(names: Sequence[str], shown: int = 3) -> str:
     """The first names, and how many more."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -99,7 +99,7 @@ class _Ir:
     big_endian = False
 
     def __init__(self, path: Path) -> None:
-        self.bin = path.with_suffix(".bin")
+        self.path, self.bin = path, path.with_suffix(".bin")
         text = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
         # Entities can describe an endless text, and an IR has none.
         if not text or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
@@ -145,7 +145,12 @@ class _Ir:
                 dtype = dtype or tensor.dtype
                 found[part] = values(tensor, lambda t: read_vector(self, t))
         if "running_mean" not in found or "running_var" not in found:
-            raise DamagedError(f"the {_BATCHNORM} {layer.name!r} has no constants as statistics")
+            raise InputError(
+                f"{self.path}: an OpenVINO IR whose {_BATCHNORM} {layer.name!r} has no stored statistics: "
+                f"{len(self.sources)} edges lead to no constants of it",
+                hint="convert the model again with openvino.save_model, which writes a .bin of the constants "
+                "beside the .xml; or audit the model that was converted",
+            )
         known = [v for part in order if part != "input" and (v := found.get(part))]
         eps = layer.data.get("epsilon", layer.data.get("eps", ""))
         return BatchNormStatics(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import counter, other_norms, own_forms, statics, values
+from bnaudit.inspection.layers import counter, other_norms, own_forms, own_notes, statics, values
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.script.calls import (
     BatchNormCall,
@@ -168,7 +168,7 @@ def _notes(
     program: Program, layers: list[Layer], calls: list[BatchNormCall], arithmetic: list[Layer]
 ) -> tuple[str, ...]:
     own = own_forms((x.path, f"class {x.kind}, in arithmetic of its own") for x in arithmetic)
-    notes = [f"judged by what they store: {clause}" for clause in own.evidence]
+    notes = own_notes(own)
     if program.code.unread:
         notes.append(f"{len(program.code.unread)} code files could not be parsed and were left out")
     if not program.trace.complete:

@@ -68,6 +68,35 @@ def half_untouched(bn: BatchNormStatics) -> str | None:
 _FEW_CHANNELS = 4
 
 
+def fixed_by_mxnet(bn: BatchNormStatics, producer: str | None) -> bool:
+    """Whether gamma is one number other than 1 in a file of MXNet's.
+
+    A layer with fix_gamma=True is trained with gamma 1 whatever is stored for it, 0 most often, and the
+    exporters of 2018 to 2020 write what is stored.
+    """
+    gamma = bn.gamma or ()
+    named = (producer or "").lower().startswith("mxnet")
+    return named and len(gamma) > 1 and len(set(gamma)) == 1 and gamma[0] != 1
+
+
+FIX_GAMMA = (
+    "set this gamma to 1, in the file (its initializer) or in MXNet's parameters before a new export, unless "
+    "the layer was trained with fix_gamma=False"
+)
+"""The remedy."""
+
+
+def like_instance_norm(inspection: Inspection, bn: BatchNormStatics) -> bool:
+    """Whether a call is as weight standardisation and InstanceNorm are written.
+
+    In training mode, with nothing of its own, and behind no layer with weights, where the format tells that.
+    """
+    graph = inspection.kind in {"onnx", "torchscript", "exported"}
+    unused = bn.running_var is None or statistics_untouched(bn)
+    alone = graph and bn.training is True and bn.feeder is None
+    return alone and unused and affine_untouched(bn)
+
+
 def affine_untouched(bn: BatchNormStatics) -> bool:
     """Whether all channels have the same gamma and the same beta, or there are none."""
     return _constant(bn.gamma) and _constant(bn.beta)

@@ -40,6 +40,7 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "BN008": _DRIFT,
     "BN009": _DRIFT,
     "BN010": _DRIFT,
+    "BN017": _DRIFT,
     "BN203": _DRIFT,
 }
 """Rule -> what a warning of it explains at the next layers: they expect what training passed on."""

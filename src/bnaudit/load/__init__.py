@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bnaudit.load.model import LoadedModel
+    from bnaudit.load.pickles.objects import Opaque
 
 # Kind -> (module, function), imported when a file needs it: onnx alone costs a third of a second.
 _LOADERS: dict[FileKind, tuple[str, str]] = {
@@ -41,6 +42,7 @@ class Loading:
         kwargs: what a factory is called with.
         strict: whether weights have to name every parameter of the network, and nothing else.
         seed: of the weights that a factory draws.
+        entry: of the file of weights, where it holds several networks.
     """
 
     trust: bool = False
@@ -48,6 +50,7 @@ class Loading:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
     seed: int = 0
+    entry: str | None = None
 
 
 def load(model: str | Path | nn.Module, loading: Loading | None = None) -> LoadedModel:
@@ -69,14 +72,16 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     if reference is not None:
         from bnaudit.load.factory import load_factory
 
-        return load_factory(
-            reference, given.weights, given.kwargs, strict=given.strict, seed=given.seed
-        )
-    for name, value in (("weights", given.weights), ("arguments of a factory", given.kwargs)):
+        return load_factory(reference, given)
+    for name, value in (
+        ("weights", given.weights),
+        ("an entry of weights", given.entry),
+        ("arguments of a factory", given.kwargs),
+    ):
         if value:
             raise UsageError(
                 f"{name} for a model that has its own",
-                hint="--weights and --arg go with package.module:factory or file.py:factory",
+                hint="--weights, --entry and --arg go with package.module:factory or file.py:factory",
             )
     if not isinstance(model, (str, Path)):
         from bnaudit.load.live import load_live
@@ -86,6 +91,16 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     kind = sniff(path)
     if kind in _WEIGHTS_ALONE:
         file = shlex.quote(str(path))
+        pickled = _pickled(path) if kind is FileKind.CHECKPOINT else None
+        if pickled is not None:
+            known = pickled.home and not pickled.home.startswith(("torch.", "__main__"))
+            code = f"{pickled.home}:{pickled.kind}" if known else "package.module:factory"
+            raise InputError(
+                f"{path}: is a pickled module of class {pickled.home}.{pickled.kind}: bnaudit reads pickles "
+                "as data and runs none",
+                hint=f"name the code that makes it: bnaudit check {code} --weights {file}; or save "
+                f"torch.jit.script(net.eval()); `bnaudit inspect {file}` judges what it stores",
+            )
         raise InputError(
             f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
             hint="name the code that makes the network: bnaudit check package.module:factory "
@@ -96,3 +111,13 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
     loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
     return replace(loaded, path=path)
+
+
+def _pickled(path: Path) -> Opaque | None:
+    """The module that was pickled as a whole; None for bare weights."""
+    from bnaudit.load.weights.checkpoint import open_weights
+
+    try:
+        return open_weights(path).module
+    except InputError:  # that it is damaged is not the point here
+        return None

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import sys
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,42 +25,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+    from bnaudit.load import Loading
     from bnaudit.load.model import LoadedModel
     from bnaudit.load.reference import Reference
 
 
+_SHOWN = 8
 _NO_WEIGHTS = "no weights were given: the network is audited as its factory made it"
 
 
-def load_factory(
-    reference: Reference,
-    weights: Path | None,
-    kwargs: Mapping[str, Any],
-    *,
-    strict: bool,
-    seed: int,
-) -> LoadedModel:
+def load_factory(reference: Reference, given: Loading) -> LoadedModel:
     """Imports a factory, makes its network, and loads weights into it.
 
     Args:
         reference: names a module instance, a class of modules, or a function that returns a module.
-        weights: a checkpoint, safetensors, ONNX or TorchScript file; None keeps what the factory made.
-        kwargs: what a class or function is called with.
-        strict: whether the weights' names have to be those of the network.
-        seed: of the weights that the factory draws.
+        given: weights (a checkpoint, safetensors, ONNX or TorchScript file; None keeps what the factory
+            made), and what a class or function is called with.
 
     Raises:
         InputError: the code cannot be imported, fails, or makes no module; the weights do not fit.
         UsageError: arguments for something that is not called.
     """
+    if given.entry is not None and given.weights is None:
+        raise UsageError(
+            f"--entry {given.entry} without --weights", hint="it names a part of that file"
+        )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(given.seed)
         found = _attribute(_imported(reference), reference)
-        torch.manual_seed(seed)  # an import that was done before draws nothing
-        module = _made(found, reference, kwargs)
+        torch.manual_seed(given.seed)  # an import that was done before draws nothing
+        module = _made(found, reference, given.kwargs)
     notes: tuple[str, ...] = (_NO_WEIGHTS,)
-    if weights is not None:
-        notes = load_weights(module, weights, strict=strict)
+    if given.weights is not None:
+        notes = load_weights(module, given.weights, strict=given.strict, entry=given.entry)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:
             raise InputError(
@@ -122,12 +120,18 @@ def _attribute(module: ModuleType, reference: Reference) -> Any:
     value: Any = module
     for part in reference.name.split("."):
         if not hasattr(value, part):
+            none = "it defines no class or function that makes a module"
             raise InputError(
                 f"{reference.place}: has no {reference.name!r}",
-                hint=_candidates(module) or "it defines no class or function that makes a module",
+                hint=_near(part, value) + (_candidates(module) or none),
             )
         value = getattr(value, part)
     return value
+
+
+def _near(name: str, value: Any) -> str:
+    close = get_close_matches(name, [n for n in dir(value) if not n.startswith("_")], 1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _candidates(module: ModuleType) -> str:
@@ -145,7 +149,8 @@ def _candidates(module: ModuleType) -> str:
         )
         and getattr(value, "__module__", module.__name__) == module.__name__
     ]
-    return f"it has: {', '.join(own[:8])}" if own else ""
+    more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+    return f"it has: {', '.join(own[:_SHOWN])}{more}" if own else ""
 
 
 def _made(found: Any, reference: Reference, kwargs: Mapping[str, Any]) -> nn.Module:

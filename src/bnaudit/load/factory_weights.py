@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from bnaudit.load.pickles.objects import StoredTensor
+
+Shaped = TypeVar("Shaped", "Tensor", "StoredTensor")
+
 _INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What compilation, sharding and checkpointing put in the middle of names."""
 
@@ -26,7 +30,9 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 3
 
 
-def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, ...]:
+def load_weights(
+    module: nn.Module, path: Path, *, strict: bool, entry: str | None = None
+) -> tuple[str, ...]:
     """Loads a file's tensors into a network that was made to be measured.
 
     Args:
@@ -34,6 +40,7 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
         path: a checkpoint, safetensors, TorchScript or ONNX file.
         strict: whether every name of the network has to be in the file and, unless the file holds
             the network beside other things under a prefix of its own, the other way round.
+        entry: which of several networks in the file; None for the first of those that fit best.
 
     Returns:
         Notes on what was left out.
@@ -41,8 +48,8 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
     Raises:
         InputError: the file cannot be read, or its names or shapes are not those of the network.
     """
-    state = read_state(path)
     wanted: Mapping[str, Tensor] = module.state_dict()
+    state = read_state(path, entry, lambda tensors: _fit(tensors, wanted))
     tensors, prefix = _renamed(state.tensors, wanted)
     outside = len(state.tensors) - len(tensors)
     shared = [name for name in tensors if name in wanted]
@@ -73,9 +80,15 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
     return (*state.notes, *_notes(path, prefix, outside, missing, unexpected))
 
 
+def _fit(tensors: Mapping[str, Shaped], wanted: Mapping[str, Tensor]) -> int:
+    """How many of a network's tensors these are, by name and shape."""
+    named, _ = _renamed(tensors, wanted)
+    return sum(n in wanted and tuple(t.shape) == tuple(wanted[n].shape) for n, t in named.items())
+
+
 def _renamed(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], str]:
+    tensors: Mapping[str, Shaped], wanted: Mapping[str, Tensor]
+) -> tuple[dict[str, Shaped], str]:
     """The tensors under the network's names, and the prefix that its names have in the file.
 
     The prefix is the one under which most names are the network's; of several the first in the file,

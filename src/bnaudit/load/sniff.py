@@ -75,6 +75,7 @@ _FOLDERS = (
     ("saved_model.pb", "a TensorFlow SavedModel"),
     ("Manifest.json", "a Core ML package (.mlpackage)"),
     ("checkpoint", "a folder of TensorFlow's checkpoints"),
+    ("coremldata.bin", "a compiled Core ML model (.mlmodelc)"),
     ("__model__", "a program of Paddle's inference"),
     ("_METADATA", "a checkpoint of Orbax (JAX)"),
 )
@@ -115,9 +116,12 @@ def sniff(path: Path) -> FileKind:
         raise InputError(f"{path}: no such file", hint=_nearby(path)) from None
     except IsADirectoryError:
         known = [what for name, what in _FOLDERS if (path / name).exists()]
+        known += [what for _, what in _FOLDERS if what.endswith(f"({path.suffix.lower()})")]
+        empty = not any(path.iterdir())
+        hint = _ELSEWHERE if known else "point bnaudit at the file inside it"
         raise InputError(
-            f"{path}: is {known[0] if known else 'a folder'}, not a model file",
-            hint=_ELSEWHERE if known else "point bnaudit at the file inside it",
+            f"{path}: is {known[0] if known else 'a folder'}, not a model file{', and empty' * empty}",
+            hint="was the copy cut off?" if empty and not known else hint,
         ) from None
     except OSError as error:
         reason = error.strerror or "not a regular file"

@@ -48,7 +48,7 @@ def tell_apart(execution: Execution, namer: Namer, batch: Batch, log: TapLog) ->
         log: of a pass in which nothing was told apart.
     """
     rows = batch.rows
-    doubtful = [*log.doubtful, *(log.single if rows > 1 else ())]
+    doubtful = dict.fromkeys([*log.doubtful, *(log.single if rows > 1 else ())])
     if not doubtful:
         return {}
     follower = _Dependent(batch.inputs)

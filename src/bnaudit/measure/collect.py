@@ -256,6 +256,7 @@ class Collected:
         executed: names of all BatchNorm calls, selected or not.
         instance_norms: InstanceNorm calls in the first batch.
         apart: names of the calls that are no layers, and what they are.
+        undecided: names of calls on a single row that may be no layers.
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
     """
 
@@ -265,6 +266,7 @@ class Collected:
     executed: list[str] = field(default_factory=list)
     instance_norms: int = 0
     apart: Mapping[str, str] = field(default_factory=dict)
+    undecided: Sequence[str] = ()
     recorded: Recorded | None = None
 
     @property
@@ -318,11 +320,18 @@ def collect(
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
         apart=apart,
+        undecided=_undecided(batches[0], next(iter(passes.values())).log, apart),
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
     run.require_gradient(collected, batches[0])
     return collected
+
+
+def _undecided(batch: Batch, log: TapLog, apart: Mapping[str, str]) -> list[str]:
+    """Calls without trained statistics on one row, where N C channels of an instance norm are C."""
+    single = [name for name, _ in log.doubtful if batch.rows == 1 and name not in apart]
+    return [name for name in dict.fromkeys(single) if any(name == other for other, _ in log.single)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +369,9 @@ class _Runner:
             found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
             self.namer.apart = tell_apart(self.execution, self.namer, batch, found.log)
             if self.namer.apart or self.execution.head.kinds:
-                return self(batch, index, record=record)
+                again = self(batch, index, record=record)
+                again.log.single, again.log.doubtful = found.log.single, found.log.doubtful
+                return again
         return found
 
     def __call__(self, batch: Batch, index: int, *, record: bool) -> _Pass:

@@ -10,7 +10,9 @@ an eps of 1e-3 in place of 1e-5 in a single layer of the reference networks leav
 
 An output's scale is its largest entry. Behind a final softmax or sigmoid it is 1, and the logits are compared
 as well: probabilities of 0 would agree with anything, and a quotient by what is all but 0 would agree with
-nothing, since a runtime's sigmoid is exact to 1e-7 and not to a share of its value. Where an output is
+nothing, since a runtime's sigmoid is exact to 1e-7 and not to a share of its value. An output that is a
+decision (an argmax, the indices of the largest, a comparison) jumps where two values tie: what is taken
+is how far apart the values are between which it chose otherwise, over their scale. Where an output is
 a small difference of large terms, its scale is what its own rounding, a run in float64 beside it, says.
 """
 
@@ -91,6 +93,8 @@ def verify_conversion(
     if native != torch.float64 and any(tolerance < gap.relative < inf for gap in gaps):
         exact = _converted(session, batch, torch.float64)
         for k, (one, wide) in enumerate(zip(converted, exact, strict=True)):
+            if names[k] in reference.decisions:
+                continue  # that it turns over with the precision says nothing of a tie
             own = _gap(names[k], one.values, wide.values).max_abs
             if tolerance < gaps[k].relative < inf and gaps[k].max_abs <= _ROUNDINGS * own < inf:
                 gaps[k] = replace(
@@ -139,7 +143,7 @@ def _converted(session: Session, batch: Batch, dtype: torch.dtype) -> list[_Outp
         tap.start()
         execution.state.restore()
         outputs = named_tensors(execution.outputs(batch)).values()
-        return [_Output(_array(t), _array(inputs.in_front_of(t))) for t in outputs]
+        return [_Output(_array(t), _array(inputs.in_front_of(t, shaped=False))) for t in outputs]
 
 
 @overload
@@ -156,6 +160,8 @@ def _array(tensor: torch.Tensor | None) -> NDArray[Any] | None:
 def _gap_of(name: str, found: _Output, wanted: NDArray[Any], reference: Reference) -> OutputGap:
     """An output's difference over its scale, or that of its logits where it is the larger."""
     gap = _gap(name, found.values, wanted)
+    if name in reference.decisions and 0 < gap.max_abs < inf:
+        return replace(gap, relative=reference.decisions[name].margin(found.values, wanted))
     if name not in reference.bounded or gap.max_abs == inf:
         return gap
     front, theirs = found.in_front, reference.in_front.get(name)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from onnx.numpy_helper import to_array
 
 from bnaudit.errors import RunError
 from bnaudit.load.onnx.prepare import all_nodes
@@ -23,7 +26,45 @@ if TYPE_CHECKING:
 _SILENT = 4
 _BOUNDED = {"Softmax", "Sigmoid"}
 _SHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Cast"}
+_IN_ORDER = _SHAPES - {"Transpose"}
+_COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 _RATIO_AND_DATA = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An output that only says which of some values is the larger: rounding may turn it over at a tie.
+
+    Attributes:
+        values: what it was taken of: one array to choose from, or the two sides of a comparison.
+        axis: that the choice runs along, None of a comparison.
+    """
+
+    values: tuple[NDArray[Any], ...]
+    axis: int | None
+
+    def margin(self, found: NDArray[Any], wanted: NDArray[Any]) -> float:
+        """How far apart the values are between which two answers differ, over the largest of all values.
+
+        Infinite where an answer is none of the choices.
+        """
+        sides = [np.asarray(v, np.float64) for v in self.values]
+        if self.axis is None:
+            one, other = np.broadcast_arrays(*sides)
+            gap = np.abs(one - other)[(found != wanted).reshape(one.shape)]
+        else:
+            shape = list(sides[0].shape)
+            shape[self.axis] = -1
+            picks = [np.asarray(p, np.int64).reshape(shape) for p in (found, wanted)]
+            if any(
+                p.size and not 0 <= p.min() <= p.max() < sides[0].shape[self.axis] for p in picks
+            ):
+                return inf
+            one, other = (np.take_along_axis(sides[0], p, self.axis) for p in picks)
+            gap = np.abs(one - other)[picks[0] != picks[1]]
+        scale = max(float(np.abs(side).max(initial=0.0)) for side in sides)
+        worst = float(gap.max(initial=0.0))
+        return worst / scale if scale else (inf if worst else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +76,14 @@ class Reference:
         outputs: in the file's order; sequences entry by entry.
         in_front: output -> what stands in front of its final softmax or sigmoid.
         bounded: outputs behind such an activation.
+        decisions: outputs that are an argmax, indices of the largest, or a comparison.
     """
 
     name: str
     outputs: list[NDArray[Any]]
     in_front: Mapping[str, NDArray[Any]]
     bounded: frozenset[str]
+    decisions: Mapping[str, Decision]
 
 
 def run_reference(
@@ -57,9 +100,11 @@ def run_reference(
         RunError: no runtime can run the file.
     """
     model = _in_inference_mode(read_model(path), apart)
-    fronts = _in_front(model)
-    declared = {output.name for output in model.graph.output}
-    added = [name for name in dict.fromkeys(fronts.values()) if name not in declared]
+    fronts, choices = _in_front(model), _choices(model)
+    stored = {t.name: to_array(t) for t in model.graph.initializer}
+    declared = [output.name for output in model.graph.output]
+    behind = [*fronts.values(), *(name for names, _ in choices.values() for name in names)]
+    added = [n for n in dict.fromkeys(behind) if n not in declared and n not in stored]
     count = len(model.graph.output)
     for name in added:
         model.graph.output.add().name = name
@@ -75,9 +120,13 @@ def run_reference(
             first = (str(error).splitlines() or [""])[0][:120]
             reasons.append(f"{runtime.__name__.lstrip('_')}: {type(error).__name__}: {first}")
             continue
-        arrays = dict(zip(added, outputs[count:], strict=True))
-        seen = {output: arrays[front] for output, front in fronts.items() if front in arrays}
-        return Reference(name, _flat(outputs[:count]), seen, frozenset(fronts))
+        arrays = stored | dict(zip([*declared, *added], outputs, strict=True))
+        seen = {output: arrays[front] for output, front in fronts.items() if front in added}
+        decisions = {
+            output: Decision(tuple(arrays[n] for n in names), axis)
+            for output, (names, axis) in choices.items()
+        }
+        return Reference(name, _flat(outputs[:count]), seen, frozenset(fronts), decisions)
     raise RunError("; ".join(reasons) or "there is no runtime")
 
 
@@ -99,6 +148,28 @@ def _in_front(model: ModelProto) -> dict[str, str]:
             node = made.get(node.input[0])
         if node is not None and node.op_type in _BOUNDED:
             found[output.name] = node.input[0]
+    return found
+
+
+def _choices(model: ModelProto) -> dict[str, tuple[tuple[str, ...], int | None]]:
+    """Output -> the values that it chooses from or compares, and the axis of a choice."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, tuple[tuple[str, ...], int | None]] = {}
+    for output in model.graph.output:
+        name = output.name
+        node = made.get(name)
+        while node is not None and node.op_type in _IN_ORDER:
+            name = node.input[0]
+            node = made.get(name)
+        if node is None:
+            continue
+        axes = [a.i for a in node.attribute if a.name == "axis"]
+        if node.op_type in {"ArgMax", "ArgMin"}:
+            found[output.name] = ((node.input[0],), next(iter(axes), 0))
+        elif node.op_type == "TopK" and name == node.output[1]:
+            found[output.name] = ((node.input[0],), next(iter(axes), -1))
+        elif node.op_type in _COMPARISONS:
+            found[output.name] = (tuple(node.input), None)
     return found
 
 

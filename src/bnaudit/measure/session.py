@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.data.head import Head
-from bnaudit.data.loss import choose_loss
+from bnaudit.data.loss import choose_loss, returned_loss
+from bnaudit.data.outputs import own_loss
 from bnaudit.data.prepare import prepare
 from bnaudit.data.row_check import Runnable, objection
+from bnaudit.data.signature import LABELS
 from bnaudit.errors import UsageError
 from bnaudit.load.arguments import with_values
 from bnaudit.measure.execution import (
@@ -107,6 +109,15 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
         State(placed.module),
         Head(loss.name if isinstance(options.loss, str) else ""),
     )
+    if options.loss == "auto" and loss.label_free and LABELS[0] in batches.names:
+        with torch.no_grad():
+            found = own_loss(execution.outputs(batches.items[0]))
+        if found is not None:
+            loss, batches = (
+                returned_loss(),
+                replace(batches, labels_from="the model's input labels"),
+            )
+            execution = replace(execution, loss=loss, head=Head(""))
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
     if not loaded.lifted or exported is None:

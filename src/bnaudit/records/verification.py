@@ -20,7 +20,9 @@ class OutputGap:
         max_abs: largest difference of two entries; infinite where one of them alone is not finite,
             or where the shapes differ.
         relative: that over the output's scale: the largest entry of the reference, or 1 behind a final
-            softmax or sigmoid, whose logits are compared too and count where they are further off.
+            softmax or sigmoid, whose logits are compared too and count where they are further off; of
+            decisions (an argmax, a comparison) how far apart, over their scale, the values are between
+            which it was decided otherwise.
     """
 
     name: str

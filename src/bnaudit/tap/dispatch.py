@@ -111,9 +111,8 @@ class Tap:
             self.log.recomputed += 1
             return self.replay(call)
         if self.namer.apart is None:
-            if self._has_statistics(running_mean, running_var):
-                self.log.single += [call.key] * (x.shape[0] == 1)
-            else:
+            self.log.single += [call.key] * (x.shape[0] == 1)
+            if not self._has_statistics(running_mean, running_var):
                 self.log.doubtful.append(call.key)
         self._index += 1
         self.log.calls += 1

@@ -352,3 +352,35 @@ def test_inspect_check_and_init_agree_on_what_a_crop_leaves(tmp_path: Path, how:
     assert isinstance(found.run, InitRun)
     padded = Unfed("norms.padded", "fed by a padding, not by one Linear or convolution")
     assert found.run.unfed == (padded,)
+
+
+class Sure(nn.Module):
+    """Answers of 0 and 1 to the last digit: no gradient comes back through them."""
+
+    def __init__(self, end: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.bn, self.out, self.end = (
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4), end
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(1e4 * self.out(torch.relu(self.bn(self.fc(x)))))
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.Sigmoid()])
+def test_the_loss_is_taken_in_front_of_the_final_activation(end: nn.Module, tmp_path: Path) -> None:
+    x = torch.randn(16, 6)
+    found, expected = (
+        by_name(report(path, path, data=x))
+        for path in (
+            files.save_script(tmp_path / f"{i}.pt", Sure(e))
+            for i, e in enumerate((end, nn.Identity()))
+        )
+    )
+    one, other = scale_of(found["fc.weight"]), scale_of(expected["fc.weight"])
+    assert [c.change for c in one.changes] == pytest.approx([c.change for c in other.changes])
+    assert one.radial == pytest.approx(other.radial)
+    told = report(tmp_path / "0.pt", tmp_path / "0.pt", data=x).run
+    assert isinstance(told, InitRun)
+    assert f"taken in front of the final {type(end).__name__}" in told.loss_why

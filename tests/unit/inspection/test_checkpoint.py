@@ -400,6 +400,9 @@ def test_every_network_of_a_checkpoint_is_judged(tmp_path: Path, key: str) -> No
     names = [b.name for b in report.inspection.batchnorms]
     assert len(names) == len(set(names))
     assert len(names) == 2 * len([n for n in names if not n.startswith(key)])
+    every = sum(p.numel() for p in deep().parameters())
+    assert report.inspection.parameters == 2 * every
+    assert bnaudit.inspect(path, entry=key).inspection.parameters == every
 
 
 def test_one_entry_can_be_chosen(tmp_path: Path) -> None:

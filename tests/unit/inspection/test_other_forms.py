@@ -134,6 +134,8 @@ def test_stored_vectors_are_judged_in_every_format(
     ]
     assert report.exit_code == 1
     assert report.inspection.absence is None or report.inspection.absence.case == "other-form"
+    if write is not state:  # whose names do not tell what the class computes
+        assert [n for n in report.inspection.notes if "put torch.nn.BatchNorm1d, 2d or 3d" in n]
 
 
 @pytest.mark.parametrize("own", [Textbook, Frozen, Variance])
@@ -270,6 +272,20 @@ def test_a_state_dict_without_statistics_may_be_such_a_layer(tmp_path: Path) -> 
     assert (
         "track_running_stats=False, whose answers depend on the batch" in found.absence.evidence[0]
     )
+    # state_dict() is what was saved: it is no remedy.
+    assert "state_dict" not in found.absence.fix
+    assert "torch.save(net, path)" in found.absence.fix
+    # The remedy works: the whole module tells.
+    told = bnaudit.inspect(written(without_statistics(True), pickled, tmp_path))
+    assert [f.rule for f in told.findings if "track_running_stats" in f.message] == ["BN004"]
+
+
+def test_names_of_a_batchnorm_without_buffers_have_both_remedies(tmp_path: Path) -> None:
+    torch.save({"bn1.weight": torch.ones(4), "bn1.bias": torch.ones(4)}, tmp_path / "x.pt")
+    found = inspect_file(tmp_path / "x.pt").absence
+    assert found is not None
+    assert "torch.save(net.state_dict(), path)" in found.fix
+    assert "train it with True" in found.fix
 
 
 class Merged(nn.Module):

@@ -313,3 +313,20 @@ def test_folders_are_named(tmp_path: Path, member: str, what: str) -> None:
     (tmp_path / "m" / member).write_bytes(b"x")
     with pytest.raises(InputError, match=what):
         bnaudit.inspect(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    "edges", ["", '<edges><edge from-layer="9" to-layer="1" to-port="3"/></edges>']
+)
+def test_an_ir_without_its_constants_is_called_an_ir(edges: str, tmp_path: Path) -> None:
+    ports = "".join(f'<port id="{i}"/>' for i in range(5))
+    layer = '<layer id="1" name="bn" type="BatchNormInference" version="opset5">'
+    layer += f"<input>{ports}</input></layer>"
+    text = f'<?xml version="1.0"?><net name="m" version="11"><layers>{layer}</layers>{edges}</net>'
+    (tmp_path / "ir.xml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="an OpenVINO IR whose BatchNormInference 'bn'") as caught:
+        bnaudit.inspect(tmp_path / "ir.xml")
+    assert "openvino.save_model" in str(caught.value.hint)
+    (tmp_path / "ir.xml").write_text(text.removesuffix("</net>"), encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be read as an OpenVINO IR"):
+        bnaudit.inspect(tmp_path / "ir.xml")

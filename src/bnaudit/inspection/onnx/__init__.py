@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import few, own_forms
+from bnaudit.inspection.layers import own_forms, own_notes
 from bnaudit.inspection.onnx.absence import absence
 from bnaudit.inspection.onnx.decomposed import decomposed_norms
 from bnaudit.inspection.onnx.facts import facts, other_norms, parameters, producer, signature
@@ -58,13 +58,13 @@ def inspect_onnx(path: Path) -> Inspection:
             weight_layers=len(net.weight_layers),
             absence=told or absence(net, [layer.name for layer in layers], decomposed, norms),
             notes=(
-                *_notes(layers, calls, reading.model.producer),
-                *(f"judged by what they store: {clause}" for clause in in_arithmetic.evidence),
+                *_notes(layers, calls),
+                *own_notes(in_arithmetic),
             ),
         )
 
 
-def _notes(layers: list[BatchNormStatics], calls: dict[str, int], producer: str) -> list[str]:
+def _notes(layers: list[BatchNormStatics], calls: dict[str, int]) -> list[str]:
     notes = []
     absorbed = sum(layer.scale_absorbed for layer in layers)
     if absorbed:
@@ -84,13 +84,5 @@ def _notes(layers: list[BatchNormStatics], calls: dict[str, int], producer: str)
         notes.append(
             f"{weights} of the BatchNormalization nodes normalise a weight (weight standardisation), "
             "no activation"
-        )
-    # Layers of MXNet that train with gamma 1 (fix_gamma=True), whatever number is stored for it.
-    gammas = {layer.name: set(layer.gamma or ()) for layer in layers}
-    fixed = [name for name, values in gammas.items() if len(values) == 1 and values != {1.0}]
-    if producer.lower() == "mxnet" and fixed and len(fixed) < len(gammas):
-        notes.append(
-            f"{few(fixed)}: one gamma for all channels, which others have not: MXNet's fix_gamma=True "
-            "trains with gamma 1 and its exporter may write what is stored instead: set these gammas to 1"
         )
     return notes

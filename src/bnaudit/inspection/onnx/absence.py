@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.facts import QUANTISED, exporter
-from bnaudit.inspection.onnx.remedies import DYNAMO, KEEP, keep
+from bnaudit.inspection.onnx.remedies import DYNAMO, KEEP, KERAS, keep
 from bnaudit.inspection.onnx.traces import Trace, plural, some, traces
 from bnaudit.records.inspection import Absence
 
@@ -49,10 +49,11 @@ def absence(
             (f"{nodes}: BatchNorm is usually folded before", *clauses),
             f"audit the model from before quantisation; {fix}",
         )
+    left = (_decomposed(decomposed),) if decomposed else ()
     if found:
-        return Absence("folded", tuple(clauses), fix)
-    if decomposed:
-        return Absence("frozen", (_decomposed(decomposed),), _frozen_fix(net))
+        return Absence("folded", (*clauses, *left), fix)
+    if left:
+        return Absence("frozen", left, _frozen_fix(net))
     if norms:
         listed = ", ".join(f"{name} ({count})" for name, count in norms.items())
         return Absence(
@@ -69,24 +70,19 @@ def _fix(net: Net, found: list[Trace]) -> str:
 
 
 def _decomposed(decomposed: Sequence[DecomposedNorm]) -> str:
-    names = [norm.name for norm in decomposed]
-    return (
-        f"{plural(len(names), 'layer')} with weights followed by a per-channel a*x + b of stored "
-        f"numbers: {some(names)}"
+    names = [norm.name for norm in decomposed if norm.after]
+    alone = [norm.name for norm in decomposed if not norm.after]
+    told = (
+        (names, "layer", "with weights followed by a per-channel a*x + b of stored numbers"),
+        (alone, "per-channel a*x + b", "of stored numbers with nothing in front to fold into"),
     )
+    return "; ".join(f"{plural(len(n), what)} {how}: {some(n)}" for n, what, how in told if n)
 
 
 def _frozen_fix(net: Net) -> str:
-    if any(value.name.startswith("keras_tensor") for value in net.reading.graph.inputs):
-        return (
-            "Keras 3's export takes BatchNormalization apart: save the model itself with "
-            "model.save('model.keras') and give that file to bnaudit inspect, which reads all four vectors"
-        )
-    if exporter(net.reading) == "tf2onnx":
-        return (
-            "Keras writes BatchNormalization behind Dense layers as a*x + b, in which gamma and sigma "
-            "cannot be told apart: audit the network in PyTorch, or a file that another converter wrote"
-        )
+    keras = any(value.name.startswith("keras_tensor") for value in net.reading.graph.inputs)
+    if keras or exporter(net.reading) == "tf2onnx":
+        return KERAS
     return (
         "if these are frozen layers (FrozenBatchNorm2d), replace them by torch.nn.BatchNorm2d with the "
         f"same weight, bias, running_mean and running_var, then {DYNAMO}"

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from bnaudit.inspection.onnx.net import is_default, metadata_scopes
 from bnaudit.inspection.onnx.scale import over_channels, used_shape
-from bnaudit.load.onnx.names import layer_names
+from bnaudit.load.onnx.names import keras_layers, layer_names
 from bnaudit.load.onnx.origin import Origin
 from bnaudit.records.inspection import DecomposedNorm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.inspection.onnx.messages import Node
     from bnaudit.inspection.onnx.net import Net
 
@@ -23,7 +25,8 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
     """Stored per-channel factors, then summands, behind a layer with weights; and x - m, times a, plus b.
 
     Factors without a summand are no affine map, and a summand in front of them is the layer's bias. Three
-    stored vectors in a row are a BatchNorm wherever they stand and whatever axis the channels are.
+    stored vectors in a row are a BatchNorm wherever they stand and whatever axis the channels are, and so
+    are two that TensorFlow named as one.
     """
     found = [
         (chain, _channels(net, layer), _weight_name(net, layer))
@@ -32,7 +35,8 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
     ]
     taken = {id(node) for chain, _, _ in found for node in chain}
     for node in net.ordered:
-        chain, channels = _centred_chain(net, node)
+        steps = ("Mul", "Add") if keras_layers(node.name) else ("Sub", "Mul", "Add")
+        chain, channels = _stored_chain(net, node, steps)
         if chain and not taken & {id(step) for step in chain}:
             before = net.producer(node.inputs[0])
             found.append((chain, channels, "" if before is None else before.name or before.op))
@@ -42,7 +46,7 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
     ]
     return [
         DecomposedNorm(
-            name=name,
+            name=next(iter(keras_layers(chain[0].name)), name),
             origin=f"node {chain[0].name!r} ({', then '.join(node.op for node in chain)})",
             channels=channels,
             after=after,
@@ -51,12 +55,12 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
     ]
 
 
-def _centred_chain(net: Net, node: Node) -> tuple[list[Node], int]:
-    """A Sub, Mul, Add of three stored vectors of one length, each the only reader, and that length."""
+def _stored_chain(net: Net, node: Node, operators: Sequence[str]) -> tuple[list[Node], int]:
+    """A Sub, Mul, Add of stored vectors of one length, each the only reader, and that length."""
     chain: list[Node] = []
     shapes: list[tuple[int, ...]] = []
     step: Node | None = node
-    for op in ("Sub", "Mul", "Add"):
+    for op in operators:
         if step is None or not is_default(step, op) or len(step.inputs) != 2:
             return [], 0
         fed = [name for name in step.inputs if name in net.fed]
@@ -71,7 +75,7 @@ def _centred_chain(net: Net, node: Node) -> tuple[list[Node], int]:
             step = net.sole_reader(step.outputs[0])
     sizes = [[size for size in shape if size != 1] for shape in shapes]
     places = {len(shape) - shape.index(max(shape)) for shape in shapes if shape}
-    vectors = all(len(size) == 1 for size in sizes) and sizes[0] == sizes[1] == sizes[2]
+    vectors = all(len(size) == 1 for size in sizes) and all(size == sizes[0] for size in sizes)
     return (chain, sizes[0][0]) if vectors and len(places) == 1 else ([], 0)
 
 

@@ -13,6 +13,12 @@ _TORCHSCRIPT = (
 )
 _DYNAMO_FLAG_SINCE = (2, 5)
 
+KERAS = (
+    "save the Keras model itself with model.save('model.keras') ('model.h5' in old versions) and give "
+    "that file to bnaudit inspect, which reads all four vectors"
+)
+"""What is left where TensorFlow itself, Keras 3's export or TFLite takes BatchNormalization apart."""
+
 KEEP = {
     "onnxruntime": "audit the file that ONNX Runtime was given; to write an optimised file that keeps "
     "BatchNorm set SessionOptions.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL",
@@ -22,6 +28,8 @@ KEEP = {
     "tf2onnx": "convert without the optimiser that folds: tf2onnx.convert.from_keras(model, "
     "output_path=path, optimizers={k: v for k, v in tf2onnx.optimizer._get_optimizers().items() "
     'if k != "remove_back_to_back"})',
+    "keras": KERAS,
+    "tflite": f"the TFLite converter folds in any case: {KERAS}",
     "ultralytics": "export the model that was not fused: net = YOLO(weights).model.float().eval(); "
     f"{DYNAMO}",
     "reparameterised": BEFORE_DEPLOYMENT,
@@ -49,6 +57,8 @@ def keep(tool: str, exporter: str, version: str) -> str:
         found = re.match(r"(\d+)\.(\d+)", version)
         if found is not None and (int(found[1]), int(found[2])) < _DYNAMO_FLAG_SINCE:
             call += " (PyTorch before 2.5 has no dynamo=False: leave it out there)"
+    elif exporter == "tf2onnx":
+        call = KERAS
     elif exporter in KEEP:
         call = KEEP[exporter]
     else:

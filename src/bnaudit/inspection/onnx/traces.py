@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bnaudit.inspection.absent import reparameterised
 from bnaudit.inspection.onnx.facts import exporter
 from bnaudit.inspection.onnx.net import WEIGHTED, metadata_scopes
-from bnaudit.load.onnx.names import module_of
+from bnaudit.load.onnx.names import keras_layers, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,6 +139,24 @@ def _tf2onnx(net: Net) -> Trace | None:
     )
 
 
+def _tensorflow(net: Net) -> Trace | None:
+    """Its operators are named after the layer that they are of; TFLite joins the names of all it fused."""
+    layers: dict[str, None] = {}
+    joined = 0
+    for node in net.weight_layers:
+        stored = [n for n in node.inputs[1:] if net.stored(n) is not None]
+        text = ";".join([node.name, *node.outputs, *stored])
+        joined += any(";" in name for name in (node.name, *node.outputs))
+        layers.update(dict.fromkeys(keras_layers(text)))
+    if not layers:
+        return None
+    told = "layers with weights, or what they hold, are named after"
+    if joined:
+        told = "TFLite joined the names of layers with weights, as it does when it fuses, with those of"
+    names = f"{plural(len(layers), 'BatchNormalization layer')}: {some(list(layers))}"
+    return Trace("tflite" if joined else "keras", tuple(layers), f"{told} {names}")
+
+
 def _ultralytics(net: Net) -> Trace | None:
     """Its exporter calls model.fuse() before every export; the file looks as if there never was one."""
     if net.reading.model.metadata.get("author") != "Ultralytics":
@@ -199,7 +217,8 @@ def _names(net: Net) -> Trace | None:
     found: dict[str, str] = {}
     slim = 0
     for node in net.weight_layers:
-        output = next((o for o in node.outputs if _TELLING.search(o)), "")
+        named = (o for o in node.outputs if _TELLING.search(o) and not keras_layers(o))
+        output = next(named, "")
         if output:
             found[_path(output) or output] = output
             slim += len(node.inputs) > 1 and node.inputs[1] == f"{output}_weight"
@@ -255,6 +274,7 @@ _FINDERS: tuple[Callable[[Net], Trace | None], ...] = (
     _onnxruntime,
     _nchwc,
     _tf2onnx,
+    _tensorflow,
     _torchscript,
     _ultralytics,
     _names,

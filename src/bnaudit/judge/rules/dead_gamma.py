@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ from bnaudit.judge.aggregate import FEWEST, Hit, findings
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
 from bnaudit.judge.statics import (
+    FIX_GAMMA,
     activations,
     affine_untouched,
+    fixed_by_mxnet,
     largest,
     listed,
     statistics_untouched,
@@ -33,9 +36,16 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
     trained = [bn for bn in layers if not affine_untouched(bn)]  # placeholders set no standard
     level = middle([largest(bn.gamma) for bn in trained or layers])
     hits = [
-        hit for bn in layers if (hit := _whole(rule, bn, level, layers) or _some(rule, bn, level))
+        replace(hit, message=_MXNET + hit.message, fix=FIX_GAMMA)
+        if fixed_by_mxnet(bn, inspection.producer)
+        else hit
+        for bn in layers
+        if (hit := _whole(rule, bn, level, layers) or _some(rule, bn, level))
     ]
     yield from findings(rule, hits, len(layers), "have channels that gamma switches off")
+
+
+_MXNET = "MXNet's fix_gamma=True trains with gamma 1, and its export wrote what is stored: "
 
 
 def _whole(

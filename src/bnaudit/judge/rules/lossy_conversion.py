@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.aggregate import FEWEST
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.judge.statics import activations, statistics_untouched
+from bnaudit.judge.statics import FIX_GAMMA, activations, fixed_by_mxnet, statistics_untouched
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 from bnaudit.summary.gain import ASSUMED_EPS, eps_of, middle
@@ -26,6 +26,7 @@ _SUGGESTED = "suggested by the values; the file alone cannot prove it"
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
+    yield from _stored_beside_fixed(rule, inspection)
     layers = [
         bn for bn in activations(inspection) if bn.running_var and not statistics_untouched(bn)
     ]
@@ -73,6 +74,22 @@ def _fixed_gamma(rule: Rule, layers: list[BatchNormStatics]) -> Iterator[Finding
     )
 
 
+def _stored_beside_fixed(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
+    """Zeros are the affair of BN009, whatever wrote them."""
+    for bn in activations(inspection):
+        if fixed_by_mxnet(bn, inspection.producer) and bn.gamma and bn.gamma[0] != 0:
+            yield rule.finding(
+                f"gamma is {bn.gamma[0]:.3g} in every channel, and MXNet, which wrote the file, trains with "
+                "gamma 1 under fix_gamma=True whatever is stored",
+                layer=bn.name,
+                channels=tuple(range(len(bn.gamma))),
+                observed=bn.gamma[0],
+                threshold=1.0,
+                confidence=_SUGGESTED,
+                fix=FIX_GAMMA,
+            )
+
+
 def _reset_eps(
     rule: Rule, inspection: Inspection, layers: list[BatchNormStatics]
 ) -> Iterator[Finding]:
@@ -96,6 +113,8 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     if not isinstance(subject, Inspection):
         return None
     trained = [bn for bn in activations(subject) if bn.running_var and not statistics_untouched(bn)]
+    if any(fixed_by_mxnet(bn, subject.producer) for bn in activations(subject)):
+        return None
     if len(trained) < FEWEST:
         return f"fewer than {FEWEST} layers with trained statistics: nothing to compare"
     return None
@@ -124,9 +143,10 @@ RULE = Rule(
     why="Three losses are known to leave a network that runs and is wrong. Caffe stores mean and variance "
     "times a scale factor (999.98 after long training) that a converter has to divide by; undivided, "
     "|mean|/sigma is 32 times what it should be in every layer at once, which is what this rule looks for. "
-    "MXNet's fix_gamma ignores the gamma that is stored, and Keras' eps of 1e-3 may be replaced by a default "
-    "of 1e-5; both leave traces that sound networks show too, and are an info. What a file cannot show, a "
-    "reset momentum or a gamma that should have been ignored, is not guessed at: compare outputs.",
+    "MXNet's fix_gamma ignores the gamma that is stored: one number in all channels of a file of MXNet's is "
+    "told. Gamma at exactly 1 in all layers, and Keras' eps of 1e-3 replaced by a default of 1e-5, are "
+    "traces that sound networks show too, and are an info. What a file cannot show, a reset momentum or "
+    "gammas that differ and should have been ignored, is not guessed at: compare outputs.",
     fix="divide running_mean and running_var by the scale factor (the third blob of Caffe's BatchNorm), and "
     "compare outputs with the original network",
     references=(

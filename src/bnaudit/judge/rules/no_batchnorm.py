@@ -71,7 +71,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
     absence = report.inspection.absence if report.inspection else None
     others = (
         f" It has {model.instance_norms} InstanceNorm calls, which are another normalisation."
-        if model.instance_norms
+        if model.instance_norms and (absence is None or absence.case != "other-normalisation")
         else ""
     )
     absence = absence or _unexplained(model.format)

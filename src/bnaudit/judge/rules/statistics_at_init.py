@@ -11,6 +11,7 @@ from bnaudit.judge.statics import (
     activations,
     affine_untouched,
     half_untouched,
+    like_instance_norm,
     statistics_untouched,
     without,
 )
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
-    tracked = [bn for bn in activations(inspection) if bn.running_var]
+    tracked = [
+        bn
+        for bn in activations(inspection)
+        if bn.running_var and not like_instance_norm(inspection, bn)  # BN004 tells of these
+    ]
     untouched = [bn for bn in tracked if statistics_untouched(bn)]
     untrained = len(untouched) == len(tracked) and all(affine_untouched(bn) for bn in untouched)
     hits = []

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from bnaudit.judge.aggregate import Hit, findings
 from bnaudit.judge.examples import inspection as examples
 from bnaudit.judge.rule import Needs, Rule
-from bnaudit.judge.statics import affine_untouched, statistics_untouched, without
+from bnaudit.judge.statics import (
+    affine_untouched,
+    like_instance_norm,
+    statistics_untouched,
+    without,
+)
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import Inspection
 
@@ -57,9 +62,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             *_FLAG,
             fix="none needed",
         )
-    unused = bn.running_var is None or statistics_untouched(bn)
-    graph = inspection.kind in {"onnx", "torchscript", "exported"}  # elsewhere no feeder is known
-    if graph and unused and affine_untouched(bn) and bn.feeder is None:
+    if like_instance_norm(inspection, bn):
         return Hit(
             bn.name,
             "runs in training mode, without statistics, gamma or beta of its own and not behind a "
@@ -70,7 +73,7 @@ def _hit(rule: Rule, inspection: Inspection, bn: BatchNormStatics) -> Hit:
             fix="none if the network standardises its weights or uses InstanceNorm; otherwise "
             "export it after net.eval()",
         )
-    if bn.running_var is None or (unused and not affine_untouched(bn)):
+    if bn.running_var is None or (statistics_untouched(bn) and not affine_untouched(bn)):
         return Hit(
             bn.name,
             "has no statistics of its own and normalises with the batch that it is given, in inference too: "

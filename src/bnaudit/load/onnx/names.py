@@ -18,6 +18,19 @@ _REPEATED_CALL = re.compile(r"_\d+$")
 _SEPARATOR = re.compile(r"[._/:-]+[^._/:-]*$")
 
 
+_KERAS = re.compile(
+    r"([^;:]*?)/(?:batchnorm|FusedBatchNorm(?:V\d)?|batch_norm)(?:/[^;]*|\d*)?(?=[;:]|$)"
+)
+
+
+def keras_layers(text: str) -> list[str]:
+    """The BatchNormalization layers by whose operators TensorFlow named something, once each.
+
+    TensorFlow names an operator after the layer's path, TFLite joins those of all that it fused with ';'.
+    """
+    return list(dict.fromkeys(match[1] for match in _KERAS.finditer(text)))
+
+
 def layers_by_use(origins: Sequence[Origin], content: Callable[[str], Hashable]) -> list[Origin]:
     """For each BatchNorm node the first node of the same layer, itself where it is the first.
 

@@ -49,7 +49,7 @@ def explained(path: Path, what: str) -> Iterator[None]:
         yield
     except DamagedError as error:
         raise InputError(
-            f"{path}: cannot be read as a {what} ({error})",
+            f"{path}: cannot be read as {'an' if what[0] in 'AEIO' else 'a'} {what} ({error})",
             hint="damaged or cut off? copy it again and compare the size",
         ) from error
     except MemoryError as error:

@@ -85,4 +85,4 @@ def _open(path: Path, wanted: str | None) -> StoredFile:
     beside = {key: opened(other) for key, other in entry.beside.items()}
     also = f" (beside it: {', '.join(beside)})" if beside else ""
     notes = (f"{path}: read from its entry {entry.path!r}{also}",) if entry.path else ()
-    return opened(entry, notes, top=kept, beside=beside)
+    return opened(entry, notes, top=kept, beside=beside, entry=entry.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,12 @@ from bnaudit.errors import InputError
 from bnaudit.load.sniff import FileKind, sniff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
+    from bnaudit.load.pickles.objects import StoredTensor
     from bnaudit.load.weights.stored import StoredFile
 
 
@@ -35,21 +36,30 @@ class State:
     notes: tuple[str, ...] = ()
 
 
-def read_state(path: Path) -> State:
+def read_state(
+    path: Path, entry: str | None, fit: Callable[[Mapping[str, StoredTensor]], int]
+) -> State:
     """The tensors of a checkpoint, safetensors, TorchScript or ONNX file.
 
     Nothing in the file is executed: pickles are read as data.
+
+    Args:
+        path: the file.
+        entry: of a checkpoint with several networks; None for the first of those that fit best.
+        fit: how many of some tensors are wanted.
 
     Raises:
         InputError: it cannot be read, or holds no named tensors.
     """
     kind = sniff(path)
+    if entry is not None and kind is not FileKind.CHECKPOINT:
+        raise InputError(f"{path}: {kind.value}, which has no entries", hint="leave --entry out")
     if kind is FileKind.CHECKPOINT:
         from bnaudit.load.archive import require_intact
         from bnaudit.load.weights.checkpoint import open_weights
 
         require_intact(path)
-        state = _stored(open_weights(path))
+        state = _stored(_best(open_weights(path, entry), fit))
     elif kind is FileKind.SAFETENSORS:
         from bnaudit.load.weights.safetensors import open_safetensors
 
@@ -70,6 +80,19 @@ def read_state(path: Path) -> State:
             hint="point --weights at the checkpoint itself: torch.save(model.state_dict(), path)",
         )
     return state
+
+
+def _best(stored: StoredFile, fit: Callable[[Mapping[str, StoredTensor]], int]) -> StoredFile:
+    """Of several networks in a file the one that fits, and a note of the others."""
+    if not stored.beside:
+        return stored
+    networks = {stored.entry: stored, **stored.beside}
+    key = max(networks, key=lambda k: fit(networks[k].tensors))  # the first of the largest
+    others = ", ".join(k for k in networks if k != key)
+    note = (
+        f"{stored.path}: read from its entry {key!r}; {others} left out: --entry KEY loads another"
+    )
+    return replace(networks[key], notes=(note,))
 
 
 def _stored(file: StoredFile) -> State:

@@ -248,8 +248,8 @@ def test_where_nothing_tells_nothing_is_claimed(tmp_path: Path) -> None:
         ),
         (
             {"output": "model/bn_conv1/FusedBatchNormV3:0"},
-            "has the name of a BatchNorm's",
-            "before",
+            "are named after 1 BatchNormalization layer: model/bn_conv1",
+            "model.save('model.keras')",
         ),
         ({"output": "/bn1/BatchNormalization_output_0"}, "has the name of a BatchNorm's", "before"),
         (
@@ -266,6 +266,63 @@ def test_names_that_optimisers_leave(
     assert absence(path).case == "folded"
     assert told_by in told(path)
     assert advice in absence(path).fix
+
+
+# As TensorFlow 2.15 and 2.21 with tf2onnx 1.16.1 and 1.17.0 name them: the layer, what its output is called,
+# what its bias is called.
+TENSORFLOW = {
+    "tflite-2.15": (
+        "model_1/re_lu_1/Relu;model_1/batch_normalization_1/FusedBatchNormV3;model_1/conv2d_1/BiasAdd;"
+        "model_1/conv2d_1/Conv2D1",
+        "bias",
+        "model_1/batch_normalization_1",
+    ),
+    "tflite-2.21": (
+        "net_1/re_lu_4_1/Relu;net_1/bn1_1/batchnorm/add_1;net_1/c1_1/convolution;net_1/bn1_1/batchnorm/sub1",
+        "net_1/bn1_1/batchnorm/sub",
+        "net_1/bn1_1",
+    ),
+    "tflite-dense": (
+        "net/dense_2_1/MatMul;net/bn4/batchnorm/mul_1;net/re_lu_7/Relu;net/bn4/batchnorm/add_1",
+        "bias",
+        "net/bn4",
+    ),
+    "tf2onnx-2.21": ("Conv__317:0", "net_1/bn1_1/batchnorm/sub:0", "net_1/bn1_1"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(TENSORFLOW))
+@pytest.mark.parametrize("first", ["net/bn0/batchnorm/mul_1", "net/bn0/FusedBatchNormV32", ""])
+def test_what_tensorflow_took_apart_is_told_by_its_short_names(
+    tmp_path: Path, case: str, first: str
+) -> None:
+    output, bias, layer = TENSORFLOW[case]
+    node = onnx.helper.make_node
+    nodes = [
+        node("Mul", ["x", "s"], ["m"], name=first),
+        node("Add", ["m", "t"], ["a"]),
+        node("Conv", ["a", "w", bias], [output], name=output),
+        node("Relu", [output], ["y"]),
+    ]
+    constants = {"s": models.normal(1, 3, 1, 1), "t": models.normal(1, 3, 1, 1)}
+    constants |= {"w": models.normal(4, 3, 1, 1), bias: models.normal(4)}
+    proto = models.graph_model(
+        nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants, producer_name="tf2onnx"
+    )
+    path = models.save(tmp_path, proto)
+    found = absence(path)
+    assert found.case == "folded"
+    evidence = told(path)
+    assert f"1 BatchNormalization layer: {layer}" in evidence
+    assert (
+        ("TFLite joined" in evidence) == ("TFLite converter folds" in found.fix) == (";" in output)
+    )
+    assert "'model.keras'" in found.fix
+    assert "remove_back_to_back" not in found.fix
+    left = [norm.name for norm in inspect_onnx(path).decomposed]
+    assert left == (["net/bn0"] if first else [])  # without a name it is any scale and shift
+    assert ("nothing in front to fold into: net/bn0" in evidence) is bool(first)
+    assert evidence.count(";") <= 1
 
 
 @pytest.mark.parametrize("name", ["/stem/subnet/Conv_output_0", "albnum.1/out", "bn_like_things"])

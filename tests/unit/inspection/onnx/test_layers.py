@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import bnaudit
 from bnaudit.errors import InputError
 from bnaudit.inspection.onnx import inspect_onnx
 from bnaudit.load.onnx import load_onnx
@@ -356,15 +357,26 @@ def test_a_tensor_that_is_shorter_than_it_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("producer", ["mxnet", "MXNet", "pytorch"])
 @pytest.mark.parametrize("stored", [0.0, 0.37])
-def test_mxnets_fixed_gammas_are_named(tmp_path: Path, producer: str, stored: float) -> None:
+@pytest.mark.parametrize("both", [True, False])
+def test_mxnets_fixed_gammas_are_named(
+    tmp_path: Path, producer: str, stored: float, both: bool
+) -> None:
     nodes = [models.batchnorm("x", "z", "bn1"), models.batchnorm("z", "y", "bn2")]
     constants = models.batchnorm_constants("bn1", 3) | models.batchnorm_constants("bn2", 3)
-    constants["bn1.weight"] = np.full(3, stored, np.float32)
+    for name in ("bn1", "bn2") if both else ("bn1",):
+        constants[f"{name}.weight"] = np.full(3, stored, np.float32)
     model = models.graph_model(nodes, {"x": ["n", 3, 4, 4]}, ["y"], constants)
     model.producer_name = producer
-    notes = inspect_onnx(models.save(tmp_path, model)).notes
-    told = [note for note in notes if "fix_gamma" in note]
-    assert [note.partition(":")[0] for note in told] == (["bn1"] if producer != "pytorch" else [])
+    found = bnaudit.inspect(models.save(tmp_path, model)).findings
+    told = [f for f in found if "fix_gamma" in f.message]
+    names = ["bn1", "bn2"] if both else ["bn1"]
+    assert [f.layer for f in told] == (names if producer != "pytorch" else [])
+    for finding in told:
+        assert finding.rule == ("BN009" if stored == 0 else "BN017")
+        assert finding.fix.startswith("set this gamma to 1")
+        assert "prune" not in finding.fix
+    dead = {f.layer for f in found if f.rule == "BN009"}
+    assert dead == (set(names) if stored == 0 else set())
 
 
 def centred(folder: Path, shapes: list[tuple[int, ...]], ops: tuple[str, ...], name: str) -> Any:
