@@ -52,6 +52,10 @@ _FEW = 9
 """Positions of an image below which channels first were up to twice as fast, kernels larger than one."""
 
 
+_REST = slice(3, 9)
+"""Stride to groups; `_convolution`, which traces hold, has flags of the backend behind them."""
+
+
 def _small(weight: Tensor, step: Step) -> bool:
     """Whether the kernel reaches over most of a small image, on a processor."""
     groups = step.args[8]
@@ -71,7 +75,7 @@ class _Convolution:
         if step.values[0] is not None:
             LOCAL.prepare(step)
             return
-        weight, rest = filled(step.args[1], []), tuple(step.args[3:])
+        weight, rest = filled(step.args[1], []), tuple(step.args[_REST])
         step.work = 2 * prod(step.out_shapes[0].size) * prod(weight.shape[1:])
         unbatched = len(step.shapes[0].size) < weight.dim()
         images = weight.dim() == 4

@@ -160,7 +160,7 @@ def carry_forwards(
             return [_through(step, step.norm, tangents[0], births.get(index), pairs, forms)]
         if step.apply is None or all(t is None for t in tangents):
             return []
-        if step.form is not None and (len(tangents) == 1 or step.singly or None not in tangents):
+        if step.form is not None and (len(tangents) == 1 or step.local or None not in tangents):
             _add(forms, step.form(tangents, pairs))
         return step.apply(tangents)
 

@@ -120,6 +120,9 @@ class _Smooth:
         return Needs(constants=True, inputs=True, curved=True)
 
     def prepare(self, step: Step) -> None:
+        if len(step.values) > 1 or step.shapes[0].size != step.out_shapes[0].size:
+            LOCAL.prepare(step)
+            return
         try:
             x, slope = _first(step, create=True)
             adjoint = step.adjoints[0]

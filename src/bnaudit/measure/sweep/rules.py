@@ -9,6 +9,7 @@ from bnaudit.measure.sweep.convolution import CONVOLUTION
 from bnaudit.measure.sweep.linear import (
     ADDITION,
     CONCATENATION,
+    EXTREME,
     FIRST_ONLY,
     FOLDED,
     IDENTITY,
@@ -20,6 +21,7 @@ from bnaudit.measure.sweep.linear import (
 )
 from bnaudit.measure.sweep.local import LOCAL, REFUSED
 from bnaudit.measure.sweep.norm import BATCH_NORM
+from bnaudit.measure.sweep.normalising import GROUPS, SOFTMAX
 from bnaudit.measure.sweep.pointwise import KINKED, RECTIFIER, SMOOTH
 from bnaudit.measure.sweep.products import MATRIX, PRODUCT, QUOTIENT
 
@@ -50,8 +52,9 @@ _NAMES: tuple[tuple[Family, str], ...] = (
     (CONCATENATION, "cat stack"),
     (SELECTION, "where"),
     (MASKED_FILL, "masked_fill"),
-    (INDEX_POOL, "max_pool2d_with_indices"),
-    (CONVOLUTION, "convolution"),
+    (INDEX_POOL, "max_pool2d_with_indices max_pool3d_with_indices"),
+    (EXTREME, "max min amax amin"),
+    (CONVOLUTION, "convolution _convolution"),
     (RECTIFIER, "relu"),
     (
         KINKED,
@@ -61,12 +64,14 @@ _NAMES: tuple[tuple[Family, str], ...] = (
         SMOOTH,
         "hardswish silu sigmoid tanh gelu elu softplus mish exp log log2 log10 log1p expm1 sqrt rsqrt "
         "reciprocal sin cos erf square atan log_sigmoid_forward celu selu erfc sinh cosh asinh "
-        "softshrink",
+        "softshrink pow",
     ),
     (PRODUCT, "mul"),
     (QUOTIENT, "div"),
     (MATRIX, "mm bmm addmm baddbmm mv"),
     (BATCH_NORM, "native_batch_norm"),
+    (SOFTMAX, "_softmax _log_softmax _safe_softmax"),
+    (GROUPS, "native_layer_norm native_group_norm"),
     (RESTRIDED, "as_strided"),
     (REFUSED, "set_ resize_ bernoulli _fused_dropout rrelu_with_noise"),
 )
