@@ -1,4 +1,4 @@
-"""One network in one form: the sweep's time, and the operators that it takes direction by direction."""
+"""One network in one form: the sweep's time, and what passes it without a rule of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 import bnaudit
 from bench.vision.cells import Way, write
 from bnaudit.load import Loading, load
-
 from bnaudit.measure import second_order_sweep
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.records.curvature import SWEEP, SecondOrder
@@ -46,48 +45,39 @@ class Form:
         swept: those that went by the sweep.
         forward: processor seconds of an inference forward.
         sweep: those of the sweep, prepared and carried.
-        singly: operator -> (calls, processor seconds) of what went direction by direction.
+        local: operator -> (calls, processor seconds) of what has no rule: autograd on the call alone.
+        singly: those of them that no stack passes at once.
         obstacles: why layers were not swept.
-        failed: why there is nothing of this.
     """
 
     layers: int = 0
     swept: int = 0
     forward: float = float("nan")
     sweep: float = float("nan")
-    singly: dict[str, tuple[int, float]] = field(default_factory=dict)
+    local: dict[str, tuple[int, float]] = field(default_factory=dict)
+    singly: frozenset[str] = frozenset()
     obstacles: tuple[str, ...] = ()
-    failed: str = ""
 
 
-def written(form: str, net: nn.Module, x: Tensor, path: Path) -> Any:
+def written_as(form: str, net: nn.Module, x: Tensor, folder: Path) -> Any:
     """The network in a form: itself, or the file."""
     if form == "live":
         return net
+    path = folder / f"{FORMS.index(form)}"
     if form != PROGRAM:
         write(WAYS[form], net, x, path)
         return path
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), path.open("wb") as file:
         warnings.simplefilter("ignore")
-        with path.open("wb") as file:
-            torch.export.save(torch.export.export(net, (x,)), file)
+        torch.export.save(torch.export.export(net, (x,)), file)
     return path
 
 
-def measured(form: str, net: nn.Module, x: Tensor, path: Path, rounds: int = 3) -> Form:
-    """Sweeps the network in a form, and times what goes direction by direction."""
-    try:
-        model = written(form, net, x, path)
-    except Exception as error:  # whatever an exporter raises
-        return Form(failed=f"not written: {str(error).splitlines()[0][:80]}")
-    found = [_swept(model, x) for _ in range(rounds)]
-    best = min(found, key=lambda one: one.sweep)
-    return best
-
-
-def _swept(model: Any, x: Tensor) -> Form:
+def measured(model: Any, x: Tensor) -> Form:
+    """Sweeps a network in some form, and times what has no rule."""
     spent: dict[str, list[float]] = defaultdict(list)
     calls: dict[str, int] = {}
+    singly: set[str] = set()
 
     def timed(prepare: Callable[..., Prepared]) -> Callable[..., Prepared]:
         def call(*given: Any) -> Prepared:
@@ -96,6 +86,7 @@ def _swept(model: Any, x: Tensor) -> Form:
             for step in prepared.tape.steps:
                 if step.local:
                     calls[step.name] = calls.get(step.name, 0) + 1
+                    singly.update([step.name] * step.singly)
                     step.apply = _timed(step.apply, spent[step.name])
                     step.form = _timed(step.form, spent[step.name])
             return prepared
@@ -124,13 +115,16 @@ def _swept(model: Any, x: Tensor) -> Form:
         str(getattr(getattr(layer.first_order, "forward_mode", None), "reason", ""))
         for layer in report.layers
     }
-    module = model if isinstance(model, torch.nn.Module) else load(model, Loading(trust=True)).module
+    module = (
+        model if isinstance(model, torch.nn.Module) else load(model, Loading(trust=True)).module
+    )
     return Form(
         len(orders),
         len(swept),
         _forward(module, x),
         sum(seconds),
         {name: (count, sum(spent[name])) for name, count in calls.items()},
+        frozenset(singly),
         tuple(sorted(why - {""})),
     )
 

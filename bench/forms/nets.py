@@ -255,17 +255,32 @@ def _generator() -> nn.Module:
         )
     ]
     return nn.Sequential(
-        nn.Linear(16, 128), nn.Unflatten(1, (8, 4, 4)), nn.BatchNorm2d(8), *up, nn.Conv2d(8, 3, 3), nn.Tanh()
+        nn.Linear(16, 128),
+        nn.Unflatten(1, (8, 4, 4)),
+        nn.BatchNorm2d(8),
+        *up,
+        nn.Conv2d(8, 3, 3),
+        nn.Tanh(),
     )
 
 
 def _super_resolution() -> nn.Module:
     bodies = [
-        Residual(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.PReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        Residual(
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.PReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+        )
         for _ in range(2)
     ]
     return nn.Sequential(
-        nn.ReflectionPad2d(1), nn.Conv2d(3, 8, 3), *bodies, nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(3, 8, 3),
+        *bodies,
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.PixelShuffle(2),
     )
 
 
@@ -278,14 +293,18 @@ def _volume() -> nn.Module:
             nn.MaxPool3d(2),
         ]
 
-    return nn.Sequential(*block(2, 4), *block(4, 8), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(
+        *block(2, 4), *block(4, 8), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
 
 
 def _tabular() -> nn.Module:
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.SELU(), nn.Dropout(0.2)]
 
-    return nn.Sequential(nn.BatchNorm1d(16), *block(16, 32), *block(32, 16), nn.Linear(16, 4), nn.Softmax(1))
+    return nn.Sequential(
+        nn.BatchNorm1d(16), *block(16, 32), *block(32, 16), nn.Linear(16, 4), nn.Softmax(1)
+    )
 
 
 def _patches() -> nn.Module:
@@ -305,16 +324,26 @@ def _patches() -> nn.Module:
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "ResNet": (_resnet, _IMAGE),
-    "VGG": (lambda: nn.Sequential(conv(3, 8), conv(8, 8), nn.MaxPool2d(2), conv(8, 16), *_head(16)), _IMAGE),
+    "VGG": (
+        lambda: nn.Sequential(conv(3, 8), conv(8, 8), nn.MaxPool2d(2), conv(8, 16), *_head(16)),
+        _IMAGE,
+    ),
     "MobileNet v2": (
-        lambda: nn.Sequential(conv(3, 8, act=nn.ReLU6, stride=2), *(_inverted(8, nn.ReLU6) for _ in range(2)), *_head(8)),
+        lambda: nn.Sequential(
+            conv(3, 8, act=nn.ReLU6, stride=2),
+            *(_inverted(8, nn.ReLU6) for _ in range(2)),
+            *_head(8),
+        ),
         _IMAGE,
     ),
     "MobileNet v3": (_mobile_v3, _IMAGE),
     "EfficientNet": (_efficient, _IMAGE),
     "DenseNet": (_dense, _IMAGE),
     "Inception": (_inception, _IMAGE),
-    "ShuffleNet": (lambda: nn.Sequential(conv(3, 8, stride=2), Shuffle(8), Shuffle(8), *_head(8)), _IMAGE),
+    "ShuffleNet": (
+        lambda: nn.Sequential(conv(3, 8, stride=2), Shuffle(8), Shuffle(8), *_head(8)),
+        _IMAGE,
+    ),
     "ConvMixer": (_patches, _IMAGE),
     "attention": (Attention, _IMAGE),
     "CBAM": (lambda: nn.Sequential(conv(3, 8, stride=2), Spatial(), conv(8, 8), *_head(8)), _IMAGE),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -302,6 +303,10 @@ def collect(
     for index in (*range(1, len(batches)), 0):
         one_pass = run if passes else run.first
         passes[index] = one_pass(batches[index], index, record=record and index == 0)
+        if len(passes) == 1 < len(batches):
+            progress.expect(
+                passes[index].seconds * len(batches), f"--batches 1 makes it one of {len(batches)}"
+            )
         if not passes[index].log.calls:
             break  # the whole forward ran without one; other batches take the same way
         progress.advance()
@@ -330,6 +335,7 @@ class _Pass:
     log: TapLog
     loss: float
     recorded: Recorded | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +418,7 @@ class _Runner:
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)
         handler = probe if recording is None else recording.around(probe)
-        recorded = None
+        recorded, start = None, time.perf_counter()
         with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
             with nullcontext() if recording is None else recording.forward():
@@ -426,8 +432,10 @@ class _Runner:
                     probe.link()
                 _backward(loss, tap.log)
                 probe.finish()
-            log = tap.log
-        return _Pass(probe, log, float(loss.detach()), recorded)
+            log, value = tap.log, float(loss.detach())
+        spent = time.perf_counter() - start
+        recorded = recorded and replace(recorded, seconds=spent)
+        return _Pass(probe, log, value, recorded, spent)
 
 
 def _backward(loss: Tensor, log: TapLog) -> None:

@@ -23,7 +23,7 @@ from bnaudit.measure.curvature import TOLERANCE, Products, Totals, curvature_row
 from bnaudit.measure.second_order_double import OUT_OF_GRAPH
 from bnaudit.measure.session import widened
 from bnaudit.measure.sweep.closed_form import project
-from bnaudit.measure.sweep.plan import Detail, chunks, give_back, sweep_pays
+from bnaudit.measure.sweep.plan import Detail, chunks, costs, give_back, sweep_pays
 from bnaudit.measure.sweep.play import carry_forwards, play
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.measure.sweep.stack import ALL, ALONG_G
@@ -271,6 +271,9 @@ _WAYS = {
 }
 
 
+_SHORTER = "--metrics first_order,statistics leaves it out, --layers PATTERN restricts it"
+
+
 def sweep_layers(
     session: Session,
     records: Mapping[Key, LayerRecord],
@@ -308,6 +311,9 @@ def sweep_layers(
         return swept
     known_rounding = False
     groups = chunks(prepared, memory, detail)
+    spent = dict(zip((site.key for site in prepared.sites), costs(prepared, detail), strict=True))
+    progress.expect(prepared.slowness * sum(spent.values()), _SHORTER)
+    mean = sum(spent.values()) / max(len(spent), 1)
     for chunk in reversed(groups):
         sites = [site for site in chunk if site.key not in swept.rows]
         if sites:
@@ -318,8 +324,7 @@ def sweep_layers(
             known_rounding = True
             for key, reason in lost_in_rounding(session, records, alive).items():
                 swept.skip(key, reason)
-        for _ in chunk:
-            progress.advance()
+        progress.advance(sum(spent[site.key] for site in chunk) / mean)
     return swept
 
 

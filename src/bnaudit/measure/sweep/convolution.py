@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned, filled, only
 from bnaudit.measure.sweep.local import LOCAL
+from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +74,11 @@ class _Convolution:
 
     def prepare(self, step: Step) -> None:
         if step.values[0] is not None:
+            kernel = step.args[1]
+            size = (
+                step.shapes[kernel.index].size if isinstance(kernel, Slot) else kernel.tensor.shape
+            )
+            step.work = 2 * prod(step.out_shapes[0].size) * prod(size[1:])
             LOCAL.prepare(step)
             return
         weight, rest = filled(step.args[1], []), tuple(step.args[_REST])

@@ -226,9 +226,7 @@ class _Extreme:
         if indices:
             index, axis = indices[0].reshape(kept), axes[0] + 1
             step.apply = lambda tangents: [
-                only(tangents)
-                .gather(axis, index.expand(rows(tangents), *kept))
-                .reshape(-1, *size)
+                only(tangents).gather(axis, index.expand(rows(tangents), *kept)).reshape(-1, *size)
             ]
             return
         share = (x.tensor == out.reshape(kept)).to(x.tensor.dtype)

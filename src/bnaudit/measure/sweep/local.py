@@ -63,12 +63,18 @@ class _Graph:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # an operator without a batching rule says so
-                together = [*self.all(self.forward, t), *self.all(self.back, u), *self.all(self.seconds, t)]
+                together = [
+                    *self.all(self.forward, t),
+                    *self.all(self.back, u),
+                    *self.all(self.seconds, t),
+                ]
         except (RuntimeError, UserWarning, NotImplementedError):
             return False
         return all(found.shape[0] == 2 for found in together)
 
-    def all(self, way: Callable[[list[Tensor]], list[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
+    def all(
+        self, way: Callable[[list[Tensor]], list[Tensor]], stacks: Sequence[Tensor]
+    ) -> list[Tensor]:
         """One of the three ways for each direction of some stacks."""
         return list(torch.vmap(lambda *t: tuple(way(list(t))))(*stacks))
 

@@ -5,7 +5,8 @@ Softmax over an axis, y the output, A the gradient of the loss at it; <,> sums o
     J t      = y w                        of log_softmax  w
     <A, D2 [t,u]> = <q, w_t w_u>          q = y (A - <y,A>), of log_softmax  -<A,1> y
 
-LayerNorm over m values, a = gamma A, r = 1/sigma, xh the normalised input, w = t - mean t, p = <xh,t>/m, s = <xh,a>:
+LayerNorm over m values, a = gamma A, r = 1/sigma, xh the normalised input, w = t - mean t, p = <xh,t>/m,
+s = <xh,a>:
 
     J t      = gamma r (w - xh p)
     <A, D2 [t,u]> = r^2 (3 s p_t p_u - p_t <a,w_u> - p_u <a,w_t> - s/m <w_t,w_u>)
@@ -93,7 +94,9 @@ class _SoftmaxFamily:
 class _Axes:
     """A normalisation over the last axis of (..., m); gamma broadcasts against that."""
 
-    def __init__(self, xhat: Tensor, rstd: Tensor, gamma: Tensor | None, grad: Tensor | None) -> None:
+    def __init__(
+        self, xhat: Tensor, rstd: Tensor, gamma: Tensor | None, grad: Tensor | None
+    ) -> None:
         self.xhat, self.rstd, self.gamma = xhat, rstd, gamma
         self.m = xhat.shape[-1]
         self.a: Tensor | None = None
@@ -103,12 +106,12 @@ class _Axes:
             self.s = (self.a * xhat).sum(-1, keepdim=True)
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """w and p."""
+        """Of a stack: w and p."""
         w = t - t.mean(-1, keepdim=True)
         return w, (w * self.xhat).mean(-1, keepdim=True)
 
     def project(self, t: Tensor) -> Tensor:
-        """r (w - xh p), which is symmetric."""
+        """Symmetric: r (w - xh p)."""
         w, p = self.split(t)
         return torch.addcmul(w, self.xhat, p, value=-1) * self.rstd
 
