@@ -17,6 +17,7 @@ from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
 from bnaudit.measure.rows import Rows, rows_of
 from bnaudit.measure.sweep.record import Recorded, Recording
+from bnaudit.measure.theory import FirstOrderChannels, first_order
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
@@ -94,6 +95,7 @@ class LayerRecord:
         waiting: the input, until backward passes the layer.
         reads: as in `LayerReport`.
         rows: how the batch's rows share in the moments; None until they are there.
+        known: what `evaluated` found on batch statistics.
     """
 
     name: str
@@ -112,6 +114,20 @@ class LayerRecord:
     waiting: Tensor | None = None
     reads: tuple[str, ...] | None = None
     rows: Rows | None = None
+    known: FirstOrderChannels | None = None
+
+    def evaluated(self, running_var: Tensor | None = None) -> FirstOrderChannels:
+        """Its first order, with the statistics of the batch unless others normalised the layer.
+
+        Only of a layer that has moments.
+        """
+        if self.moments is None:
+            raise AssertionError("a layer without moments has no first order")
+        if running_var is not None:
+            return first_order(self.moments, self.gamma, self.eps, self.m, running_var)
+        if self.known is None:
+            self.known = first_order(self.moments, self.gamma, self.eps, self.m)
+        return self.known
 
     @property
     def label(self) -> str:
@@ -219,8 +235,8 @@ class FirstOrderProbe:
         for record in self.records:
             if record.waiting is not None:
                 record.obstacle = record.obstacle or _NOT_REACHED
-                record.moments = channel_moments(record.waiting, None, None)
-                record.rows = rows_of(record.waiting)
+                record.moments, sums = channel_moments(record.waiting, None, None)
+                record.rows = rows_of(record.waiting, sums)
                 record.waiting = None
 
     def _run(self, call: BatchNormCall, record: LayerRecord) -> Tensor:
@@ -236,8 +252,8 @@ class FirstOrderProbe:
             if self.begun and g is not None and big_g is not None and x is not None:
                 record.waiting = None
                 with torch.no_grad():
-                    record.moments = channel_moments(x, big_g, g)
-                    record.rows = rows_of(x)
+                    record.moments, sums = channel_moments(x, big_g, g)
+                    record.rows = rows_of(x, sums)
 
         node: Any = z.grad_fn
         node.register_hook(hook)

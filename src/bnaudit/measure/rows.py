@@ -45,14 +45,21 @@ class Rows:
     count: int
 
 
-def rows_of(x: Tensor) -> Rows:
-    """The shares of the rows of an input (N, C, ...)."""
+def rows_of(x: Tensor, sums: Tensor | None = None) -> Rows:
+    """The shares of the rows of an input (N, C, ...).
+
+    Args:
+        x: the input.
+        sums: (2, N, C), sum x and sum x^2 of each row, where they are known.
+    """
     flat = x.detach().flatten(2) if x.dim() > 2 else x.detach().unsqueeze(2)
     if flat.dtype in {torch.float16, torch.bfloat16}:
         flat = flat.float()
     length = flat.shape[2]
-    means = flat.sum(2).double() / length
-    squares = torch.linalg.vector_norm(flat, dim=2).double().square() / length
+    if sums is None:
+        squared = torch.linalg.vector_norm(flat, dim=2).double().square()
+        sums = torch.stack([flat.sum(2).double(), squared])
+    means, squares = sums / length
     variances = (squares - means.square()).clamp(min=0)
     whole = variances.mean(0) + means.var(0, correction=0)
     if bool((squares.mean(0) > _SHIFT_LIMIT * whole).any()) and length > 1:

@@ -16,7 +16,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.errors import first_line
 from bnaudit.measure.curvature import Products, Rows, curvature_rows, normalised
-from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
@@ -136,7 +135,7 @@ def _double_backward(
         v, u = g.detach(), big_g.detach()
         hx, hz = _products(g, v, [site.at_input, site.at_output])
         hz_big_g = _products(big_g, u, [site.at_output])[0] if bound else None
-        channels = first_order(moments, record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         found = Products(normalised(site.x, moments, channels), v, u, hx, hz, hz_big_g)
         results[key] = curvature_rows(found, moments, channels, record)
     return results

@@ -27,7 +27,7 @@ from bnaudit.measure.sweep.plan import Detail, chunks, costs, give_back, sweep_p
 from bnaudit.measure.sweep.play import carry_forwards, play
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.measure.sweep.stack import ALL, ALONG_G
-from bnaudit.measure.theory import first_order, own_curvature
+from bnaudit.measure.theory import own_curvature
 from bnaudit.records.layer import ForwardMode
 from bnaudit.records.values import Skipped
 
@@ -142,7 +142,7 @@ def sweep_totals(
     carried = carry_forwards(prepared.tape, prepared.dead, sites, pairs)
     for site, slopes, forms in zip(sites, carried.slopes, carried.forms, strict=True):
         record = records[site.key]
-        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         g_sq = float(channels.grad_in_sq.sum())
         reference = float((channels.gain**2 * channels.grad_out_sq).sum().sqrt()) * g_sq**0.5
         slope_off = abs(float(slopes[0]) - g_sq) / reference if reference else 0.0
@@ -196,7 +196,7 @@ def sweep_rows(
             swept.refuse(site.key, f"its Hessian came out asymmetric by {asymmetry:.1e}")
             return
         moments = moments_of(record)
-        channels = first_order(moments, record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         products = Products(norm.xhat, g[0], big_g, hx_g, hz_jg, hz_big_g)
         swept.rows[site.key] = curvature_rows(products, moments, channels, record)
 
@@ -204,7 +204,7 @@ def sweep_rows(
     for i, site in enumerate(sites):
         along_g, along_big_g = slopes[2 * i : 2 * i + 2].double().tolist()
         record = records[site.key]
-        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         judge_slopes(site.key, record, channels, along_g, along_big_g, swept)
 
 

@@ -1,4 +1,4 @@
-"""What rules take from whole vectors at once, against the definition channel by channel; drift is found once."""
+"""What rules take from whole vectors at once, against the definition channel by channel."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from bnaudit.summary.gain import gain_channels, leaks, outlying
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bnaudit.judge.rule import Rule
 
 numbers = st.one_of(
     st.floats(-1e5, 1e5, width=32),
@@ -43,9 +45,7 @@ def stored(pairs: list[tuple[float, float]]) -> BatchNormStatics:
 @given(vectors)
 def test_leaks_and_gains(pairs: list[tuple[float, float]]) -> None:
     layer, eps = stored(pairs), 1e-5
-    wanted = [
-        eps / (v + eps) if isfinite(v) and v >= 0 and v + eps > 0 else nan for _, v in pairs
-    ]
+    wanted = [eps / (v + eps) if isfinite(v) and v >= 0 and v + eps > 0 else nan for _, v in pairs]
     assert same(leaks(layer), wanted)
     squares = [(g, v + eps) for g, v in pairs]
     found = gain_channels(layer)
@@ -80,11 +80,11 @@ FILE_RULES = [rule for rule in RULES if rule.inspect is not None]
 
 @pytest.mark.parametrize("rule", FILE_RULES, ids=[rule.id for rule in FILE_RULES])
 @given(pairs=vectors)
-def test_no_rule_breaks_on_odd_values(rule: object, pairs: list[tuple[float, float]]) -> None:
+def test_no_rule_breaks_on_odd_values(rule: Rule, pairs: list[tuple[float, float]]) -> None:
     layers = tuple(stored(pairs) for _ in range(5))
     found = Inspection("file", "checkpoint", batchnorms=layers)
-    assert rule in FILE_RULES
-    list(rule.inspect(rule, found))  # type: ignore[attr-defined]
+    assert rule.inspect is not None
+    list(rule.inspect(rule, found))
 
 
 def test_drift_is_found_once_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
