@@ -184,22 +184,22 @@ class _Sampled:
         margin = student_t(self.groups - 1) * error * _with_running(self.batches) + self.forgotten
         return torch.where(self.known, margin, torch.maximum(margin, self.signed.abs()))
 
-    def excess(self, living: Tensor) -> Excess | None:
+    def excess(self, living: Tensor, margin: Tensor) -> Excess | None:
         """Of the layer as a whole, as far as its channels are known."""
         if not bool((living & self.known).sum() >= _MOST * living.sum()):
             return None
         living = living & self.known
-        noise = self.margin()[living] / student_t(self.groups - 1)
+        noise = margin[living] / student_t(self.groups - 1)
         middle = float(_middle(self.signed[living]))
         expected = _MEDIAN_OF_NOISE * float(_middle(noise))
         drawn = _middle(self.left_out[:, living])
         error = float(_jackknife(drawn)) * _with_running(self.batches)
-        margin = student_t(self.groups - 1) * error
+        reach = student_t(self.groups - 1) * error
 
         def beyond(distance: float) -> float:
             return math.sqrt(max(max(distance, 0) ** 2 - expected**2, 0))
 
-        return Excess(beyond(middle), beyond(middle - margin), beyond(middle + margin))
+        return Excess(beyond(middle), beyond(middle - reach), beyond(middle + reach))
 
 
 _MOST = 0.75
@@ -248,6 +248,7 @@ def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
     ordered = in_order(size)
     several = sampled.groups > 1
     judged = several and bool(living.any())
+    margin = sampled.margin() if several else signed[:0]
     return Drift(
         median=float(quantile(ordered, 0.5)),
         p95=float(quantile(ordered, 0.95)),
@@ -255,9 +256,9 @@ def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
         channel=int(size.argmax()),
         sampling_error=error,
         signed=tuple(signed.tolist()),
-        margin=tuple(sampled.margin().tolist()) if several else (),
+        margin=tuple(margin.tolist()),
         least=tuple((sampled.single * torch.sign(signed)).amin(0).clamp(min=0).tolist()),
-        excess=sampled.excess(living) if judged else None,
+        excess=sampled.excess(living, margin) if judged else None,
         batches=sampled.batches,
         groups=sampled.groups,
     )

@@ -61,16 +61,22 @@ def rows_of(x: Tensor, sums: Tensor | None = None) -> Rows:
         sums = torch.stack([flat.sum(2).double(), squared])
     means, squares = sums / length
     variances = (squares - means.square()).clamp(min=0)
-    whole = variances.mean(0) + means.var(0, correction=0)
+    between, mean = torch.var_mean(means, 0, correction=0)
+    whole = variances.mean(0) + between
     if bool((squares.mean(0) > _SHIFT_LIMIT * whole).any()) and length > 1:
         # The difference has lost its digits in some channel; ten times as slow, this one has them.
         variances = torch.var(flat, dim=2, correction=0).double()
-    shares = length * (variances + (means - means.mean(0)).square())
-    split = [torch.tensor_split(t, min(GROUPS, len(flat)), 0) for t in (means, variances)]
-    groups = [(m.mean(0), v.mean(0) + m.var(0, correction=0)) for m, v in zip(*split, strict=True)]
+    shares = length * (variances + (means - mean).square())
+    count = min(GROUPS, len(flat))
+    if len(flat) % count == 0:
+        split = [(means.unflatten(0, (count, -1)), variances.unflatten(0, (count, -1)))]
+    else:
+        parts = zip(*(torch.tensor_split(t, count, 0) for t in (means, variances)), strict=True)
+        split = [(m[None], v[None]) for m, v in parts]
+    moments = [(v, *torch.var_mean(m, 1, correction=0)) for m, v in split]
     return Rows(
-        torch.stack([mean for mean, _ in groups]).cpu(),
-        torch.stack([var for _, var in groups]).cpu(),
+        torch.cat([mean for _, _, mean in moments]).cpu(),
+        torch.cat([v.mean(1) + between for v, between, _ in moments]).cpu(),
         shares.square().sum(0).cpu(),
         len(flat),
     )
