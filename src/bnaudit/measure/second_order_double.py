@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bnaudit.errors import first_line
 from bnaudit.measure.curvature import Products, Rows, curvature_rows, normalised
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
+from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, pulled_back, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -145,7 +145,5 @@ def _products(gradient: Tensor, along: Tensor, edges: list[GradientEdge]) -> lis
     """Hessian-vector products: the derivative of <gradient, along> at some edges."""
     if not gradient.requires_grad:  # the loss is linear from here on
         return [torch.zeros_like(along) for _ in edges]
-    found = torch.autograd.grad(
-        gradient, edges, grad_outputs=along, retain_graph=True, allow_unused=True
-    )
+    found = pulled_back([gradient], edges, [along], retain=True)
     return [torch.zeros_like(along) if t is None else t for t in found]

@@ -30,6 +30,7 @@ from bnaudit.measure.sweep.stack import ALL, ALONG_G
 from bnaudit.measure.theory import own_curvature
 from bnaudit.records.layer import ForwardMode
 from bnaudit.records.values import Skipped
+from bnaudit.tap.call import pulled_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -221,9 +222,11 @@ def _at_input(norm: Norm, eps: float, g: Tensor, hz_jg: Tensor) -> Tensor:
             x, norm.gamma, None, None, None, True, 0.0, eps
         )[0]
         big_g = norm.grad.detach().requires_grad_()
-        (pulled,) = torch.autograd.grad(z, x, big_g, create_graph=True)
-        (found,) = torch.autograd.grad([z, pulled], [x], [hz_jg, g])
-    return found
+        (pulled,) = pulled_back([z], [x], [big_g], create=True)
+        if pulled is None:
+            raise AssertionError("BatchNorm reads its input")
+        (found,) = pulled_back([z, pulled], [x], [hz_jg, g])
+    return torch.zeros_like(x) if found is None else found
 
 
 _LOST = 0.5

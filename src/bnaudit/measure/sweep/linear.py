@@ -235,6 +235,44 @@ class _Extreme:
         step.apply = lambda tangents: [(only(tangents) * share).sum(behind).reshape(-1, *size)]
 
 
+class _Picked:
+    """nll_loss, over classes (N, C, ...) or (C,): what stands at the labels, by the weights of their classes.
+
+    Under vmap PyTorch takes the operator apart, and imports sympy on the way.
+    """
+
+    def needs(self, active: tuple[int, ...]) -> Needs:
+        if active != (0,):
+            return Needs(constants=True, inputs=True, curved=True)
+        return Needs(constants=True, outputs=lambda i, t: [t] if i == 1 else [])
+
+    def prepare(self, step: Step) -> None:
+        if step.values[0] is not None:
+            LOCAL.prepare(step)
+            return
+        labels, given, reduction, ignored = filled(step.args[1:5], [])
+        axis = 0 if len(step.shapes[0].size) == 1 else 1
+        kept = labels != ignored
+        index = torch.where(kept, labels, 0).long()
+        shares = kept.to(step.out_shapes[0].dtype)
+        if given is not None:
+            shares = shares * given[index]
+        if reduction == 1:
+            shares = shares / step.extra[0].tensor
+        index = index.unsqueeze(axis)
+        size = step.out_shapes[0].size
+
+        def apply(tangents: Stacks) -> Stacks:
+            t = only(tangents)
+            at = t.gather(axis + 1, index.expand(t.shape[0], *index.shape)).squeeze(axis + 1)
+            found = -at * shares
+            return [
+                found if reduction == 0 else found.reshape(t.shape[0], -1).sum(1).view(-1, *size)
+            ]
+
+        step.apply = apply
+
+
 LINEAR = _Linear()
 
 
@@ -260,6 +298,9 @@ INDEX_POOL = _IndexPool()
 
 
 EXTREME = _Extreme()
+
+
+PICKED = _Picked()
 
 
 class _AddRows(torch.autograd.Function):

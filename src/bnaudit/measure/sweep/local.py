@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
 from bnaudit.measure.sweep.stack import dots
-from bnaudit.tap.call import aliased
+from bnaudit.tap.call import aliased, pulled_back
 from bnaudit.tap.trees import leaves_of
 
 if TYPE_CHECKING:
@@ -115,14 +116,13 @@ def _grad(
     pairs = [(f, a) for f, a in zip(of, along, strict=True) if f.requires_grad]
     if not pairs:
         return [torch.zeros_like(x) for x in at]
-    found = torch.autograd.grad(
-        [f for f, _ in pairs],
-        at,
-        [a for _, a in pairs],
-        retain_graph=True,
-        create_graph=create,
-        allow_unused=True,
-    )
+    outputs, tangents = [f for f, _ in pairs], [a for _, a in pairs]
+    if any(is_batchedtensor(a) for a in tangents):  # no scalar is formed inside of vmap
+        grad = torch.autograd.grad
+        found: list[Tensor | None]
+        found = [*grad(outputs, at, tangents, True, create, allow_unused=True)]
+    else:
+        found = pulled_back(outputs, at, tangents, create=create, retain=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(at, found, strict=True)]
 
 

@@ -16,6 +16,7 @@ from bnaudit.measure.sweep.linear import (
     INDEX_POOL,
     LINEAR,
     MASKED_FILL,
+    PICKED,
     RESTRIDED,
     SELECTION,
 )
@@ -37,9 +38,10 @@ _NAMES: tuple[tuple[Family, str], ...] = (
         "split_with_sizes unbind sum mean index index_select gather flip roll cumsum repeat diagonal "
         "tril triu movedim unfold im2col col2im neg pixel_shuffle pixel_unshuffle channel_shuffle "
         "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-        "replication_pad3d embedding_dense_backward _reshape_alias swapaxes real nll_loss_forward "
-        "nll_loss2d_forward unsafe_split unsafe_chunk unsafe_split_with_sizes",
+        "replication_pad3d embedding_dense_backward _reshape_alias swapaxes real unsafe_split unsafe_chunk "
+        "unsafe_split_with_sizes",
     ),
+    (PICKED, "nll_loss_forward nll_loss2d_forward"),
     (
         FOLDED,
         "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d "
