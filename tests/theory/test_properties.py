@@ -236,3 +236,19 @@ def test_a_fault_of_the_fast_sums_shows_as_a_residual(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(moments, "row_sums", wrong)
         assert float(layer(x, gamma, big_g)[0].residual.max()) > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 7), (2, 3, 31), (2, 3, 12, 10), (3, 4, 2, 4, 4)])
+@pytest.mark.parametrize("last", [False, True])
+def test_products_by_channel(shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> None:
+    """What the sweep needs of a BatchNorm, in every layout."""
+    x, big_g = (torch.randn(shape, dtype=dtype) for _ in range(2))
+    if last and len(shape) == 4:
+        x, big_g = (t.contiguous(memory_format=torch.channels_last) for t in (x, big_g))
+    product, total = moments.product_and_sum(x, big_g)
+    dims = [d for d in range(len(shape)) if d != 1]
+    wide = x.double(), big_g.double()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(product, (wide[0] * wide[1]).sum(dims), rtol=0, atol=tolerance)
+    torch.testing.assert_close(total, wide[1].sum(dims), rtol=0, atol=tolerance)

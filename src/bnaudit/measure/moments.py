@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -247,13 +247,7 @@ def row_sums(x: Tensor, big_g: Tensor, g: Tensor) -> Tensor | None:
     length = x.numel() // max(n * channels, 1)
     if x.dtype != torch.float32 or x.device.type != "cpu" or length < _LONG_ROW or not channels:
         return None
-    last = not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
-    longest = min(_PART // 4 if last else _PART, length)  # vectors over channels add up one by one
-    part = next((d for d in range(longest, 15, -1) if length % d == 0), length)
-    if last:
-        views = [t.movedim(1, -1).reshape(-1, part, channels) for t in (x, big_g, g)]
-    else:
-        views = [t.reshape(-1, part) for t in (x, big_g, g)]
+    last, views = _parts((x, big_g, g))
     sums = [*(t.sum(1) for t in views[:2]), _dots(*views[:2])]
     if last:  # where vector_norm takes one value after another
         sums += [_dots(t, t) for t in views]
@@ -264,6 +258,35 @@ def row_sums(x: Tensor, big_g: Tensor, g: Tensor) -> Tensor | None:
 
 
 _LONG_ROW = 16
+
+
+def _parts(tensors: Sequence[Tensor]) -> tuple[bool, list[Tensor]]:
+    """Whether the channels are last, and (parts, values) or (parts, values, C): what float32 adds up."""
+    x = tensors[0]
+    n, channels = x.shape[:2]
+    length = x.numel() // (n * channels)
+    last = not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+    longest = min(_PART // 4 if last else _PART, length)  # vectors over channels add up one by one
+    part = next((d for d in range(longest, 15, -1) if length % d == 0), length)
+    if last:
+        return True, [t.movedim(1, -1).reshape(-1, part, channels) for t in tensors]
+    return False, [t.reshape(-1, part) for t in tensors]
+
+
+def product_and_sum(x: Tensor, big_g: Tensor) -> tuple[Tensor, Tensor]:
+    """<x, G> and <1, G> by channel, (C,) float64, of (N, C, ...) tensors of one layout."""
+    n, channels = x.shape[:2]
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x[0, 0].numel() < _LONG_ROW:
+        dims = [d for d in range(x.dim()) if d != 1]
+        sums = [t.sum(dims, dtype=torch.float64) for t in (x * big_g, big_g)]
+        return sums[0], sums[1]
+    last, views = _parts((x, big_g))
+    found = torch.stack([_dots(*views), views[1].sum(1)]).double()
+    if last:
+        product, total = found.sum(1)
+    else:
+        product, total = found.view(2, n, channels, -1).sum((1, 3))
+    return product, total
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The one place for it: rules, tables and JSON take it from here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import inf, isfinite, log, nan, sqrt
 from operator import truediv
@@ -105,15 +106,16 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
     values = gain_channels(layer)
     if isinstance(values, Skipped):
         return values
-    finite = list(filter(isfinite, values))
+    finite = sorted(filter(isfinite, values))
     if not finite:
         return Skipped("no channel has a finite |gamma|/sigma")
+    count = len(finite)
     return StoredGain(
-        min(finite),
-        middle(finite),
-        max(finite),
-        sum(value <= 1 for value in finite) / len(finite),
-        len(values) - len(finite),
+        finite[0],
+        (finite[(count - 1) // 2] + finite[count // 2]) / 2,
+        finite[-1],
+        bisect_right(finite, 1) / count,
+        len(values) - count,
     )
 
 
