@@ -16,8 +16,20 @@ class Progress(Protocol):
             total: number of steps, None where it is not known.
         """
 
-    def advance(self) -> None:
-        """One step of the stage is done."""
+    def advance(self, steps: float = 1) -> None:
+        """Some of the stage is done.
+
+        Args:
+            steps: how many, in mean ones where they take unlike times: the time left follows from it.
+        """
+
+    def expect(self, seconds: float, shorter: str) -> None:
+        """What the stage is estimated to take in all.
+
+        Args:
+            seconds: of it.
+            shorter: which option makes it shorter.
+        """
 
 
 class Silent:
@@ -26,5 +38,8 @@ class Silent:
     def stage(self, name: str, total: int | None = None) -> None:
         """See `Progress.stage`."""
 
-    def advance(self) -> None:
+    def advance(self, steps: float = 1) -> None:
         """See `Progress.advance`."""
+
+    def expect(self, seconds: float, shorter: str) -> None:
+        """See `Progress.expect`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,34 @@ def test_a_command_starts_quickly(name: str) -> None:
         if best <= LENIENT:
             return
     pytest.fail(f"the best of 8 runs took {best:.2f} s")
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+WITHOUT_SYMPY = """
+import sys
+from bnaudit.cli import run
+try:
+    run(sys.argv[1:])
+except SystemExit:
+    pass
+heavy = ("sympy", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "torch._inductor")
+print("imported:", *[name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--channels"]], ids=["default", "channels"])
+@pytest.mark.parametrize(
+    "file", ["tabular_mlp/model.onnx", "tabular_mlp/scripted.pt", "digits_resnet/traced.pt"]
+)
+def test_a_check_imports_no_symbolic_algebra(file: str, options: list[str]) -> None:
+    """PyTorch's own checks of shapes bring sympy along, 480 modules and a fifth of the start."""
+    path = FIXTURES / file
+    data = path.with_name("batch.npz")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SYMPY, "check", path, "--data", data, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "BatchNorm" in done.stdout or "BN" in done.stdout, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "imported:", done.stderr

@@ -86,3 +86,39 @@ def test_a_terminal_gets_a_bar_after_a_while(
         shown.stage("verifying", 1)
         shown.advance()
     assert ("measuring" in terminal.getvalue()) is seen
+
+
+def test_a_long_stage_says_at_its_start_what_it_takes_and_what_makes_it_shorter(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress.shown(True) as shown:
+        shown.stage("second order", 53)
+        shown.expect(29.0, "--layers restricts it")
+        shown.expect(62.0, "--layers restricts it")
+        shown.expect(200.0, "--layers restricts it")
+    assert capsys.readouterr().err.splitlines() == [
+        "second order: about 60 seconds; --layers restricts it",
+        "second order: about 3 minutes; --layers restricts it",
+    ]
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    for delay in (30.0, 0.0):
+        monkeypatch.setattr(progress, "DELAY", delay)
+        with progress.shown(True) as shown:
+            shown.stage("second order", 53)
+            if not delay:
+                shown._timer.join()  # type: ignore[attr-defined]
+            shown.expect(200.0, "--layers restricts it")
+    assert terminal.getvalue().count("second order: about 3 minutes; --layers restricts it\n") == 2
+
+
+def test_steps_of_unlike_length_are_counted_in_mean_ones(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.shown(True) as shown:
+        shown.stage("second order", 4)
+        for steps in (0.25, 0.75, 1.5, 1.5):
+            clock.now += 11
+            shown.advance(steps)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["second order: 0 of 4", "second order: 1 of 4", "second order: 2 of 4"]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bnaudit.measure import moments
 from bnaudit.measure.moments import Moments, channel_moments, stable_moments
 from bnaudit.measure.theory import FirstOrderChannels, first_order
 from tests import reference
@@ -21,9 +22,9 @@ def layer(
     own = x.detach().clone().requires_grad_()
     z = torch.ops.aten.native_batch_norm.default(own, gamma, None, None, None, True, 0.0, eps)[0]
     (g,) = torch.autograd.grad(z, own, big_g)
-    moments = channel_moments(x, big_g, g)
+    sums, _ = channel_moments(x, big_g, g)
     m = x.numel() // x.shape[1]
-    return first_order(moments, gamma.double(), eps, m), moments
+    return first_order(sums, gamma.double(), eps, m), sums
 
 
 @st.composite
@@ -144,7 +145,7 @@ def test_a_wrong_capture_shows_as_a_residual() -> None:
     own = x.clone().requires_grad_()
     z = torch.nn.functional.batch_norm(own, None, None, gamma, None, training=True)
     (g,) = torch.autograd.grad(z + 0.5 * own, own, big_g)
-    found = first_order(channel_moments(x, big_g, g), gamma, EPS, 9)
+    found = first_order(channel_moments(x, big_g, g)[0], gamma, EPS, 9)
     assert float(found.residual.max()) > 1e-2
 
 
@@ -155,7 +156,7 @@ def test_the_fast_sums_agree_with_the_stable_form(
 ) -> None:
     """One pass of sums, exact where it is trusted; the doubtful channels come from the stable form."""
     x, _, big_g = (t.to(dtype) for t in problem)
-    fast, exact = channel_moments(x, big_g, big_g), stable_moments(x, big_g, big_g)
+    fast, exact = channel_moments(x, big_g, big_g)[0], stable_moments(x, big_g, big_g)
     for name in ("mean", "var", "grad_mean", "grad_along", "grad_out_sq", "grad_in_sq"):
         a, b = getattr(fast, name), getattr(exact, name)
         torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5 * float(b.abs().max()))
@@ -170,7 +171,84 @@ def test_channels_that_cancel_are_taken_from_the_stable_form() -> None:
     x[:, 2] = 0.1  # constant
     big_g = torch.randn(64, 4, 6, generator=generator)
     big_g[:, 3] = 1 + 1e-5 * big_g[:, 3]  # almost all along 1
-    found, exact = channel_moments(x, big_g, big_g), stable_moments(x, big_g, big_g)
+    found, exact = channel_moments(x, big_g, big_g)[0], stable_moments(x, big_g, big_g)
     for field in ("mean", "var", "grad_rest_sq"):
         assert getattr(found, field)[1:].tolist() == getattr(exact, field)[1:].tolist()
         assert getattr(found, field)[0] == pytest.approx(float(getattr(exact, field)[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(4, 4), (31, 37), (48, 64)])
+def test_sums_in_float32_have_the_digits_of_float64(
+    size: tuple[int, int], last: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Channels that are far from zero, small, huge, constant, dead, or cancel, among others that are not."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = torch.Generator().manual_seed(3)
+    x, big_g, g = (torch.randn(4, 9, *size, generator=generator) for _ in range(3))
+    x[:, 1] += 1e3
+    x[:, 2], big_g[:, 2], g[:, 2] = 0.1, 0.0, 0.0
+    big_g[:, 3] = 1 + 1e-4 * big_g[:, 3]
+    big_g[:, 4] *= 1e-25
+    g[:, 4] *= 1e-30
+    x[:, 5] *= 1e20
+    g[:, 6] *= 1e19
+    if last:
+        x, big_g, g = (t.contiguous(memory_format=torch.channels_last) for t in (x, big_g, g))
+    found, rows = channel_moments(x, big_g, g)
+    exact = stable_moments(x.double(), big_g.double(), g.double())
+    for name in ("mean", "var", "grad_out_sq", "grad_in_sq", "grad_rest_sq"):
+        ours, theirs = getattr(found, name), getattr(exact, name)
+        scale = {"mean": exact.var.sqrt() + exact.mean.abs(), "grad_rest_sq": exact.grad_out_sq}
+        off = (ours - theirs).abs() / scale.get(name, theirs).clamp(min=1e-300)
+        assert (
+            float(off.max()) < 2e-6 if name != "var" else float(off[[0, 3, 4, 5, 6]].max()) < 2e-6
+        )
+    assert rows is not None
+    torch.testing.assert_close(rows[0, :, 0], x[:, 0].double().sum((1, 2)), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        rows[1, :, 0], x[:, 0].double().square().sum((1, 2)), rtol=1e-6, atol=0
+    )
+
+
+def test_fast_sums_are_taken_where_they_pay() -> None:
+    for x in (torch.randn(8, 3), torch.randn(8, 3, 15), torch.randn(4, 3, 5, 5).double()):
+        assert channel_moments(x, x, x)[1] is None
+    assert channel_moments(*[torch.randn(4, 3, 4, 4)] * 3)[1] is not None
+
+
+def test_a_fault_of_the_fast_sums_shows_as_a_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They judge BatchNorm's backward, and share nothing with it."""
+    torch.manual_seed(0)
+    x, gamma, big_g = torch.randn(4, 6, 8, 8), torch.rand(6) + 0.5, torch.randn(4, 6, 8, 8)
+    assert float(layer(x, gamma, big_g)[0].residual.max()) < 1e-6
+    right = moments.row_sums
+
+    for row in range(6):
+
+        def wrong(*given: Tensor, row: int = row) -> Tensor:
+            found = right(*given)
+            assert found is not None
+            found[row] *= 1.001
+            found[row] += 0.1
+            return found
+
+        monkeypatch.setattr(moments, "row_sums", wrong)
+        assert float(layer(x, gamma, big_g)[0].residual.max()) > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 7), (2, 3, 31), (2, 3, 12, 10), (3, 4, 2, 4, 4)])
+@pytest.mark.parametrize("last", [False, True])
+def test_products_by_channel(shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> None:
+    """What the sweep needs of a BatchNorm, in every layout."""
+    x, big_g = (torch.randn(shape, dtype=dtype) for _ in range(2))
+    if last and len(shape) == 4:
+        x, big_g = (t.contiguous(memory_format=torch.channels_last) for t in (x, big_g))
+    product, total = moments.product_and_sum(x, big_g)
+    dims = [d for d in range(len(shape)) if d != 1]
+    wide = x.double(), big_g.double()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(product, (wide[0] * wide[1]).sum(dims), rtol=0, atol=tolerance)
+    torch.testing.assert_close(total, wide[1].sum(dims), rtol=0, atol=tolerance)

@@ -105,8 +105,73 @@ class Vectors(Rows):
         return x * (matrix @ x[0]) + (torch.tanh(x) @ matrix[1])
 
 
+class Softened(Rows):
+    """Softmax of either kind, over the first axis, the last, and one between."""
+
+    def between(self, x: Tensor) -> Tensor:
+        y = x.softmax(0) * x.view(6, 2, 3).log_softmax(1).view(6, 6)
+        return y + (3 * x).softmax(-1).square()
+
+
+class Grouped(Rows):
+    """LayerNorm over one axis and over two, GroupNorm with weights and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.group = nn.LayerNorm((2, 3)), nn.GroupNorm(2, 6)
+        for norm in (self.layer, self.group):
+            nn.init.normal_(norm.weight, 1, 0.3)
+
+    def between(self, x: Tensor) -> Tensor:
+        y = self.layer(x.view(6, 2, 3)).view(6, 6) * F.layer_norm(x, (6,))
+        wide = torch.stack((x, x.square()), 2)
+        return y + self.group(wide).sum(2) * F.group_norm(wide.unsqueeze(3), 3)[:, :, 1, 0]
+
+
+class Largest(Rows):
+    """The largest and smallest along axes, of all, and of several that are equal."""
+
+    def between(self, x: Tensor) -> Tensor:
+        wide = x.view(6, 2, 3)
+        ties = torch.cat((wide, wide), 1)
+        y = wide.max(1)[0] * wide.min(-1, keepdim=True)[0].sum(1)
+        z = ties.amax((1, 2)) * ties.amin(2, keepdim=True).sum((1, 2)) + x.max() * x.amin(0)[:6]
+        return torch.cat((y, y), 1) + z.unsqueeze(1)
+
+
+class Powers(Rows):
+    """Powers by a number, of a number, by a tensor, and by a tensor that has a tangent."""
+
+    def between(self, x: Tensor) -> Tensor:
+        y = x.square() + 0.5
+        return y**1.5 + 2**x + y ** torch.arange(6.0, dtype=x.dtype) + y**x
+
+
+class Alone(Rows):
+    """Operators without a rule: by autograd on the call alone, a whole stack at once."""
+
+    def between(self, x: Tensor) -> Tensor:
+        y = F.glu(torch.cat((x, x.flip(1)), 1)) / x.norm(dim=1, keepdim=True)
+        return y * x.logsumexp(0) + x.std(1, keepdim=True) + x.new_zeros(6)
+
+
 @in_every_detail
-@pytest.mark.parametrize("cls", [Halves, Copies, Lengths, Zeroed, Turned, Vectors])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        Halves,
+        Copies,
+        Lengths,
+        Zeroed,
+        Turned,
+        Vectors,
+        Softened,
+        Grouped,
+        Largest,
+        Powers,
+        Alone,
+    ],
+)
 def test_agrees(cls: type[nn.Module], detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = nets.make(cls).double(), inputs()
     agree(audited(net, x, **DETAILS[detail]), by_double_backward(monkeypatch, net, x))

@@ -19,6 +19,16 @@ DELAY = 1.0
 """Seconds before a terminal shows anything."""
 INTERVAL = 10.0
 """Seconds between two lines in a log."""
+LONG = 30.0
+"""Seconds from which on a stage says at its start what it will take."""
+
+
+def _announced(name: str, seconds: float, shorter: str) -> str:
+    """A line about a stage that will take long, or nothing."""
+    if seconds < LONG:
+        return ""
+    long = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{round(seconds, -1):.0f} seconds"
+    return f"{name}: about {long}; {shorter}"
 
 
 @contextmanager
@@ -41,17 +51,23 @@ class _Lines:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """See `Progress.stage`."""
-        self._name, self._total, self._done = name, total, 0
+        self._name, self._total, self._done = name, total, 0.0
         self._due = time.perf_counter() + INTERVAL
 
-    def advance(self) -> None:
+    def advance(self, steps: float = 1) -> None:
         """See `Progress.advance`."""
-        self._done += 1
-        if time.perf_counter() < self._due or self._done == self._total:
+        self._done += steps
+        done = int(self._done + 1e-6)
+        if time.perf_counter() < self._due or done == self._total:
             return
         self._due = time.perf_counter() + INTERVAL
         of = "" if self._total is None else f" of {self._total}"
-        sys.stderr.write(f"{self._name}: {self._done}{of}\n")
+        sys.stderr.write(f"{self._name}: {done}{of}\n")
+
+    def expect(self, seconds: float, shorter: str) -> None:
+        """See `Progress.expect`."""
+        if line := _announced(self._name, seconds, shorter):
+            sys.stderr.write(f"{line}\n")
 
 
 class _Bar:
@@ -59,7 +75,7 @@ class _Bar:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state: tuple[str, int | None, int] = ("", None, 0)
+        self._state: tuple[str, int | None, float] = ("", None, 0.0)
         self._bar: Any = None
         self._task: Any = None
         self._timer = threading.Timer(DELAY, self._appear)
@@ -83,13 +99,22 @@ class _Bar:
             if self._bar is not None:
                 self._bar.reset(self._task, description=name, total=total)
 
-    def advance(self) -> None:
+    def advance(self, steps: float = 1) -> None:
         """See `Progress.advance`."""
         with self._lock:
             name, total, done = self._state
-            self._state = (name, total, done + 1)
+            self._state = (name, total, done + steps)
             if self._bar is not None:
-                self._bar.advance(self._task)
+                self._bar.advance(self._task, steps)
+
+    def expect(self, seconds: float, shorter: str) -> None:
+        """See `Progress.expect`."""
+        with self._lock:
+            if line := _announced(self._state[0], seconds, shorter):
+                if self._bar is None:
+                    sys.stderr.write(f"{line}\n")
+                else:
+                    self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def _appear(self) -> None:
         from rich.console import Console

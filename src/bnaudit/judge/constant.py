@@ -25,9 +25,10 @@ def constant_as_stored(report: Report) -> dict[str, tuple[int, ...]]:
 
     Where it does, the data is not that of training, which is drift.
     """
+    drifting = drifting_channels(report)
     return {
         layer.label: tuple(
-            c for c in layer.statistics.constant if c not in drifting_channels(report, layer)
+            c for c in layer.statistics.constant if c not in drifting.get(layer.label, frozenset())
         )
         for layer in report.layers
         if not isinstance(layer.statistics, Skipped)
@@ -38,9 +39,10 @@ def told_of_by_data(report: Report) -> dict[str, frozenset[int]]:
     """Name -> channels of which the data itself says what a small stored variance only suggests."""
     if report.run is None or is_synthetic(report):
         return {}
+    drifting = drifting_channels(report)
     told: dict[str, frozenset[int]] = {}
     for layer in report.layers:
         if not isinstance(layer.statistics, Skipped):
-            own = {*layer.statistics.constant, *drifting_channels(report, layer)}
+            own = {*layer.statistics.constant, *drifting.get(layer.label, ())}
             told[layer.name] = told.get(layer.name, frozenset()) | own
     return told

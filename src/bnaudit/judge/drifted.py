@@ -14,7 +14,10 @@ With running statistics (--mode running) a wrong layer shifts everything behind 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.rule import Threshold
@@ -23,7 +26,7 @@ from bnaudit.records.values import Skipped
 from bnaudit.summary.gain import middle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bnaudit.judge.rule import Rule
     from bnaudit.records.drift import Drift
@@ -250,8 +253,31 @@ def causes(report: Report, rule: Rule) -> list[Cause]:
     return found
 
 
+_known: ContextVar[dict[str, list[Place]] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """What runs inside judges one report: the layers' drift is found once for all rules of equal limits."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def _places(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[Place]:
     """The layers with a drift that can be judged, and what stands in front of each."""
+    known = _known.get()
+    if known is None:
+        return _found(report, limits)
+    key = f"{id(report)} {limits}"
+    if key not in known:
+        known[key] = _found(report, limits)
+    return known[key]
+
+
+def _found(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[Place]:
     running = report.run is not None and report.run.mode == "running"
     found: list[Place] = []
     front: dict[str, frozenset[str]] = {}
@@ -272,19 +298,19 @@ def _places(report: Report, limits: Mapping[str, Mapping[str, float]]) -> list[P
             and drift.margin
         }
         dead = set(layer.statistics.dead_gamma)
-        living = tuple(c for c in range(layer.channels) if c not in dead)
+        living = tuple(range(layer.channels))
+        living = tuple(c for c in living if c not in dead) if dead else living
         if not kinds or not living:
             continue
-        beyond = {r: _beyond(drift, living, limits[r], 1.0) for r, drift in kinds.items()}
-        halves = [_beyond(drift, living, limits[r], 0.5) for r, drift in kinds.items()]
-        found.append(
-            Place(
-                layer,
-                {r: drifting for r, drifting in beyond.items() if drifting is not None},
-                not any(halves),
-                front[layer.label],
-            )
-        )
+        quiet = True
+        beyond: dict[str, Drifting] = {}
+        for rule, drift in kinds.items():
+            sure = list(map(sub, map(abs, drift.signed), drift.margin))
+            if _beyond(drift, sure, living, limits[rule], 0.5):
+                quiet = False
+                if drifting := _beyond(drift, sure, living, limits[rule], 1.0):
+                    beyond[rule] = drifting
+        found.append(Place(layer, beyond, quiet, front[layer.label]))
     return found
 
 
@@ -297,11 +323,18 @@ def _ignores_its_statistics(report: Report, layer: LayerReport) -> bool:
 
 
 def _beyond(
-    drift: Drift, living: tuple[int, ...], limits: Mapping[str, float], share: float
+    drift: Drift,
+    sure: list[float],
+    living: tuple[int, ...],
+    limits: Mapping[str, float],
+    share: float,
 ) -> Drifting | None:
-    """What is beyond a share of the limits, or None."""
-    sure = {c: drift.surely(c) for c in living}
-    channels = [c for c in living if sure[c] > share * channel_limit(limits, drift.signed[c])]
+    """What is beyond a share of the limits, or None; `sure` is `drift.surely` by channel, below 0 too."""
+    above, below = (share * channel_limit(limits, side) for side in (1.0, -1.0))
+    channels: list[int] = []
+    if not max(sure) <= min(above, below):
+        signed = drift.signed
+        channels = [c for c in living if sure[c] > (above if signed[c] > 0 else below)]
     middle = drift.excess.lower if drift.excess else 0.0
     whole = middle > share * limits["layer"]
     if not channels and not whole:
@@ -372,16 +405,14 @@ def expecting(report: Report) -> frozenset[str]:
     return frozenset(p.layer.label for p in _places(report, limits) if not p.quiet)
 
 
-def drifting_channels(report: Report, layer: LayerReport) -> frozenset[int]:
-    """The channels of a layer whose variance drifts: beyond their own limit, or with the whole layer."""
+def drifting_channels(report: Report) -> dict[str, frozenset[int]]:
+    """Label -> the channels whose variance drifts: beyond their own limit, or with the whole layer."""
     limits = {
         rule: {t.name: t.value for t in thresholds} for rule, (_, thresholds) in RULES.items()
     }
-    place = next((p for p in _places(report, limits) if p.layer is layer), None)
-    found = None if place is None else place.kinds.get("BN202")
-    if found is None:
-        return frozenset()
-    return frozenset(found.living if found.whole else found.channels)
+    places = _places(report, limits)
+    found = {p.layer.label: p.kinds["BN202"] for p in places if "BN202" in p.kinds}
+    return {name: frozenset(f.living if f.whole else f.channels) for name, f in found.items()}
 
 
 def between(cause: Cause, rule: str) -> tuple[Place, ...]:

@@ -36,7 +36,7 @@ def gains(bn: BatchNormStatics) -> tuple[float, ...]:
 
 def largest(values: Sequence[float] | None) -> float:
     """The largest finite absolute value, 0 where there is none."""
-    return max((abs(v) for v in values or () if isfinite(v)), default=0.0)
+    return max(map(abs, filter(isfinite, values or ())), default=0.0)
 
 
 def statistics_untouched(bn: BatchNormStatics) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bnaudit.judge.drifted import once
 from bnaudit.judge.policy import DEFAULT_POLICY, Policy
 from bnaudit.judge.rule import Needs
 from bnaudit.judge.rules import RULES
@@ -46,16 +47,17 @@ def judge(report: Report, policy: Policy = DEFAULT_POLICY) -> Verdicts:
     found: list[tuple[Rule, Finding]] = []
     not_run: list[RuleNotRun] = []
     not_run += _unselected(policy)
-    for rule in policy.selected(RULES):
-        reason = _obstacle(rule, report)
-        if reason is not None:
-            not_run.append(RuleNotRun(rule.id, rule.name, reason))
-        elif rule.check is not None:
-            found += [(rule, finding) for finding in rule.check(rule, report)]
-        elif rule.inspect is not None and report.inspection is not None:
-            found += [(rule, finding) for finding in rule.inspect(rule, report.inspection)]
-    verdicts = _verdicts(found, not_run, policy)
-    return replace(verdicts, findings=_sorted(told_once(verdicts.findings, report)))
+    with once():
+        for rule in policy.selected(RULES):
+            reason = _obstacle(rule, report)
+            if reason is not None:
+                not_run.append(RuleNotRun(rule.id, rule.name, reason))
+            elif rule.check is not None:
+                found += [(rule, finding) for finding in rule.check(rule, report)]
+            elif rule.inspect is not None and report.inspection is not None:
+                found += [(rule, finding) for finding in rule.inspect(rule, report.inspection)]
+        verdicts = _verdicts(found, not_run, policy)
+        return replace(verdicts, findings=_sorted(told_once(verdicts.findings, report)))
 
 
 def judge_inspection(inspection: Inspection, policy: Policy = DEFAULT_POLICY) -> Verdicts:

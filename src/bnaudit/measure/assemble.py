@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.spread import metric, spread, withheld
-from bnaudit.measure.theory import TOLERANCE, FirstOrderChannels, first_order
+from bnaudit.measure.spread import in_order, metric, quantile, spread, withheld
+from bnaudit.measure.theory import TOLERANCE
 from bnaudit.records.layer import (
     NO_CHANNEL_VALUES,
     ChannelValues,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnaudit.measure.collect import LayerRecord
+    from bnaudit.measure.theory import FirstOrderChannels
     from bnaudit.records.layer import FiniteDifference
 
 Key = tuple[str, int]
@@ -69,8 +70,8 @@ def _layer(
 ) -> LayerReport:
     first = records[0]
     running = first.running_var if mode == "running" else None
-    measured = _evaluate([r for r in records if r.obstacle is None], running)
-    from_batch = _evaluate(records, None)
+    measured = [r.evaluated(running) for r in records if r.obstacle is None and r.moments]
+    from_batch = [r.evaluated() for r in records if r.moments]
     reason = Skipped(_ONE_VALUE) if first.m == 1 else None
     return LayerReport(
         name=first.name,
@@ -95,21 +96,13 @@ def _layer(
     )
 
 
-def _evaluate(records: list[LayerRecord], running_var: Tensor | None) -> list[FirstOrderChannels]:
-    return [
-        first_order(r.moments, r.gamma, r.eps, r.m, running_var)
-        for r in records
-        if r.moments is not None
-    ]
-
-
 def _extent(channels: list[Tensor]) -> Extent:
     """Over the channels of a (C,) tensor per batch."""
-    values = torch.stack(channels)
+    values = in_order(torch.stack(channels))
     return Extent(
-        minimum=spread(values.amin(1)),
-        median=spread(values.quantile(0.5, dim=1)),
-        maximum=spread(values.amax(1)),
+        minimum=spread(values[:, 0]),
+        median=spread(quantile(values, 0.5)),
+        maximum=spread(values[:, -1]),
     )
 
 
@@ -163,26 +156,23 @@ def _ratios(
     difference: FiniteDifference | Skipped,
 ) -> FirstOrder:
     """The layer's aggregates: sums over channels, one value a batch. 0/0 is NaN, left out."""
-
-    def over_batches(name: str, *, scaled: bool = False) -> Tensor:
-        parts = [getattr(b, name) * (b.gain**2 if scaled else 1) for b in batches]
-        return torch.stack([p.sum() for p in parts])
-
-    out_sq = over_batches("grad_out_sq")
-    scaled_sq = over_batches("grad_out_sq", scaled=True)
-    in_sq = over_batches("grad_in_sq")
+    names = ("grad_out_sq", "grad_in_sq", "predicted_sq", "mean_term", "xhat_term")
+    values = torch.stack([torch.stack([getattr(b, name) for b in batches]) for name in names])
+    gain_sq = torch.stack([b.gain for b in batches]).square()
+    out_sq, in_sq, predicted_sq, _, _ = values.sum(2)
+    scaled_sq, _, _, mean_term, xhat_term = (values * gain_sq).sum(2)
     silent = "the gradient at this layer is zero in every batch"
     flat = silent if not bool((out_sq > 0).any()) else "gamma is zero in every channel"
     return FirstOrder(
         statistics=statistics,
-        predicted=metric((over_batches("predicted_sq") / out_sq).sqrt(), silent),
+        predicted=metric((predicted_sq / out_sq).sqrt(), silent),
         measured=metric((in_sq / out_sq).sqrt(), silent),
         residual=residual,
         tolerance=tolerance,
         scale=metric(scaled_sq / out_sq, silent),
         projection=metric(in_sq / scaled_sq, flat),
-        removed_mean=metric(over_batches("mean_term", scaled=True) / scaled_sq, flat),
-        removed_xhat=metric(over_batches("xhat_term", scaled=True) / scaled_sq, flat),
+        removed_mean=metric(mean_term / scaled_sq, flat),
+        removed_xhat=metric(xhat_term / scaled_sq, flat),
         grad_out_norm=metric(out_sq.sqrt(), silent),
         grad_in_norm=metric(in_sq.sqrt(), silent),
         finite_difference=difference,
@@ -195,7 +185,7 @@ def _channel_values(
     def middle(values: list[Tensor]) -> tuple[float, ...]:
         if not values:
             return ()
-        return tuple(torch.stack(values).quantile(0.5, dim=0).tolist())
+        return tuple(quantile(in_order(torch.stack(values, 1)), 0.5).tolist())
 
     running: tuple[float, ...] = ()
     if first.running_var is not None:

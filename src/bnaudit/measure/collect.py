@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from bnaudit.measure.apart import tell_apart
 from bnaudit.measure.moments import Moments, channel_moments
 from bnaudit.measure.rows import Rows, rows_of
 from bnaudit.measure.sweep.record import Recorded, Recording
+from bnaudit.measure.theory import FirstOrderChannels, first_order
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable, normalise, walk
 from bnaudit.tap.dispatch import tapped
@@ -94,6 +96,7 @@ class LayerRecord:
         waiting: the input, until backward passes the layer.
         reads: as in `LayerReport`.
         rows: how the batch's rows share in the moments; None until they are there.
+        known: what `evaluated` found on batch statistics.
     """
 
     name: str
@@ -112,6 +115,20 @@ class LayerRecord:
     waiting: Tensor | None = None
     reads: tuple[str, ...] | None = None
     rows: Rows | None = None
+    known: FirstOrderChannels | None = None
+
+    def evaluated(self, running_var: Tensor | None = None) -> FirstOrderChannels:
+        """Its first order, with the statistics of the batch unless others normalised the layer.
+
+        Only of a layer that has moments.
+        """
+        if self.moments is None:
+            raise AssertionError("a layer without moments has no first order")
+        if running_var is not None:
+            return first_order(self.moments, self.gamma, self.eps, self.m, running_var)
+        if self.known is None:
+            self.known = first_order(self.moments, self.gamma, self.eps, self.m)
+        return self.known
 
     @property
     def label(self) -> str:
@@ -219,8 +236,8 @@ class FirstOrderProbe:
         for record in self.records:
             if record.waiting is not None:
                 record.obstacle = record.obstacle or _NOT_REACHED
-                record.moments = channel_moments(record.waiting, None, None)
-                record.rows = rows_of(record.waiting)
+                record.moments, sums = channel_moments(record.waiting, None, None)
+                record.rows = rows_of(record.waiting, sums)
                 record.waiting = None
 
     def _run(self, call: BatchNormCall, record: LayerRecord) -> Tensor:
@@ -236,8 +253,8 @@ class FirstOrderProbe:
             if self.begun and g is not None and big_g is not None and x is not None:
                 record.waiting = None
                 with torch.no_grad():
-                    record.moments = channel_moments(x, big_g, g)
-                    record.rows = rows_of(x)
+                    record.moments, sums = channel_moments(x, big_g, g)
+                    record.rows = rows_of(x, sums)
 
         node: Any = z.grad_fn
         node.register_hook(hook)
@@ -300,19 +317,13 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run, passes = _Runner(execution, namer, mode, selection, len(batches)), dict[int, _Pass]()
-    progress.stage("measuring", len(batches))
-    # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
-    for index in (*range(1, len(batches)), 0):
-        through = run if passes else run.first
-        passes[index] = through(batches[index], index, record=record and index == 0)
-        if not passes[index].log.calls:
-            break  # the whole forward ran without one; other batches take the same way
-        progress.advance()
+    run = _Runner(execution, namer, mode, selection, len(batches))
+    passes = run.through(batches, progress, record=record)
     apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
-    if not passes[index].log.calls:
-        return Collected(instance_norms=passes[index].log.instance_norms, apart=apart)
-    ordered = [passes[i] for i in range(len(batches))]
+    if len(passes) < len(batches) or not passes[0].log.calls:
+        (only,) = passes.values()
+        return Collected(instance_norms=only.log.instance_norms, apart=apart)
+    ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
         losses=[found.loss for found in ordered],
@@ -343,6 +354,7 @@ class _Pass:
     loss: float
     output: Tensor | None
     recorded: Recorded | None
+    seconds: float
 
 
 _KEPT = 1 << 24
@@ -358,6 +370,24 @@ class _Runner:
     mode: str
     selection: Selection
     batches: int
+
+    def through(
+        self, batches: Sequence[Batch], progress: Progress, *, record: bool
+    ) -> dict[int, _Pass]:
+        """All batches by number; one alone where its forward runs without a call, as the others would."""
+        progress.stage("measuring", len(batches))
+        passes: dict[int, _Pass] = {}
+        # The first comes last: what is recorded of it is read next, and no other pass runs beside it.
+        for index in (*range(1, len(batches)), 0):
+            run = self if passes else self.first
+            passes[index] = found = run(batches[index], index, record=record and index == 0)
+            if not found.log.calls:
+                return {index: found}
+            if len(passes) == 1 < len(batches):
+                whole = found.seconds * len(batches)
+                progress.expect(whole, f"--batches 1 makes it one of {len(batches)}")
+            progress.advance()
+        return passes
 
     def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
@@ -431,7 +461,7 @@ class _Runner:
     def _run(self, batch: Batch, index: int, recording: Recording | None) -> _Pass:
         probe = FirstOrderProbe(self.mode, self.selection)
         handler = probe if recording is None else recording.around(probe)
-        recorded = output = None
+        recorded, output, start = None, None, time.perf_counter()
         with tapped(self.namer, handler, probe.replay) as tap, torch.enable_grad():
             tap.start()
             with nullcontext() if recording is None else recording.forward():
@@ -447,8 +477,10 @@ class _Runner:
                 probe.finish()
                 y = primary(outputs_of(returned))[1].detach()
                 output = y.clone() if y.numel() * self.batches <= _KEPT else None
-            log = tap.log
-        return _Pass(probe, log, float(loss.detach()), output, recorded)
+            log, value = tap.log, float(loss.detach())
+        spent = time.perf_counter() - start
+        recorded = recorded and replace(recorded, seconds=spent)
+        return _Pass(probe, log, value, output, recorded, spent)
 
 
 def _backward(loss: Tensor, log: TapLog) -> None:

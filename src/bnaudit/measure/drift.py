@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.measure.spread import in_order, quantile
 from bnaudit.records.drift import Drift, Excess
 from bnaudit.records.values import Skipped
 
@@ -98,13 +99,14 @@ def drifts(sample: Sample, stored: Stored) -> tuple[Drift | Skipped, Drift | Ski
         return reason, reason
     pooled = _compare(sample.means, sample.variances, stored)
     # What each group of rows shows by itself, and what all but it show.
+    count = len(sample.groups[0])
+    each = torch.arange(count)
+    others = each.expand(count, count)[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
     means, variances = sample.groups
-    count = len(means)
-    single = _stacked([_compare(means[[b]], variances[[b]], stored) for b in range(count)])
-    others = [
-        [b for b in range(count) if b != left_out] for left_out in range(count if count > 1 else 0)
-    ]
-    left_out = _stacked([_compare(means[kept], variances[kept], stored) for kept in others])
+    single = _compare(means[each[:, None]], variances[each[:, None]], stored)
+    left_out = (torch.empty(0), torch.empty(0))
+    if count > 1:
+        left_out = _compare(means[others], variances[others], stored)
     error = 1 / math.sqrt(sample.values)
     spread = ((sample.variances.mean(0) + stored.eps) / (stored.var + stored.eps)).sqrt()
     uneven = (1 / sample.made_of.clamp(min=1) - 1 / max(sample.rows, 1)).clamp(min=0).sqrt()
@@ -182,22 +184,22 @@ class _Sampled:
         margin = student_t(self.groups - 1) * error * _with_running(self.batches) + self.forgotten
         return torch.where(self.known, margin, torch.maximum(margin, self.signed.abs()))
 
-    def excess(self, living: Tensor) -> Excess | None:
+    def excess(self, living: Tensor, margin: Tensor) -> Excess | None:
         """Of the layer as a whole, as far as its channels are known."""
         if not bool((living & self.known).sum() >= _MOST * living.sum()):
             return None
         living = living & self.known
-        noise = self.margin()[living] / student_t(self.groups - 1)
-        middle = _middle(self.signed[living])
-        expected = _MEDIAN_OF_NOISE * float(noise.quantile(0.5))
-        drawn = torch.tensor([_middle(row[living]) for row in self.left_out], dtype=torch.float64)
+        noise = margin[living] / student_t(self.groups - 1)
+        middle = float(_middle(self.signed[living]))
+        expected = _MEDIAN_OF_NOISE * float(_middle(noise))
+        drawn = _middle(self.left_out[:, living])
         error = float(_jackknife(drawn)) * _with_running(self.batches)
-        margin = student_t(self.groups - 1) * error
+        reach = student_t(self.groups - 1) * error
 
         def beyond(distance: float) -> float:
             return math.sqrt(max(max(distance, 0) ** 2 - expected**2, 0))
 
-        return Excess(beyond(middle), beyond(middle - margin), beyond(middle + margin))
+        return Excess(beyond(middle), beyond(middle - reach), beyond(middle + reach))
 
 
 _MOST = 0.75
@@ -215,22 +217,17 @@ def student_t(degrees: int) -> float:
     return z + first / n + second / n**2 + third / n**3
 
 
-def _stacked(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if not pairs:
-        return torch.empty(0), torch.empty(0)
-    return torch.stack([mean for mean, _ in pairs]), torch.stack([var for _, var in pairs])
-
-
 def _compare(means: Tensor, variances: Tensor, stored: Stored) -> tuple[Tensor, Tensor]:
-    """Signed drift of the mean and of log2 variance, (C,) each."""
-    var = variances.mean(0) + means.var(0, correction=0)
+    """Signed drift of the mean and of log2 variance, (..., C) each from (..., B, C)."""
+    spread, mean = torch.var_mean(means, -2, correction=0)
+    var = variances.mean(-2) + spread
     scale = stored.var + stored.eps
     # eps keeps a channel that is constant in training and on the batches at zero.
-    return (means.mean(0) - stored.mean) / scale.sqrt(), ((var + stored.eps) / scale).log2()
+    return (mean - stored.mean) / scale.sqrt(), ((var + stored.eps) / scale).log2()
 
 
-def _middle(signed: Tensor) -> float:
-    return float(signed.abs().quantile(0.5))
+def _middle(signed: Tensor) -> Tensor:
+    return quantile(in_order(signed.abs()), 0.5)
 
 
 def _jackknife(left_out: Tensor) -> Tensor:
@@ -248,18 +245,20 @@ def _drift(sampled: _Sampled, error: float, living: Tensor) -> Drift | Skipped:
     size = signed.abs()
     if not bool(torch.isfinite(size).all()):
         return Skipped("running statistics or activations are not finite")
+    ordered = in_order(size)
     several = sampled.groups > 1
     judged = several and bool(living.any())
+    margin = sampled.margin() if several else signed[:0]
     return Drift(
-        median=_middle(signed),
-        p95=float(size.quantile(0.95)),
-        maximum=float(size.max()),
+        median=float(quantile(ordered, 0.5)),
+        p95=float(quantile(ordered, 0.95)),
+        maximum=float(ordered[-1]),
         channel=int(size.argmax()),
         sampling_error=error,
         signed=tuple(signed.tolist()),
-        margin=tuple(sampled.margin().tolist()) if several else (),
+        margin=tuple(margin.tolist()),
         least=tuple((sampled.single * torch.sign(signed)).amin(0).clamp(min=0).tolist()),
-        excess=sampled.excess(living) if judged else None,
+        excess=sampled.excess(living, margin) if judged else None,
         batches=sampled.batches,
         groups=sampled.groups,
     )

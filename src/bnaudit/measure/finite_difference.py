@@ -98,7 +98,7 @@ def _direction(
         return Skipped("the gradient at this layer is zero")
     gamma = None if call.gamma is None else call.gamma.detach().cpu()
     running = None if mode == "batch" or call.running_var is None else call.running_var.cpu()
-    channels = first_order(channel_moments(x, big_g, g), gamma, call.eps, call.m, running)
+    channels = first_order(channel_moments(x, big_g, g)[0], gamma, call.eps, call.m, running)
     return _Direction(
         at_input=g / g_norm,
         at_output=big_g / big_g_norm,

@@ -45,25 +45,38 @@ class Rows:
     count: int
 
 
-def rows_of(x: Tensor) -> Rows:
-    """The shares of the rows of an input (N, C, ...)."""
+def rows_of(x: Tensor, sums: Tensor | None = None) -> Rows:
+    """The shares of the rows of an input (N, C, ...).
+
+    Args:
+        x: the input.
+        sums: (2, N, C), sum x and sum x^2 of each row, where they are known.
+    """
     flat = x.detach().flatten(2) if x.dim() > 2 else x.detach().unsqueeze(2)
     if flat.dtype in {torch.float16, torch.bfloat16}:
         flat = flat.float()
     length = flat.shape[2]
-    means = flat.sum(2).double() / length
-    squares = torch.linalg.vector_norm(flat, dim=2).double().square() / length
+    if sums is None:
+        squared = torch.linalg.vector_norm(flat, dim=2).double().square()
+        sums = torch.stack([flat.sum(2).double(), squared])
+    means, squares = sums / length
     variances = (squares - means.square()).clamp(min=0)
-    whole = variances.mean(0) + means.var(0, correction=0)
+    between, mean = torch.var_mean(means, 0, correction=0)
+    whole = variances.mean(0) + between
     if bool((squares.mean(0) > _SHIFT_LIMIT * whole).any()) and length > 1:
         # The difference has lost its digits in some channel; ten times as slow, this one has them.
         variances = torch.var(flat, dim=2, correction=0).double()
-    shares = length * (variances + (means - means.mean(0)).square())
-    split = [torch.tensor_split(t, min(GROUPS, len(flat)), 0) for t in (means, variances)]
-    groups = [(m.mean(0), v.mean(0) + m.var(0, correction=0)) for m, v in zip(*split, strict=True)]
+    shares = length * (variances + (means - mean).square())
+    count = min(GROUPS, len(flat))
+    if len(flat) % count == 0:
+        split = [(means.unflatten(0, (count, -1)), variances.unflatten(0, (count, -1)))]
+    else:
+        parts = zip(*(torch.tensor_split(t, count, 0) for t in (means, variances)), strict=True)
+        split = [(m[None], v[None]) for m, v in parts]
+    moments = [(v, *torch.var_mean(m, 1, correction=0)) for m, v in split]
     return Rows(
-        torch.stack([mean for mean, _ in groups]).cpu(),
-        torch.stack([var for _, var in groups]).cpu(),
+        torch.cat([mean for _, _, mean in moments]).cpu(),
+        torch.cat([v.mean(1) + between for v, between, _ in moments]).cpu(),
         shares.square().sum(0).cpu(),
         len(flat),
     )

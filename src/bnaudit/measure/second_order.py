@@ -28,10 +28,9 @@ from bnaudit.measure.collect import BATCH_ONLY, first_order_records, measurable
 from bnaudit.measure.curvature import Rows, Totals, second_order_record, totals
 from bnaudit.measure.finite_difference import spread_over_depth
 from bnaudit.measure.second_order_double import double_backward_rows
-from bnaudit.measure.second_order_sweep import moments_of, sweep_layers
+from bnaudit.measure.second_order_sweep import sweep_layers
 from bnaudit.measure.session import widened
 from bnaudit.measure.sweep.plan import Detail
-from bnaudit.measure.theory import first_order
 from bnaudit.records.curvature import (
     DOUBLE_BACKWARD,
     HESSIAN_VECTOR,
@@ -127,7 +126,7 @@ def _curvatures(
         if isinstance(values, Skipped):
             found[key] = values
             continue
-        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         if isinstance(values, Rows):
             values = totals(values, channels.gain**2)
         rows = detail is Detail.CHANNELS
@@ -203,7 +202,7 @@ def _difference(ours: Rows | Totals, theirs: Rows, record: LayerRecord) -> float
     out_scale = 0.0 if at_output is None else _total(at_output)
     if isinstance(ours, Rows):
         return _largest(ours, theirs, scale, out_scale)
-    channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+    channels = record.evaluated()
     summed = totals(theirs, channels.gain**2)
     largest = _largest(ours, summed, scale, out_scale)
     if ours.bound is None or summed.bound is None or at_output is None:

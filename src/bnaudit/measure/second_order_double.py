@@ -16,9 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnaudit.errors import first_line
 from bnaudit.measure.curvature import Products, Rows, curvature_rows, normalised
-from bnaudit.measure.theory import first_order
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, walk
+from bnaudit.tap.call import BatchNormCall, aliased, differentiable, normalise, pulled_back, walk
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _double_backward(
         v, u = g.detach(), big_g.detach()
         hx, hz = _products(g, v, [site.at_input, site.at_output])
         hz_big_g = _products(big_g, u, [site.at_output])[0] if bound else None
-        channels = first_order(moments, record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         found = Products(normalised(site.x, moments, channels), v, u, hx, hz, hz_big_g)
         results[key] = curvature_rows(found, moments, channels, record)
     return results
@@ -146,7 +145,5 @@ def _products(gradient: Tensor, along: Tensor, edges: list[GradientEdge]) -> lis
     """Hessian-vector products: the derivative of <gradient, along> at some edges."""
     if not gradient.requires_grad:  # the loss is linear from here on
         return [torch.zeros_like(along) for _ in edges]
-    found = torch.autograd.grad(
-        gradient, edges, grad_outputs=along, retain_graph=True, allow_unused=True
-    )
+    found = pulled_back([gradient], edges, [along], retain=True)
     return [torch.zeros_like(along) if t is None else t for t in found]

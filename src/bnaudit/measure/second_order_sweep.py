@@ -23,13 +23,14 @@ from bnaudit.measure.curvature import TOLERANCE, Products, Totals, curvature_row
 from bnaudit.measure.second_order_double import OUT_OF_GRAPH
 from bnaudit.measure.session import widened
 from bnaudit.measure.sweep.closed_form import project
-from bnaudit.measure.sweep.plan import Detail, chunks, give_back, sweep_pays
+from bnaudit.measure.sweep.plan import Detail, chunks, costs, give_back, sweep_pays
 from bnaudit.measure.sweep.play import carry_forwards, play
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.measure.sweep.stack import ALL, ALONG_G
-from bnaudit.measure.theory import first_order, own_curvature
+from bnaudit.measure.theory import own_curvature
 from bnaudit.records.layer import ForwardMode
 from bnaudit.records.values import Skipped
+from bnaudit.tap.call import pulled_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ def sweep_totals(
     carried = carry_forwards(prepared.tape, prepared.dead, sites, pairs)
     for site, slopes, forms in zip(sites, carried.slopes, carried.forms, strict=True):
         record = records[site.key]
-        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         g_sq = float(channels.grad_in_sq.sum())
         reference = float((channels.gain**2 * channels.grad_out_sq).sum().sqrt()) * g_sq**0.5
         slope_off = abs(float(slopes[0]) - g_sq) / reference if reference else 0.0
@@ -196,7 +197,7 @@ def sweep_rows(
             swept.refuse(site.key, f"its Hessian came out asymmetric by {asymmetry:.1e}")
             return
         moments = moments_of(record)
-        channels = first_order(moments, record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         products = Products(norm.xhat, g[0], big_g, hx_g, hz_jg, hz_big_g)
         swept.rows[site.key] = curvature_rows(products, moments, channels, record)
 
@@ -204,7 +205,7 @@ def sweep_rows(
     for i, site in enumerate(sites):
         along_g, along_big_g = slopes[2 * i : 2 * i + 2].double().tolist()
         record = records[site.key]
-        channels = first_order(moments_of(record), record.gamma, record.eps, record.m)
+        channels = record.evaluated()
         judge_slopes(site.key, record, channels, along_g, along_big_g, swept)
 
 
@@ -221,9 +222,11 @@ def _at_input(norm: Norm, eps: float, g: Tensor, hz_jg: Tensor) -> Tensor:
             x, norm.gamma, None, None, None, True, 0.0, eps
         )[0]
         big_g = norm.grad.detach().requires_grad_()
-        (pulled,) = torch.autograd.grad(z, x, big_g, create_graph=True)
-        (found,) = torch.autograd.grad([z, pulled], [x], [hz_jg, g])
-    return found
+        (pulled,) = pulled_back([z], [x], [big_g], create=True)
+        if pulled is None:
+            raise AssertionError("BatchNorm reads its input")
+        (found,) = pulled_back([z, pulled], [x], [hz_jg, g])
+    return torch.zeros_like(x) if found is None else found
 
 
 _LOST = 0.5
@@ -271,6 +274,9 @@ _WAYS = {
 }
 
 
+_SHORTER = "--metrics first_order,statistics leaves it out, --layers PATTERN restricts it"
+
+
 def sweep_layers(
     session: Session,
     records: Mapping[Key, LayerRecord],
@@ -308,6 +314,9 @@ def sweep_layers(
         return swept
     known_rounding = False
     groups = chunks(prepared, memory, detail)
+    spent = dict(zip((site.key for site in prepared.sites), costs(prepared, detail), strict=True))
+    progress.expect(prepared.slowness * sum(spent.values()), _SHORTER)
+    mean = sum(spent.values()) / max(len(spent), 1)
     for chunk in reversed(groups):
         sites = [site for site in chunk if site.key not in swept.rows]
         if sites:
@@ -318,8 +327,7 @@ def sweep_layers(
             known_rounding = True
             for key, reason in lost_in_rounding(session, records, alive).items():
                 swept.skip(key, reason)
-        for _ in chunk:
-            progress.advance()
+        progress.advance(sum(spent[site.key] for site in chunk) / mean)
     return swept
 
 

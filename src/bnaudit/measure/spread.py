@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 _Record = TypeVar("_Record")
 
-_QUARTILES = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)
-
 
 def spread(values: Tensor) -> Spread:
     """Median and quartiles (linear interpolation) of at least one value.
@@ -23,11 +22,23 @@ def spread(values: Tensor) -> Spread:
     Args:
         values: float64, shape (batches,).
     """
-    if values.numel() == 1:  # the usual case by far, and quantile costs a hundred times as much
-        value = float(values)
-        return Spread(value, value, value, 1)
-    median, q25, q75 = torch.quantile(values, _QUARTILES).tolist()
-    return Spread(median, q25, q75, values.numel())
+    return _spread(values.tolist())
+
+
+def _spread(values: list[float]) -> Spread:
+    ordered = [math.nan] * len(values) if any(map(math.isnan, values)) else sorted(values)
+    median, q25, q75 = (_between(ordered, q) for q in (0.5, 0.25, 0.75))
+    return Spread(median, q25, q75, len(values))
+
+
+def _between(ordered: list[float], q: float) -> float:
+    """As torch.quantile, which costs a hundred times as much on the few numbers of a report."""
+    place = q * (len(ordered) - 1)
+    at = int(place)
+    low, high, share = ordered[at], ordered[min(at + 1, len(ordered) - 1)], place - at
+    if share == 0:
+        return low
+    return low + share * (high - low) if share < 0.5 else high - (1 - share) * (high - low)
 
 
 def metric(values: Tensor, reason: str) -> Metric:
@@ -37,8 +48,24 @@ def metric(values: Tensor, reason: str) -> Metric:
         values: float64, shape (batches,); a batch that could give no value holds NaN.
         reason: why no batch could.
     """
-    finite = values[torch.isfinite(values)]
-    return spread(finite) if finite.numel() else Skipped(reason)
+    finite = list(filter(math.isfinite, values.tolist()))
+    return _spread(finite) if finite else Skipped(reason)
+
+
+def in_order(t: Tensor) -> Tensor:
+    """Sorted along the last axis; NaN throughout where one is."""
+    found = t.sort(-1).values
+    last = found[..., -1:]  # where NaN is
+    return torch.where(last.isnan(), last, found) if bool(last.isnan().any()) else found
+
+
+def quantile(ordered: Tensor, q: float) -> Tensor:
+    """Of what `in_order` gives, by linear interpolation along the last axis."""
+    place = q * (ordered.shape[-1] - 1)
+    at = int(place)
+    if place == at:
+        return ordered[..., at]
+    return torch.lerp(ordered[..., at], ordered[..., at + 1], place - at)
 
 
 def withheld(record: type[_Record], reason: str, **known: Any) -> _Record:

@@ -8,7 +8,7 @@ import torch
 
 from bnaudit.measure.drift import Sample, Stored, drifts
 from bnaudit.measure.rows import GROUPS, made_of
-from bnaudit.measure.spread import metric
+from bnaudit.measure.spread import in_order, metric, quantile
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped
 
@@ -136,7 +136,7 @@ def _outlier(first: LayerRecord, means: Tensor, variances: Tensor) -> float | Sk
     alive = gain[gain > 0]
     if not alive.numel() or not bool(torch.isfinite(alive).all()):
         return Skipped("no channel with a finite gamma other than zero")
-    middle = alive.quantile(0.5)
+    middle = quantile(in_order(alive), 0.5)
     return float(torch.maximum(alive.max() / middle, middle / alive.min()))
 
 

@@ -5,8 +5,10 @@ The one place for it: rules, tables and JSON take it from here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import inf, isfinite, log, nan, sqrt
+from operator import truediv
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Count, Skipped
@@ -65,11 +67,18 @@ def leaks(layer: BatchNormStatics) -> tuple[float, ...]:
 
     0 for a healthy channel, 1 for a constant one. Empty without a running variance.
     """
-    eps = eps_of(layer)
+    eps, variances = eps_of(layer), layer.running_var or ()
+    if _positive([var + eps for var in variances]) and min(variances) >= 0:
+        return tuple([eps / (var + eps) for var in variances])
     return tuple(
         eps / (var + eps) if isfinite(var) and var >= 0 and var + eps > 0 else nan
-        for var in layer.running_var or ()
+        for var in variances
     )
+
+
+def _positive(values: list[float]) -> bool:
+    """Whether there are values, all finite and above 0; without a loop in Python."""
+    return bool(values) and isfinite(sum(values)) and min(values) > 0
 
 
 def gain_channels(layer: BatchNormStatics) -> tuple[float, ...] | Skipped:
@@ -82,7 +91,10 @@ def gain_channels(layer: BatchNormStatics) -> tuple[float, ...] | Skipped:
     gamma = layer.gamma or (1.0,) * len(layer.running_var)
     if len(gamma) != len(layer.running_var):
         return Skipped(f"{len(gamma)} gamma for {len(layer.running_var)} variances")
-    squares = [variance + eps_of(layer) for variance in layer.running_var]
+    eps = eps_of(layer)
+    squares = [variance + eps for variance in layer.running_var]
+    if _positive(squares):
+        return tuple(map(truediv, map(abs, gamma), map(sqrt, squares)))
     return tuple(
         abs(g) / sqrt(s) if s > 0 else inf if s == 0 and g else nan
         for g, s in zip(gamma, squares, strict=True)
@@ -94,15 +106,16 @@ def gain_of(layer: BatchNormStatics) -> StoredGain | Skipped:
     values = gain_channels(layer)
     if isinstance(values, Skipped):
         return values
-    finite = [value for value in values if isfinite(value)]
+    finite = sorted(filter(isfinite, values))
     if not finite:
         return Skipped("no channel has a finite |gamma|/sigma")
+    count = len(finite)
     return StoredGain(
-        min(finite),
-        middle(finite),
-        max(finite),
-        sum(value <= 1 for value in finite) / len(finite),
-        len(values) - len(finite),
+        finite[0],
+        (finite[(count - 1) // 2] + finite[count // 2]) / 2,
+        finite[-1],
+        bisect_right(finite, 1) / count,
+        len(values) - count,
     )
 
 
@@ -110,7 +123,7 @@ def median_of(values: Iterable[float]) -> float | None:
     """The median of the finite values, None where there are none."""
     from statistics import median  # not at the top: it would slow down every start
 
-    kept = [value for value in values if isfinite(value)]
+    kept = list(filter(isfinite, values))
     return median(kept) if kept else None
 
 
@@ -127,10 +140,14 @@ def outlying(values: Sequence[float], ratio: float, deviations: float) -> tuple[
         ratio: over the median.
         deviations: robust standard deviations of the logarithm (1.4826 MAD).
     """
-    logs = {c: log(v) for c, v in enumerate(values) if isfinite(v) and v > 0}
-    if len(logs) < _FEWEST_CHANNELS:
+    ordered = sorted(v for v in values if 0 < v < inf)
+    count = len(ordered)
+    if count < _FEWEST_CHANNELS:
         return ()
-    centre = middle(list(logs.values()))
+    centre = (log(ordered[(count - 1) // 2]) + log(ordered[count // 2])) / 2
+    if log(ordered[-1]) - centre <= log(ratio):
+        return ()
+    logs = {c: log(v) for c, v in enumerate(values) if 0 < v < inf}
     deviation = max(_NO_SPREAD, _NORMAL * middle([abs(v - centre) for v in logs.values()]))
     above = max(log(ratio), deviations * deviation)
     return tuple(c for c, v in logs.items() if v - centre > above)
@@ -151,7 +168,7 @@ class StoredExtent:
 
 def extent_of(values: Sequence[float] | None) -> StoredExtent | Skipped:
     """Smallest and largest finite value of a stored vector."""
-    found = [value for value in values or () if isfinite(value)]
+    found = list(filter(isfinite, values or ()))
     if not found:
         return Skipped("no value is finite" if values else "none is stored")
     return StoredExtent(min(found), max(found))

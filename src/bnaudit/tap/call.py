@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -119,6 +119,35 @@ def _kernel(
 def _ordered(t: Tensor) -> Tensor:
     """One image in the usual order: of other strides of its batch axis PyTorch's backward makes nonsense."""
     return t.clone(memory_format=torch.contiguous_format)
+
+
+def pulled_back(
+    outputs: Sequence[Tensor],
+    at: Sequence[Any],
+    along: Sequence[Tensor],
+    *,
+    create: bool = False,
+    retain: bool = False,
+) -> list[Tensor | None]:
+    """The gradient of sum <output, along> at tensors or edges of the graph, None where it is not reached.
+
+    As a scalar: handed gradients of its own, autograd imports sympy to compare their shapes.
+
+    Args:
+        outputs: with a graph.
+        at: where.
+        along: one for each output.
+        create: whether it is differentiable itself.
+        retain: whether the graph is used again.
+    """
+    with torch.enable_grad():
+        terms = [(y * a).sum() for y, a in zip(outputs, along, strict=True)]
+        scalar = sum(terms[1:], terms[0])
+    return list(
+        torch.autograd.grad(
+            scalar, list(at), create_graph=create, retain_graph=retain or create, allow_unused=True
+        )
+    )
 
 
 def walk(*tensors: Tensor) -> Iterator[Any]:

@@ -51,14 +51,11 @@ def _judged(
 
 
 def _collapsed(rule: Rule, bn: BatchNormStatics, told: frozenset[int]) -> tuple[int, ...]:
+    limit = rule.limit("leak")
+    found = [c for c, leak in enumerate(leaks(bn)) if leak > limit and c not in told]
     gamma = bn.gamma or (1.0,) * len(bn.running_var or ())
-    floor = _ALIVE * largest(gamma)
-    pairs = zip(leaks(bn), gamma, strict=False)
-    return tuple(
-        c
-        for c, (leak, g) in enumerate(pairs)
-        if leak > rule.limit("leak") and abs(g) > floor and c not in told
-    )
+    floor = _ALIVE * largest(gamma) if found else 0.0
+    return tuple(c for c in found if c < len(gamma) and abs(gamma[c]) > floor)
 
 
 def _hit(

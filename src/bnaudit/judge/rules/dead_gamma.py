@@ -54,7 +54,7 @@ def _whole(
     """The layer as a whole: gamma 0 everywhere, or tiny beside that of the other layers."""
     top = largest(bn.gamma)
     count = len(bn.gamma or ())
-    if not all(isfinite(g) for g in bn.gamma or ()):
+    if not all(map(isfinite, bn.gamma or ())):
         return None  # BN006 tells of it, and the largest gamma is not known
     if top == 0:
         return _zero(bn, count)
@@ -102,7 +102,10 @@ def _some(rule: Rule, bn: BatchNormStatics, level: float) -> Hit | None:
     """Channels that are tiny beside the layer's largest, which one outlier must not set."""
     gamma = bn.gamma or ()
     top = min(largest(gamma), rule.limit("outlier") * level) if level else largest(gamma)
-    channels = tuple(c for c, g in enumerate(gamma) if abs(g) < rule.limit("relative") * top)
+    limit = rule.limit("relative") * top
+    if min(map(abs, gamma)) >= limit:  # not where the first is NaN
+        return None
+    channels = tuple(c for c, g in enumerate(gamma) if abs(g) < limit)
     if not channels:
         return None
     share = len(channels) / len(gamma)

@@ -27,10 +27,8 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 
 def _hit(rule: Rule, bn: BatchNormStatics) -> Hit | None:
-    leak = leaks(bn)
-    gain = [
-        g if share <= rule.limit("leak") else 0.0 for g, share in zip(gains(bn), leak, strict=False)
-    ]
+    limit = rule.limit("leak")
+    gain = [g if share <= limit else 0.0 for g, share in zip(gains(bn), leaks(bn), strict=False)]
     found = _outliers(rule, gain)
     if not found:
         return None

@@ -43,7 +43,7 @@ def _inspect(rule: Rule, inspection: Inspection) -> Iterator[Finding]:
 
 def _cut_off(rule: Rule, bn: BatchNormStatics) -> Hit | None:
     """Running variances that end at a round number or at float16's largest: no average of data does."""
-    variances = [v for v in bn.running_var or () if isfinite(v) and v > 0]
+    variances = [v for v in bn.running_var or () if 0 < v < inf]
     if statistics_untouched(bn) or half_untouched(bn) or not variances:
         return None
     top, low = max(variances), min(variances)
@@ -169,6 +169,8 @@ def _channels(values: Sequence[float] | None, wanted: float) -> tuple[int, ...]:
 
 def _above(values: Sequence[float], limit: float) -> tuple[int, ...]:
     """Channels beyond the limit; what is Inf or NaN already is another rule's business."""
+    if not values or max(map(abs, values)) <= limit:  # not where the first is NaN
+        return ()
     return tuple(c for c, v in enumerate(values) if isfinite(v) and abs(v) > limit)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite, sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from bnaudit.judge.aggregate import FEWEST
@@ -41,9 +41,10 @@ def _scaled_statistics(rule: Rule, layers: list[BatchNormStatics]) -> Iterator[F
     """Mean and variance multiplied by F raise |mean|/sigma by sqrt(F), in every layer alike."""
     offsets = []
     for bn in layers:
-        pairs = zip(bn.running_mean or (), bn.running_var or (), strict=False)
-        known = [(mean, var + eps_of(bn)) for mean, var in pairs if isfinite(var)]
-        offsets.append(middle([abs(mean) / sqrt(square) for mean, square in known if square > 0]))
+        pairs, eps = zip(bn.running_mean or (), bn.running_var or (), strict=False), eps_of(bn)
+        offsets.append(
+            middle([abs(mean) / sqrt(var + eps) for mean, var in pairs if 0 < var + eps < inf])
+        )
     limit = rule.limit("offset")
     usual = middle(offsets)
     if usual <= limit:

@@ -44,6 +44,8 @@ def _judged(
 
 def _negative(rule: Rule, bn: BatchNormStatics) -> Hit | None:
     variances = bn.running_var or ()
+    if min(variances) >= 0:  # not where the first is NaN
+        return None
     channels = tuple(c for c, var in enumerate(variances) if var < 0)
     if not channels:
         return None
@@ -63,6 +65,8 @@ def _negative(rule: Rule, bn: BatchNormStatics) -> Hit | None:
 
 def _zero(bn: BatchNormStatics, told: frozenset[int]) -> Hit | None:
     variances = bn.running_var or ()
+    if 0 not in variances:
+        return None
     channels = tuple(c for c, var in enumerate(variances) if var == 0 and c not in told)
     if not channels:
         return None

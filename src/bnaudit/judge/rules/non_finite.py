@@ -33,8 +33,9 @@ def _hit(rule: Rule, bn: BatchNormStatics) -> Hit | None:
         "running_var": bn.running_var,
     }
     bad = {
-        name: [channel for channel, v in enumerate(values or ()) if not isfinite(v)]
+        name: [channel for channel, v in enumerate(values) if not isfinite(v)]
         for name, values in arrays.items()
+        if values and not all(map(isfinite, values))
     }
     channels = tuple(sorted({channel for found in bad.values() for channel in found}))
     if not channels:

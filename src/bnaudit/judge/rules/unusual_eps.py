@@ -35,13 +35,13 @@ def _hit(rule: Rule, bn: BatchNormStatics, eps: float) -> Hit | None:
     largest, smallest = rule.limit("largest"), rule.limit("smallest")
     if not isfinite(eps) or eps < 0:
         return Hit(bn.name, f"eps is {eps:g}", Severity.ERROR, eps, 0.0)
-    zero = sum(var == 0 for var in bn.running_var or ())
+    zero = (bn.running_var or ()).count(0)
     if eps == 0:
         divides = f", and the variance of {zero} channels is 0: they divide by zero" if zero else ""
         severity = Severity.ERROR if zero else rule.severity
         return Hit(bn.name, f"eps is 0{divides}; PyTorch 2.10 refuses it", severity, 0.0, smallest)
-    leak = middle(leaks(bn))
     if eps > largest:
+        leak = middle(leaks(bn))
         changes = leak > rule.limit("leak")
         return Hit(
             bn.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
-from onnx import helper, numpy_helper
+from onnx import GraphProto, helper, numpy_helper
 
 from bnaudit.errors import InputError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
     from torch import nn
 
 SMALL = 1024
@@ -77,9 +77,16 @@ class Draft:
 
     @classmethod
     def of(cls, path: Path, model: ModelProto) -> Draft:
-        """Takes a parsed file apart; initializers that are also inputs are no inputs any more."""
-        graph = model.graph
-        constants = {tensor.name: _array(path, tensor) for tensor in graph.initializer}
+        """Takes a parsed file apart; initializers that are also inputs are no inputs any more.
+
+        Args:
+            path: the file, for messages.
+            model: loses its initializers. Their memory goes with it, once the caller lets go of it: nodes
+                and inputs are copies, as a message's parts keep all of it alive.
+        """
+        constants = {tensor.name: _array(path, tensor) for tensor in model.graph.initializer}
+        del model.graph.initializer[:]
+        graph = GraphProto.FromString(model.graph.SerializeToString())
         versions = {entry.domain: entry.version for entry in model.opset_import}
         opset = versions.pop("", 0) or versions.pop("ai.onnx", 0)
         return cls(

@@ -56,6 +56,7 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
     model = read_model(path)
     described, writer = facts(model), producer(model)
     draft, origins = prepare(path, model)
+    del model  # and with it a second copy of the weights
     inputs = input_specs(draft.inputs)
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned, filled, only
 from bnaudit.measure.sweep.local import LOCAL
+from bnaudit.measure.sweep.tape import Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,10 @@ _FEW = 9
 """Positions of an image below which channels first were up to twice as fast, kernels larger than one."""
 
 
+_REST = slice(3, 9)
+"""Stride to groups; `_convolution`, which traces hold, has flags of the backend behind them."""
+
+
 def _small(weight: Tensor, step: Step) -> bool:
     """Whether the kernel reaches over most of a small image, on a processor."""
     groups = step.args[8]
@@ -69,9 +74,14 @@ class _Convolution:
 
     def prepare(self, step: Step) -> None:
         if step.values[0] is not None:
+            kernel = step.args[1]
+            size = (
+                step.shapes[kernel.index].size if isinstance(kernel, Slot) else kernel.tensor.shape
+            )
+            step.work = 2 * prod(step.out_shapes[0].size) * prod(size[1:])
             LOCAL.prepare(step)
             return
-        weight, rest = filled(step.args[1], []), tuple(step.args[3:])
+        weight, rest = filled(step.args[1], []), tuple(step.args[_REST])
         step.work = 2 * prod(step.out_shapes[0].size) * prod(weight.shape[1:])
         unbatched = len(step.shapes[0].size) < weight.dim()
         images = weight.dim() == 4

@@ -187,7 +187,8 @@ class _IndexPool:
         return Needs(outputs=lambda i, t: [t] if i == 1 else [])
 
     def prepare(self, step: Step) -> None:
-        index = step.extra[0].tensor.flatten(-2)
+        axes = 3 if step.name.startswith("max_pool3d") else 2
+        index = step.extra[0].tensor.flatten(-axes)
         size = step.out_shapes[0].size
         behind = index.movedim(
             -2, -1
@@ -195,13 +196,79 @@ class _IndexPool:
 
         def apply(tangents: Stacks) -> Stacks:
             t = only(tangents)
-            moved = t.movedim(-3, -1)
+            moved = t.movedim(-axes - 1, -1)
             if not moved.is_contiguous():
                 wide = index.expand(t.shape[0], *index.shape)
-                return [t.flatten(-2).gather(-1, wide).view(t.shape[0], *size)]
+                return [t.flatten(-axes).gather(-1, wide).view(t.shape[0], *size)]
             wide = behind.expand(t.shape[0], *behind.shape)
-            found = moved.flatten(-3, -2).gather(-2, wide)
-            return [found.unflatten(-2, size[-2:]).movedim(-1, -3)]
+            found = moved.flatten(-axes - 1, -2).gather(-2, wide)
+            return [found.unflatten(-2, size[-axes:]).movedim(-1, -axes - 1)]
+
+        step.apply = apply
+
+
+class _Extreme:
+    """max, min, amax and amin: gathers by index, or takes the mean of those that are equal, as autograd."""
+
+    def needs(self, active: tuple[int, ...]) -> Needs:  # noqa: ARG002
+        return Needs(inputs=True, outputs=lambda _, t: [t])
+
+    def prepare(self, step: Step) -> None:
+        x, (out, *indices) = step.values[0], (kept.tensor for kept in step.extra)
+        if x is None or len(step.inputs) != 1 or not x.tensor.dim():
+            LOCAL.prepare(step)
+            return
+        rank = x.tensor.dim()
+        given = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", ())
+        axes = [a % rank for a in ([given] if isinstance(given, int) else given)] or range(rank)
+        kept = [1 if a in axes else n for a, n in enumerate(x.tensor.shape)]
+        size = step.out_shapes[0].size
+        if indices:
+            index, axis = indices[0].reshape(kept), axes[0] + 1
+            step.apply = lambda tangents: [
+                only(tangents).gather(axis, index.expand(rows(tangents), *kept)).reshape(-1, *size)
+            ]
+            return
+        share = (x.tensor == out.reshape(kept)).to(x.tensor.dtype)
+        share /= share.sum(list(axes), keepdim=True)
+        behind = [a + 1 for a in axes]
+        step.apply = lambda tangents: [(only(tangents) * share).sum(behind).reshape(-1, *size)]
+
+
+class _Picked:
+    """nll_loss, over classes (N, C, ...) or (C,): what stands at the labels, by the weights of their classes.
+
+    Under vmap PyTorch takes the operator apart, and imports sympy on the way.
+    """
+
+    def needs(self, active: tuple[int, ...]) -> Needs:
+        if active != (0,):
+            return Needs(constants=True, inputs=True, curved=True)
+        return Needs(constants=True, outputs=lambda i, t: [t] if i == 1 else [])
+
+    def prepare(self, step: Step) -> None:
+        if step.values[0] is not None:
+            LOCAL.prepare(step)
+            return
+        labels, given, reduction, ignored = filled(step.args[1:5], [])
+        axis = 0 if len(step.shapes[0].size) == 1 else 1
+        kept = labels != ignored
+        index = torch.where(kept, labels, 0).long()
+        shares = kept.to(step.out_shapes[0].dtype)
+        if given is not None:
+            shares = shares * given[index]
+        if reduction == 1:
+            shares = shares / step.extra[0].tensor
+        index = index.unsqueeze(axis)
+        size = step.out_shapes[0].size
+
+        def apply(tangents: Stacks) -> Stacks:
+            t = only(tangents)
+            at = t.gather(axis + 1, index.expand(t.shape[0], *index.shape)).squeeze(axis + 1)
+            found = -at * shares
+            return [
+                found if reduction == 0 else found.reshape(t.shape[0], -1).sum(1).view(-1, *size)
+            ]
 
         step.apply = apply
 
@@ -228,6 +295,12 @@ MASKED_FILL = _MaskedFill()
 
 
 INDEX_POOL = _IndexPool()
+
+
+EXTREME = _Extreme()
+
+
+PICKED = _Picked()
 
 
 class _AddRows(torch.autograd.Function):

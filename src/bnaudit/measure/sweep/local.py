@@ -1,23 +1,28 @@
 """Any other operator: exact local differentiation of that call alone.
 
 With u a free cotangent, d<u, f(x)>/dx = J'u is linear in u, and its derivative along t is Jt: both
-directions of the sweep, and the call's own curvature, come from autograd on this one call.
+directions of the sweep, and the call's own curvature, come from autograd on this one call. A stack passes at
+once, under vmap, where every operator of the derivatives can do that, and direction by direction elsewhere.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, filled, functional, padded, rows
 from bnaudit.measure.sweep.stack import dots
-from bnaudit.tap.call import aliased
+from bnaudit.tap.call import aliased, pulled_back
 from bnaudit.tap.trees import leaves_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch import Tensor
 
     from bnaudit.measure.sweep.stack import Pairs
@@ -50,6 +55,38 @@ class _Graph:
                 self.curved = _grad(self.y, self.x, full, create=True)
         self.shapes = step.out_shapes
         self.seconds([torch.zeros_like(x) for x in self.x])  # raises here where there are none
+        self.batched = bool(self.alive) and self._can_be_batched()
+
+    def _can_be_batched(self) -> bool:
+        """Whether a stack passes at once, to the same values, on its own or through a loop inside of vmap."""
+        t = [torch.stack([x, -x]) for x in self.x]
+        u = [torch.stack([y, -y]) for y in self.y]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # an operator without a batching rule says so
+                together = [
+                    *self.all(self.forward, t),
+                    *self.all(self.back, u),
+                    *self.all(self.seconds, t),
+                ]
+        except (RuntimeError, UserWarning, NotImplementedError):
+            return False
+        return all(found.shape[0] == 2 for found in together)
+
+    def all(
+        self, way: Callable[[list[Tensor]], list[Tensor]], stacks: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """One of the three ways for each direction of some stacks."""
+        return list(torch.vmap(lambda *t: tuple(way(list(t))))(*stacks))
+
+    def stacked(
+        self, way: Callable[[list[Tensor]], list[Tensor]], stacks: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The same, at once where that is possible."""
+        if self.batched and len(stacks[0]) > 1:
+            return self.all(way, stacks)
+        found = [way(list(t)) for t in zip(*stacks, strict=True)]
+        return [torch.stack(column) for column in zip(*found, strict=True)]
 
     @property
     def is_curved(self) -> bool:
@@ -79,37 +116,31 @@ def _grad(
     pairs = [(f, a) for f, a in zip(of, along, strict=True) if f.requires_grad]
     if not pairs:
         return [torch.zeros_like(x) for x in at]
-    found = torch.autograd.grad(
-        [f for f, _ in pairs],
-        at,
-        [a for _, a in pairs],
-        retain_graph=True,
-        create_graph=create,
-        allow_unused=True,
-    )
+    outputs, tangents = [f for f, _ in pairs], [a for _, a in pairs]
+    if any(is_batchedtensor(a) for a in tangents):  # no scalar is formed inside of vmap
+        grad = torch.autograd.grad
+        found: list[Tensor | None]
+        found = [*grad(outputs, at, tangents, True, create, allow_unused=True)]
+    else:
+        found = pulled_back(outputs, at, tangents, create=create, retain=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(at, found, strict=True)]
 
 
 class _Apply(torch.autograd.Function):
-    """A stack through one call, direction by direction."""
+    """A stack through one call."""
 
     @staticmethod
     def forward(ctx: Any, graph: _Graph, *stacks: Tensor) -> tuple[Tensor, ...]:
         ctx.graph = graph
         ctx.save_for_backward(*stacks)
-        moved = [graph.forward(list(t)) for t in zip(*stacks, strict=True)]
-        return tuple(torch.stack(column) for column in zip(*moved, strict=True))
+        return tuple(graph.stacked(graph.forward, stacks))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         graph, stacks = ctx.graph, ctx.saved_tensors
-        found = []
-        for k in range(stacks[0].shape[0]):
-            back = graph.back([g[k] for g in grads])
-            bent = graph.seconds([t[k] for t in stacks])
-            found.append([a + b for a, b in zip(back, bent, strict=True)])
-        return None, *(torch.stack(column) for column in zip(*found, strict=True))
+        back, bent = graph.stacked(graph.back, grads), graph.stacked(graph.seconds, stacks)
+        return None, *(a + b for a, b in zip(back, bent, strict=True))
 
 
 through: Any = _Apply.apply
@@ -123,15 +154,12 @@ def _form(graph: _Graph, shapes: list[Shape], tangents: Stacks, pairs: Pairs) ->
         for t, s in zip(tangents, shapes, strict=True)
     ]
     bent = {
-        a: [graph.seconds(list(t)) for t in zip(*(part[a] for part in parts), strict=True)]
+        a: graph.stacked(graph.seconds, [part[a] for part in parts])
         for a in {a for a, _ in pairs.pairs}
     }
 
     def product(a: int, b: int) -> Tensor:
-        columns = zip(*bent[a], strict=True)
-        terms = [
-            dots(torch.stack(column), part[b]) for column, part in zip(columns, parts, strict=True)
-        ]
+        terms = [dots(column, part[b]) for column, part in zip(bent[a], parts, strict=True)]
         return torch.stack(terms).sum(0)
 
     return pairs.each(product)
@@ -154,7 +182,10 @@ class _Local:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             step.obstacle = f"{step.name} cannot be differentiated alone: {reason[:120]}"
             return
-        step.singly = True
+        if not graph.alive:  # zeros of its shape, say
+            step.apply = lambda _: []
+            return
+        step.local, step.singly = True, not graph.batched
         step.saved = sum(x.numel() * x.element_size() for x in graph.x)
         shapes, count_out = list(step.shapes), len(step.out_shapes)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from bnaudit.measure.moments import product_and_sum
 from bnaudit.measure.sweep.closed_form import Norm, project, stack_like, write_projected
 from bnaudit.measure.sweep.family import Needs, aligned
 from bnaudit.measure.sweep.local import LOCAL
@@ -146,10 +147,9 @@ def _norm(x: Tensor, gamma: Tensor | None, step: Step, shape: list[int]) -> Norm
         xhat = xhat.clone()
     xhat.sub_(mean.view(shape)).mul_(rstd.view(shape))
     grad = torch.zeros_like(xhat) if found is None else aligned(found)
-    dims = [d for d in range(x.dim()) if d != 1]
     m = x.numel() // x.shape[1]
-    s = (xhat * grad).sum(dims, dtype=torch.float64).to(rstd.dtype)
-    gbar = (grad.sum(dims, dtype=torch.float64) / m).to(rstd.dtype)
+    product, total = product_and_sum(xhat, grad)
+    s, gbar = product.to(rstd.dtype), (total / m).to(rstd.dtype)
     return Norm(
         xhat=xhat,
         grad=grad,

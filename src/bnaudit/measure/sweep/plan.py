@@ -44,6 +44,7 @@ class Prepared:
         sites: the layers that can be swept, in execution order.
         obstacles: why the others cannot.
         allowance: bytes that stacks may take where the user set no limit.
+        slowness: of this machine against the one that the estimates were fitted to.
     """
 
     tape: Tape
@@ -51,6 +52,7 @@ class Prepared:
     sites: list[Site]
     obstacles: dict[Key, str]
     allowance: int
+    slowness: float = 1.0
 
 
 Key = tuple[str, int]
@@ -146,17 +148,43 @@ def sweep_pays(prepared: Prepared, detail: Detail) -> bool:
     behind = sum(layers)
     work = sum(n * step.work for n, step in zip(layers, steps, strict=True))
     touched = sum(n * _touched(step) for n, step in zip(layers, steps, strict=True))
-    singly = sum(n * step.singly for n, step in zip(layers, steps, strict=True))
     back = detail is Detail.CHANNELS
-    ways = WIDTH[detail] * (2 if back else 1)
-    sweep = (2 if back else 1) * _CALL * len(steps) + ways * (
-        _SINGLE * singly + work / _FLOPS + touched / _BYTES
-    )
+    sweep = (2 if back else 1) * _CALL * len(steps) + sum(costs(prepared, detail))
     products = 1 if detail is Detail.CURVATURE else 2
     double = _CALL * len(steps) + products * (
         _NODE * behind + work / _DOUBLE_FLOPS + touched / _DOUBLE_BYTES
     )
     return sweep < double
+
+
+def costs(prepared: Prepared, detail: Detail) -> list[float]:
+    """Estimated seconds of each site: all that lies behind it, once for each of its directions.
+
+    Args:
+        prepared: the tape.
+        detail: what is wanted of a layer.
+    """
+    ways = WIDTH[detail] * (2 if detail is Detail.CHANNELS else 1)
+    behind, tail = 0.0, [0.0] * len(prepared.tape.steps)
+    for index in range(len(tail) - 1, -1, -1):
+        behind += _cost(prepared.tape.steps[index])
+        tail[index] = behind
+    return [ways * tail[site.index] for site in prepared.sites]
+
+
+def pass_seconds(tape: Tape) -> float:
+    """What forward and backward of these calls take on the machine that the constants were fitted to."""
+    steps = tape.steps
+    work = sum(step.work for step in steps) / _FLOPS
+    touched = sum(map(_touched, steps)) / _BYTES
+    return 1.4 * work + 4.1 * touched + 2.1e-4 * len(steps)
+
+
+def _cost(step: Step) -> float:
+    if step.local:  # autograd's graph of its backward, as in double backward
+        alone = step.work / _DOUBLE_FLOPS + _touched(step) / _DOUBLE_BYTES
+        return alone + (_SINGLE if step.singly else 0.0)
+    return step.work / _FLOPS + _touched(step) / _BYTES
 
 
 # Fitted to the processor time of 78 audits on one core, from a perceptron with two layers to DenseNet-121,

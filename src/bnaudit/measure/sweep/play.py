@@ -119,7 +119,9 @@ def play(
         slopes = walk_tape(tape, dead, sites[0].index, moved)
     if slopes is None:
         return torch.zeros(PER_LAYER * len(sites))
-    slopes.backward(torch.zeros_like(slopes))
+    with torch.enable_grad():
+        nothing = (slopes * 0).sum()
+    nothing.backward()
     along = slopes.detach().flatten()
     return torch.nn.functional.pad(along, (0, PER_LAYER * len(sites) - along.shape[0]))
 
@@ -160,7 +162,7 @@ def carry_forwards(
             return [_through(step, step.norm, tangents[0], births.get(index), pairs, forms)]
         if step.apply is None or all(t is None for t in tangents):
             return []
-        if step.form is not None and (len(tangents) == 1 or step.singly or None not in tangents):
+        if step.form is not None and (len(tangents) == 1 or step.local or None not in tangents):
             _add(forms, step.form(tangents, pairs))
         return step.apply(tangents)
 

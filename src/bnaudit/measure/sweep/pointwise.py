@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from bnaudit.measure.sweep.family import Needs, aligned, filled, functional, only
 from bnaudit.measure.sweep.local import LOCAL
-from bnaudit.tap.call import aliased
+from bnaudit.tap.call import aliased, pulled_back
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def _first(step: Step, *, create: bool) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         y = functional(step.func)(*filled(step.args, [aliased(x)]), **filled(step.kwargs, [x]))
         y = y if isinstance(y, torch.Tensor) else y[0]
-        (slope,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=create)
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=create)
     return x, slope
 
 
@@ -120,12 +120,15 @@ class _Smooth:
         return Needs(constants=True, inputs=True, curved=True)
 
     def prepare(self, step: Step) -> None:
+        if len(step.values) > 1 or step.shapes[0].size != step.out_shapes[0].size:
+            LOCAL.prepare(step)
+            return
         try:
             x, slope = _first(step, create=True)
             adjoint = step.adjoints[0]
             curvature: Tensor | None = None
             if adjoint is not None and slope.requires_grad:
-                (curvature,) = torch.autograd.grad(slope, x, adjoint)
+                (curvature,) = pulled_back([slope], [x], [adjoint])
         except RuntimeError as error:
             step.obstacle = f"{step.name}: {next(iter(str(error).splitlines()), '')[:120]}"
             return

@@ -222,10 +222,12 @@ class Recorded:
     Attributes:
         tape: not yet prepared.
         custom: layers in front of an autograd function of the model's own.
+        seconds: that the pass took, forward and backward; 0 where it was not timed.
     """
 
     tape: Tape
     custom: frozenset[Key]
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)

@@ -9,17 +9,20 @@ from bnaudit.measure.sweep.convolution import CONVOLUTION
 from bnaudit.measure.sweep.linear import (
     ADDITION,
     CONCATENATION,
+    EXTREME,
     FIRST_ONLY,
     FOLDED,
     IDENTITY,
     INDEX_POOL,
     LINEAR,
     MASKED_FILL,
+    PICKED,
     RESTRIDED,
     SELECTION,
 )
 from bnaudit.measure.sweep.local import LOCAL, REFUSED
 from bnaudit.measure.sweep.norm import BATCH_NORM
+from bnaudit.measure.sweep.normalising import GROUPS, SOFTMAX
 from bnaudit.measure.sweep.pointwise import KINKED, RECTIFIER, SMOOTH
 from bnaudit.measure.sweep.products import MATRIX, PRODUCT, QUOTIENT
 
@@ -35,9 +38,10 @@ _NAMES: tuple[tuple[Family, str], ...] = (
         "split_with_sizes unbind sum mean index index_select gather flip roll cumsum repeat diagonal "
         "tril triu movedim unfold im2col col2im neg pixel_shuffle pixel_unshuffle channel_shuffle "
         "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-        "replication_pad3d embedding_dense_backward _reshape_alias swapaxes real nll_loss_forward "
-        "nll_loss2d_forward unsafe_split unsafe_chunk unsafe_split_with_sizes",
+        "replication_pad3d embedding_dense_backward _reshape_alias swapaxes real unsafe_split unsafe_chunk "
+        "unsafe_split_with_sizes",
     ),
+    (PICKED, "nll_loss_forward nll_loss2d_forward"),
     (
         FOLDED,
         "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d "
@@ -50,8 +54,9 @@ _NAMES: tuple[tuple[Family, str], ...] = (
     (CONCATENATION, "cat stack"),
     (SELECTION, "where"),
     (MASKED_FILL, "masked_fill"),
-    (INDEX_POOL, "max_pool2d_with_indices"),
-    (CONVOLUTION, "convolution"),
+    (INDEX_POOL, "max_pool2d_with_indices max_pool3d_with_indices"),
+    (EXTREME, "max min amax amin"),
+    (CONVOLUTION, "convolution _convolution"),
     (RECTIFIER, "relu"),
     (
         KINKED,
@@ -61,12 +66,14 @@ _NAMES: tuple[tuple[Family, str], ...] = (
         SMOOTH,
         "hardswish silu sigmoid tanh gelu elu softplus mish exp log log2 log10 log1p expm1 sqrt rsqrt "
         "reciprocal sin cos erf square atan log_sigmoid_forward celu selu erfc sinh cosh asinh "
-        "softshrink",
+        "softshrink pow",
     ),
     (PRODUCT, "mul"),
     (QUOTIENT, "div"),
     (MATRIX, "mm bmm addmm baddbmm mv"),
     (BATCH_NORM, "native_batch_norm"),
+    (SOFTMAX, "_softmax _log_softmax _safe_softmax"),
+    (GROUPS, "native_layer_norm native_group_norm"),
     (RESTRIDED, "as_strided"),
     (REFUSED, "set_ resize_ bernoulli _fused_dropout rrelu_with_noise"),
 )

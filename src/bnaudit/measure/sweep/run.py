@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.measure.sweep.plan import Prepared, allowance, last_readers
+from bnaudit.measure.sweep.plan import Prepared, allowance, last_readers, pass_seconds
 from bnaudit.measure.sweep.play import Site
 from bnaudit.measure.sweep.record import Recorded, Recording
 from bnaudit.measure.sweep.rules import prepare
@@ -44,6 +44,8 @@ def prepare_tape(
     prepared = _with_sites(found.tape, frozenset(keys), found.custom)
     parameters = sum(p.numel() * p.element_size() for p in session.placed.module.parameters())
     prepared.allowance = allowance(found.tape, parameters, session.placed.device)
+    if found.seconds:
+        prepared.slowness = found.seconds / pass_seconds(found.tape)
     return prepared
 
 

@@ -66,7 +66,8 @@ class Step:
         fused: a slope that follows this call, which its rule applies as well.
         saved: bytes that its rule holds for the way back, per direction.
         work: multiplications and additions per direction, where they are many.
-        singly: whether its rule takes direction by direction.
+        local: whether autograd on the call alone stands in for a rule.
+        singly: whether it takes direction by direction.
         apply: carries a stack of tangents through; None until prepared.
         form: its own curvature along pairs of a stack's directions; None where it has none.
         obstacle: why no tangent can pass.
@@ -92,6 +93,7 @@ class Step:
     fused: Tensor | None = None
     saved: int = 0
     work: int = 0
+    local: bool = False
     singly: bool = False
     obstacle: str | None = None
 
