@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
+from bnaudit.files import content, opened
 from bnaudit.records import inspection, report
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ T = TypeVar("T", bound="report.Report | inspection.InspectionReport")
 HINT = "write one with `bnaudit check MODEL -o report.json`"
 _TWO = "diff takes two reports (-o report.json), or two model files"
 _START = 64
+_LARGEST = 2**28
+"""Bytes. A report of a thousand layers with all their channels has some 10 MB."""
 _READ = ("bnaudit.report/1", "bnaudit.inspect/1")
 
 
@@ -90,7 +93,7 @@ def is_document(path: Path) -> bool:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(_START)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=_TWO) from None
@@ -110,11 +113,11 @@ def read_snapshot(path: Path) -> Snapshot:
             or the report of an audit that did not finish.
     """
     try:
-        raw = path.read_bytes()
+        raw = content(path, _LARGEST, renewable=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=HINT) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=HINT) from error
     return snapshot_from(raw, str(path))
 
 

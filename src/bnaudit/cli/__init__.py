@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from bnaudit._version import __version__
-from bnaudit.cli.streams import say_error
+from bnaudit.cli.streams import Helpful, say_error, write_stdout
 from bnaudit.errors import BnauditError
+from bnaudit.files import remembered
 
 # Name -> (module, one line for --help). A command is imported when it is called, so that --help
 # waits neither for torch nor for the other commands.
@@ -38,7 +39,7 @@ _EPILOG = (
 )
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Helpful, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
@@ -65,12 +66,26 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        write_stdout(f"bnaudit, version {__version__}\n")
+        ctx.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version", prog_name="bnaudit")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Audit what BatchNorm does to the gradients of a trained model, layer by layer.
 
@@ -87,7 +102,8 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     try:
-        outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
+        with remembered():
+            outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
     except BnauditError as error:
         say_error(error.message, error.hint)
         _trace(args)

@@ -6,6 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ def require_intact(path: Path) -> None:
     Raises:
         InputError: the file is damaged or cut off.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         if not file.read(2).startswith(b"PK"):
             return
     try:

@@ -33,9 +33,6 @@ def load_torchscript(path: Path) -> LoadedModel:
         InputError: it is damaged, needs operators that this process does not have, or has no
             `forward` that takes tensors.
     """
-    # Compiled once under the profiling executor, a module would bypass the tap from its second
-    # differentiated run on.
-    torch._C._jit_set_profiling_mode(False)
     require_intact(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation is not the user's concern

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened as opened_file
 from bnaudit.inspection.onnx import wire
 from bnaudit.inspection.onnx.messages import Graph, Model, extend_graph, model_of
 from bnaudit.inspection.onnx.values import external_file
@@ -78,7 +79,7 @@ def opened(path: Path) -> Iterator[Reading]:
 def _mapped(path: Path) -> memoryview:
     """The file without reading it; the mapping goes with the last view of it."""
     try:
-        with path.open("rb") as file:
+        with opened_file(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

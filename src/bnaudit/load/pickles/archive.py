@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from bnaudit.files import opened
 from bnaudit.load.pickles.machine import Machine
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage
 from bnaudit.load.pickles.rebuild import storage
@@ -156,7 +157,7 @@ class Archive:
             with self._zip.open(member) as file:
                 file.seek(start)
                 return file.read(count)
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             file.seek(member.header_offset)
             header = file.read(_LOCAL_HEADER)
             name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
