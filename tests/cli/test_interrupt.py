@@ -71,8 +71,8 @@ def test_inside_an_import(tmp_path: Path, code: str, library: str) -> None:
 def test_inside_code_of_the_users_own(tmp_path: Path, code: str) -> None:
     (tmp_path / "file.py").write_text(code)
     process = start(tmp_path, "check", "file.py:net", "-q")
-    code, _, err = interrupted(process, tmp_path)
-    assert code == 130
+    status, _, err = interrupted(process, tmp_path)
+    assert status == 130
     assert err.splitlines()[-1] == "interrupted"
     assert err.count("\n") == (1 if "ValueError" not in (tmp_path / "file.py").read_text() else 3)
     assert "Traceback" not in err

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnaudit.errors import UsageError
+from bnaudit.escaping import printable
 from bnaudit.files import exists, opened
 
 if TYPE_CHECKING:
@@ -140,7 +141,4 @@ def say_error(message: str, hint: str | None) -> None:
 
 def _line(text: str) -> str:
     """One line; names from files and shells reach a terminal without their control characters."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in " ".join(text.split())
-    )
+    return printable(" ".join(text.split()))

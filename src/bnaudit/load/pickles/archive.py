@@ -29,7 +29,7 @@ class Archive:
     """One zip file that `torch.save`, `torch.jit.save` or `torch.export.save` wrote.
 
     Members are found by their path below the folder that all of them are in. A member that is
-    read to its end is checked against its checksum.
+    read to its end is checked against its checksum. `storages` are those that pickles have named so far.
 
     Raises:
         DamagedError: it is no such file.
@@ -46,6 +46,7 @@ class Archive:
         }
         self._size = path.stat().st_size
         self._kept: tuple[str, bytes] = ("", b"")
+        self.storages: list[Storage] = []
         order = self.small("byteorder") if "byteorder" in self else b"little"
         self.big_endian = order.strip() == b"big"
 
@@ -124,7 +125,8 @@ class Archive:
         def within(pid: Any) -> Any:
             found = storage(pid)
             if isinstance(found, Storage):
-                return replace(found, key=f"{folder}/{found.key}")
+                found = replace(found, key=f"{folder}/{found.key}")
+                self.storages.append(found)
             return found
 
         try:
