@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import RunError
-from bnaudit.load.onnx.prepare import all_nodes
+from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.read import read_model
 
 if TYPE_CHECKING:
