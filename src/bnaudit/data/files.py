@@ -12,8 +12,9 @@ import torch
 from bnaudit.data.arrays import from_numpy, to_tensor
 from bnaudit.data.batch import Samples
 from bnaudit.data.signature import family, match, wanted
-from bnaudit.errors import DataError
+from bnaudit.errors import BnauditError, DataError
 from bnaudit.files import exists, is_file, opened
+from bnaudit.load.archive import require_intact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,6 +150,7 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
         if npz:
             with np.load(path, allow_pickle=False) as arrays:
                 return {k: from_numpy(arrays[k], f"{path}: {k}") for k in arrays.files}
+        require_intact(path)
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -156,7 +158,7 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
         raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: a damaged or cut-off .npz file") from error
-    except DataError:
+    except BnauditError:
         raise
     except OSError as error:
         reason = error.strerror or "not what it begins as"
