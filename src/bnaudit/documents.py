@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
+from bnaudit.files import content, opened
 from bnaudit.records import inspection, report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bnaudit.records.snapshot import Snapshot
     from bnaudit.records.wire.forms import Json
 
+Found = TypeVar("Found")
 T = TypeVar("T", bound="report.Report | inspection.InspectionReport")
 
 HINT = "write one with `bnaudit check MODEL -o report.json`"
 _TWO = "diff takes two reports (-o report.json), or two model files"
 _START = 64
+_LARGEST = 2**28
+"""Bytes. A report of a thousand layers with all their channels has some 10 MB."""
 _READ = ("bnaudit.report/1", "bnaudit.inspect/1")
 
 
@@ -90,7 +96,7 @@ def is_document(path: Path) -> bool:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(_START)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=_TWO) from None
@@ -110,11 +116,11 @@ def read_snapshot(path: Path) -> Snapshot:
             or the report of an audit that did not finish.
     """
     try:
-        raw = path.read_bytes()
+        raw = content(path, _LARGEST, renewable=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=HINT) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=HINT) from error
     return snapshot_from(raw, str(path))
 
 
@@ -134,7 +140,7 @@ def snapshot_from(raw: bytes, name: str) -> Snapshot:
     document = _parsed(raw, name)
     if document["schema"] == "bnaudit.inspect/1":
         inspected, version = _read(InspectionReport, document, name)
-        return snapshot_of(inspected, name, version, read_gains(document))
+        return snapshot_of(inspected, name, version, _checked(read_gains, document, name))
     read, version = _read(Report, document, name)
     if read.failure is not None:
         raise InputError(
@@ -146,11 +152,16 @@ def snapshot_from(raw: bytes, name: str) -> Snapshot:
 
 def _read(cls: type[T], document: Json, name: str) -> tuple[T, str]:
     """A report, and the version of bnaudit that wrote it."""
-    from bnaudit.records.wire.read import MisfitError
     from bnaudit.render.json_v1 import read_document
 
+    return _checked(partial(read_document, cls), document, name)
+
+
+def _checked(reader: Callable[[Json], Found], document: Json, name: str) -> Found:
+    from bnaudit.records.wire.read import MisfitError
+
     try:
-        return read_document(cls, document)
+        return reader(document)
     except MisfitError as wrong:
         raise InputError(f"{name}: not a whole report: {wrong}", hint=HINT) from None
 

@@ -16,6 +16,7 @@ from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import held_against
 from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, InputError, RunError, UsageError
+from bnaudit.files import is_file
 from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.inspection.layers import few
 from bnaudit.judge.verdicts import judge
@@ -30,7 +31,7 @@ from bnaudit.progress import Silent
 from bnaudit.records.inspection import Absence
 from bnaudit.records.run import Failure
 from bnaudit.records.snapshot import Snapshot
-from bnaudit.tap.dispatch import one_at_a_time
+from bnaudit.tap.dispatch import whole_audit
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def load_to_audit(model: str | Path | nn.Module, options: AuditOptions) -> Loade
         return load(model, loading(options))
     except InputError as error:
         path = Path(model) if isinstance(model, (str, Path)) else Path()
-        if not path.is_file() or sniff(path) not in (FileKind.ONNX, FileKind.TORCHSCRIPT):
+        if not is_file(path) or sniff(path) not in (FileKind.ONNX, FileKind.TORCHSCRIPT):
             raise
         try:
             found = inspect_file(path)
@@ -143,8 +144,7 @@ def audit_loaded(
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run or measured.
     """
-    # Two threads would take each other's BatchNorm calls, seeds, and flags of a model that they share.
-    with one_at_a_time:
+    with whole_audit():
         return _audited(loaded, label, options, progress)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.cli import COMMANDS
+from bnaudit.cli.commands import COMMANDS
 from bnaudit.config.options import HEADINGS, OPTIONS
 from bnaudit.render.formats import DOCUMENTS, FORMATS
 from tests.cli.conftest import MLP, Outcome

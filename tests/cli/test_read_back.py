@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnaudit.cli import cli
+from bnaudit.cli.commands import cli
 from bnaudit.config.kinds import (
     Flag,
     Kind,

@@ -17,7 +17,8 @@ import jsonschema
 import pytest
 import yaml
 
-from bnaudit.cli import COMMANDS, run
+from bnaudit.cli import run
+from bnaudit.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bnaudit.cli import COMMANDS, run
+from bnaudit.cli import run
+from bnaudit.cli.commands import COMMANDS
 from bnaudit.judge.rules import RULES
 from bnaudit.metrics import METRICS
 

@@ -1,127 +1,24 @@
-"""The command line. It parses and reports errors; what it runs is in `bnaudit.pipeline`."""
+"""The command line's entry. Nothing is imported before Ctrl-C has its handler; what runs is in `commands`."""
 
 from __future__ import annotations
 
-import re
 import sys
-import traceback
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Any
 
-import click
-from click.core import ParameterSource
-
-from bnaudit._version import __version__
-from bnaudit.cli.streams import say_error
-from bnaudit.errors import BnauditError
-
-# Name -> (module, one line for --help). A command is imported when it is called, so that --help
-# waits neither for torch nor for the other commands.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
-    "inspect": ("bnaudit.cli.inspect", "Read what a file stores, without running it."),
-    "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
-    "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
-    "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
-    "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
-    "explain": ("bnaudit.cli.explain", "Explain rules: why, how to fix it, thresholds."),
-    "schema": ("bnaudit.cli.schema", "Print the JSON Schema of a report."),
-}
-
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
-
-_EPILOG = (
-    "Exit codes: 0 clean; 1 findings at or above --fail-on; 2 usage or unreadable input; "
-    "3 no BatchNorm in the model; 4 the model cannot be run or measured; 70 a bug in bnaudit."
-)
-
-
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """`bnaudit model.onnx` is a forgotten `check`, `bnaudit chek` a misspelt one."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            meant = [f"check {name}"] if "." in name or "/" in name else []
-            close = meant or get_close_matches(name.lower(), COMMANDS, 1)
-            hint = f"; did you mean `bnaudit {close[0]}`?" if close else ""
-            raise click.UsageError(f"no command {name!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(
-    cls=_LazyGroup,
-    epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(__version__, "-V", "--version", prog_name="bnaudit")
-def cli() -> None:
-    """Audit what BatchNorm does to the gradients of a trained model, layer by layer.
-
-    `bnaudit check model.onnx --data batch.npz` runs sample batches forward and backward and compares
-    the measured gradient-norm reduction of every BatchNorm layer with theory.
-    """
+from bnaudit.cli.interrupt import Interrupt
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line and exits with its code; never shows a traceback unless -vv asks."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    interrupt = Interrupt()
+    try:
+        code = run(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt:  # while an error was told
+        interrupt.leave()
+    interrupt.end(code)
 
 
 def run(args: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    try:
-        outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
-    except BnauditError as error:
-        say_error(error.message, error.hint)
-        _trace(args)
-        return error.exit_code
-    except click.ClickException as error:
-        return _usage(error)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
-    except Exception as error:  # the outermost boundary: whatever is left is a bug
-        say_error(
-            f"bug in bnaudit: {type(error).__name__}: {error}",
-            "please report it with the output of the same command under -vv",
-        )
-        _trace(args)
-        return EXIT_BUG
-    return outcome if isinstance(outcome, int) else 0
+    from bnaudit.cli.commands import invoke
 
-
-def _usage(error: click.ClickException) -> int:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-        return 2
-    ctx = getattr(error, "ctx", None)
-    message = error.format_message()
-    if isinstance(error, click.BadParameter) and ctx is not None and error.param is not None:
-        source = ctx.get_parameter_source(str(error.param.name))
-        if source is ParameterSource.ENVIRONMENT:
-            message = f"{error.param.envvar}: {error.message}"
-    say_error(message, f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
-    return 2
-
-
-def _trace(args: list[str]) -> None:
-    clusters = [a for a in args if re.fullmatch("-[qv]+", a)]
-    if sum(a.count("v") for a in clusters) + args.count("--verbose") > 1:
-        traceback.print_exc()
+    return invoke(args)

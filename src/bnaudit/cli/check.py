@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli.configured import config_options, configuration, settled, tell_notes
+from bnaudit.cli.limits import limited
 from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import presentation_of
 from bnaudit.cli.several import each
@@ -38,11 +39,16 @@ def command(models: tuple[str, ...], **given: Any) -> int:
     MODEL is an ONNX, TorchScript or torch.export file (told apart by content), or
     package.module:factory or file.py:factory, whose code is imported and run.
     """
-    from bnaudit.cli.execute import execute
-
     tell_notes(quiet=given["quiet"])
     given = settled(given)
     presentation = presentation_of("report", given, models)
+    with limited(given):
+        return _command(models, presentation, given)
+
+
+def _command(models: tuple[str, ...], presentation: Presentation, given: dict[str, Any]) -> int:
+    from bnaudit.cli.execute import execute
+
     with stdout_reserved():  # functions of the user's own may print
         options = audit_options(given)
 

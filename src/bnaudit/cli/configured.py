@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from bnaudit.cli.options import FileName
 from bnaudit.config.options import BY_PARAMETER, KEYS, OPTIONS, RUN
 from bnaudit.errors import ConfigError, UsageError
+from bnaudit.files import is_file
 
 if TYPE_CHECKING:
     from bnaudit.config import Config
@@ -50,7 +51,7 @@ def config_options(*, typed: tuple[str, ...] = ()) -> list[click.Parameter]:
             if named:
                 raise UsageError(_BOTH)
             return
-        if path is not None and not named and not path.is_file():
+        if path is not None and not named and not is_file(path):
             raise UsageError(f"{CONFIG_VARIABLE} is {str(path)!r}: no such file")
         from bnaudit.config import load_config
 

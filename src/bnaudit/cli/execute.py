@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnaudit.cli.limits import reported
 from bnaudit.cli.present import annotated, present, say_why_nothing
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.errors import BnauditError
@@ -78,7 +79,8 @@ def load_and_audit(
     loaded = load_to_audit(model, options)
     spent = time.perf_counter() - start
     try:
-        report = audit_loaded(loaded, model, options, progress)
+        with reported():
+            report = audit_loaded(loaded, model, options, progress)
     except BnauditError as error:
         return failed_report(loaded, model, error, options), error
     if report.run is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli.configured import config_options, configuration, tell_notes
+from bnaudit.cli.limits import limited
 from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import Presentation, annotated, present, presentation_of, say_why_nothing
 from bnaudit.cli.several import each
@@ -50,7 +51,8 @@ def command(models: tuple[str, ...], **given: Any) -> int:
         say_why_nothing(report, presentation)
         return report.exit_code
 
-    return each(models, one, presentation, baseline=given["baseline"] is not None)
+    with limited(given):
+        return each(models, one, presentation, baseline=given["baseline"] is not None)
 
 
 def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bnaudit.cli.streams import Helpful
 from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
 from bnaudit.config.options import HEADINGS, OPTIONS, RUN
 from bnaudit.render.formats import formats_of
@@ -24,7 +25,7 @@ _MOST_LEFT = 30
 """Columns of an option's name in --help; a longer one has a line of its own."""
 
 
-class Command(click.Command):
+class Command(Helpful):
     """A command whose --help has headings, and examples that can be copied at any width."""
 
     def __init__(self, *args: Any, examples: tuple[str, ...] = (), **kwargs: Any) -> None:

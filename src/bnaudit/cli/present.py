@@ -19,7 +19,9 @@ from bnaudit.cli.streams import (
     unicode_stdout,
     write_stdout,
 )
+from bnaudit.cli.writing import write_whole
 from bnaudit.errors import BnauditError, UsageError
+from bnaudit.files import is_file, was_read
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
 from bnaudit.render.formats import FORMATS, Style, render, split_output
@@ -93,11 +95,7 @@ def presentation_of(
                 f"--output names {path} twice", hint="a file holds one format: name another file"
             )
         if (source := next((s for s in sources if _same_file(path, s)), None)) is not None:
-            alias = "" if Path(source) == path else f" (as {source})"
-            raise UsageError(
-                f"--output names {path}, which this command reads{alias}",
-                hint="the document would replace it: name another file",
-            )
+            raise _replaces_input(path, "" if Path(source) == path else f" (as {source})")
         if given["stdout_format"] != "none" and _is_stdout(path):
             raise UsageError(
                 f"--output names {path}, which is stdout, where --format "
@@ -117,9 +115,16 @@ def _read_by(models: Sequence[str | Path], given: dict[str, Any]) -> list[str]:
     return [*filter(None, (configuration().path, *chain.from_iterable(parts)))]
 
 
+def _replaces_input(path: Path, alias: str = "") -> UsageError:
+    return UsageError(
+        f"--output names {path}, which this command reads{alias}",
+        hint="the document would replace it: name another file",
+    )
+
+
 def _same_file(path: Path, source: str) -> bool:
     """Whether both are one regular file, whatever links lead to it; devices keep nothing."""
-    return path.is_file() and Path(source).is_file() and path.samefile(source)
+    return is_file(path) and is_file(Path(source)) and path.samefile(source)
 
 
 def _is_stdout(path: Path) -> bool:
@@ -147,7 +152,11 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     for path, name in presentation.outputs:
         text = render(name, content, Style(channels=presentation.channels))
         try:
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+            if was_read(path):  # by this command: a model's external weights, a part of an index
+                raise _replaces_input(path)
+            write_whole(path, text)
+        except UsageError as error:
+            errors.append(error)
         except OSError as error:
             hint = "name another file for it"
             failure = UsageError(f"{path}: cannot be written ({error.strerror})", hint=hint)

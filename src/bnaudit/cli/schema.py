@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from bnaudit.cli.streams import write_stdout
+from bnaudit.cli.streams import Helpful, write_stdout
 from bnaudit.render.json_v1 import DOCUMENTS
 
 
-@click.command("schema")
+@click.command("schema", cls=Helpful)
 @click.argument("document", type=click.Choice([*DOCUMENTS, "config"]), default="report")
 def command(document: str) -> None:
     """Print the JSON Schema of what `check` (report), `inspect`, `diff`, `init` or `rules` write as JSON.

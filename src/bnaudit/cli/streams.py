@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bnaudit.errors import UsageError
+from bnaudit.escaping import printable
+from bnaudit.files import exists, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +89,23 @@ def write_stdout(text: str) -> None:
             ) from error
 
 
+class Helpful(click.Command):
+    """A command whose --help is written like every other document: a full disk or a pipe is told."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Click's own, which writes with `click.echo`, and another end."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        write_stdout(f"{ctx.get_help()}\n")
+        ctx.exit()
+
+
 def append_step_summary(render: Callable[[], str]) -> None:
     """Adds Markdown to the step's summary where GitHub Actions offers a file for it.
 
@@ -98,10 +117,17 @@ def append_step_summary(render: Callable[[], str]) -> None:
     data = render().encode("utf-8", "replace")
     try:
         path = Path(name)
-        used = path.stat().st_size if path.exists() else 0
+        if exists(path):
+            opened(path, renewable=True).close()  # a FIFO or a device has no end to add to
+        used = path.stat().st_size if exists(path) else 0
         if used + len(data) <= _SUMMARY_LIMIT:
-            with path.open("ab") as file:
-                file.write(data)
+            with path.open("ab", buffering=0) as file:
+                written = 0
+                try:
+                    written = file.write(data)
+                finally:
+                    if written < len(data):  # a full disk: half a table would swallow what follows
+                        file.truncate(used)
     except OSError as error:
         click.echo(f"note: the step summary cannot be written ({error.strerror})", err=True)
 
@@ -115,7 +141,4 @@ def say_error(message: str, hint: str | None) -> None:
 
 def _line(text: str) -> str:
     """One line; names from files and shells reach a terminal without their control characters."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in " ".join(text.split())
-    )
+    return printable(" ".join(text.split()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
+from bnaudit.files import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def user_object(text: str) -> Callable[..., Any] | None:
     if not separator or not file.endswith(".py"):
         return None
     path = Path(file)
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{file}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

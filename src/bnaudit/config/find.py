@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.config.tree import Source
 from bnaudit.errors import ConfigError
+from bnaudit.files import exists, is_file, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def nearest(start: Path) -> Found | None:
         ConfigError: there is one, but it cannot be read.
     """
     above = [start.resolve(), *start.resolve().parents]
-    root = next((i for i, folder in enumerate(above) if (folder / ".git").exists()), 0)
+    root = next((i for i, folder in enumerate(above) if exists(folder / ".git")), 0)
     for level, folder in enumerate(above[: root + 1]):
         prefix = "/".join([".."] * level)
         found = _in(folder, prefix)
@@ -78,7 +79,7 @@ def _in(folder: Path, prefix: str) -> Found | None:
     for name in (*YAML_NAMES, PYPROJECT):
         path = folder / name
         source = Source(f"{prefix}/{name}" if prefix else name, prefix)
-        if not path.is_file():
+        if not is_file(path):
             continue
         if chosen is not None and name != PYPROJECT:
             passed.append(source.name)
@@ -97,7 +98,7 @@ def _in(folder: Path, prefix: str) -> Found | None:
 def _read(path: Path, source: Source | None = None) -> str:
     name = source.name if source else str(path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"{name}: no such file") from None

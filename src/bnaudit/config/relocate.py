@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from bnaudit.files import exists, is_file
 from bnaudit.render.formats import FORMATS
 
 
@@ -23,7 +23,7 @@ def data(texts: tuple[str, ...], folder: str) -> tuple[str, ...]:
     found = []
     for text in texts:
         name, equals, rest = text.partition("=")
-        named = equals and not Path(path(text, folder)).exists()
+        named = equals and not exists(path(text, folder))
         found.append(f"{name}={path(rest, folder)}" if named else path(text, folder))
     return tuple(found)
 
@@ -31,7 +31,7 @@ def data(texts: tuple[str, ...], folder: str) -> tuple[str, ...]:
 def labels(text: str, folder: str) -> str:
     """A key of the data, unless there is such a file."""
     found = path(text, folder)
-    return found if Path(found).is_file() or "/" in text else text
+    return found if is_file(found) or "/" in text else text
 
 
 def outputs(texts: tuple[str, ...], folder: str) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ import torch
 from bnaudit.data.arrays import from_numpy, to_tensor
 from bnaudit.data.batch import Samples
 from bnaudit.data.signature import LABELS, family, labels_key, match, named, wanted
-from bnaudit.errors import DataError
+from bnaudit.errors import BnauditError, DataError
+from bnaudit.files import exists, is_file, opened
+from bnaudit.load.archive import require_intact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +83,7 @@ def labels_beside(
         return None, None, None
     if isinstance(labels, str) and labels in arrays:
         return arrays[labels], labels, labels
-    if not Path(labels).is_file():
+    if not is_file(labels):
         raise DataError(
             f"labels {str(labels)!r}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
         )
@@ -109,7 +111,7 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
     """The arrays of one file by input name."""
     names = [s.name for s in model.inputs]
     name, _, rest = typed.partition("=")
-    if rest and not Path(typed).exists() and (model.accepts(name) or Path(rest).exists()):
+    if rest and not exists(typed) and (model.accepts(name) or exists(rest)):
         if not model.accepts(name):
             raise DataError(f"--data {typed}: the model has no input {name!r}", hint=wanted(model))
         single = _read(Path(rest))
@@ -140,7 +142,7 @@ def _named(typed: str, model: LoadedModel) -> dict[str, Tensor]:
 def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
     """One array, several without names, or several by name, told apart by content."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             magic = file.read(6)
         if magic == b"\x93NUMPY":
             return from_numpy(np.load(path, allow_pickle=False), str(path))
@@ -151,6 +153,7 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
         if npz:
             with np.load(path, allow_pickle=False) as arrays:
                 return {k: from_numpy(arrays[k], f"{path}: {k}") for k in arrays.files}
+        require_intact(path)
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -158,8 +161,11 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
         raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: a damaged or cut-off .npz file") from error
-    except DataError:
+    except BnauditError:
         raise
+    except OSError as error:
+        reason = error.strerror or "not what it begins as"
+        raise DataError(f"{path}: cannot be read ({reason})") from error
     except Exception as error:  # numpy, zipfile, zlib and pickle each fail in ways of their own
         raise DataError(
             f"{path}: cannot be read as .npz, .npy or .pt tensors",

@@ -19,7 +19,8 @@ import torch
 
 from bnaudit.data.batch import Batch
 from bnaudit.data.outputs import floating, named_tensors
-from bnaudit.errors import RunError
+from bnaudit.data.room import free_memory
+from bnaudit.errors import RunError, UsageError
 from bnaudit.tap.call import normalise
 from bnaudit.tap.dispatch import tapped
 
@@ -62,8 +63,15 @@ def objection(lifted: Runnable, original: Runnable, batch: Batch, size: int) -> 
 
     Raises:
         RunError: the original cannot be run at its own size.
+        UsageError: there is no memory for that.
     """
     rows = batch.rows
+    taken = size * sum(t.nbytes // max(rows, 1) for t in batch.inputs)
+    if taken > free_memory(lifted.execution.device) // 4:
+        raise UsageError(
+            f"the model was exported at batch size {size}, which takes {taken / 1e9:.0f} GB for inputs alone",
+            hint="export it with a dynamic batch axis",
+        )
     first = _values(original, resized(batch, size))
     try:
         alone = first if lifted is original else _values(lifted, resized(batch, size))

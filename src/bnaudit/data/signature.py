@@ -149,7 +149,11 @@ def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -
 
 
 def _cast(array: Tensor, dtype: str, subject: str, hint: str) -> Tensor:
-    target: torch.dtype = getattr(torch, dtype)
+    target = getattr(torch, dtype, None)
+    if not isinstance(target, torch.dtype):
+        raise DataError(
+            f"{subject}: the model takes {dtype}, which PyTorch does not have", hint=hint
+        )
     if family(array.dtype) == family(target):
         # Floating arrays keep their precision: the run casts them to its own dtype.
         if target.is_floating_point:

@@ -8,11 +8,13 @@ with training data is judged on them.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
 from bnaudit.data.batch import Batch, Batches, require_size
+from bnaudit.data.room import free_memory
 from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec
@@ -72,25 +74,43 @@ def synthetic_batches(
     full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in specs]
     generator = torch.Generator().manual_seed(seed)
     count = batches or BATCHES
+    types = [_type(spec) for spec in specs]
+    too_large = UsageError(
+        f"no memory for {count} synthetic batches of {', '.join('x'.join(map(str, f)) for f in full)}",
+        hint="pass a smaller --input-shape, --batch-size or --batches",
+    )
+    if 8 * count * sum(map(prod, full)) > free_memory(torch.device("cpu")):
+        raise too_large
     try:
         items = []
         for _ in range(count):
             drawn: list[Tensor] = []
-            for spec, shape in zip(specs, full, strict=True):
-                dtype: torch.dtype = getattr(torch, spec.dtype or "float32")
+            for dtype, shape in zip(types, full, strict=True):
                 if dtype.is_floating_point:
                     drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
                 else:
                     drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
             items.append(Batch(tuple(drawn)))
-    except (RuntimeError, TypeError, ValueError) as error:  # too large for memory, or for an int64
-        shown = ", ".join("x".join(map(str, f)) for f in full)
-        raise UsageError(
-            f"no memory for {count} synthetic batches of {shown}",
-            hint="pass a smaller --input-shape, --batch-size or --batches",
-        ) from error
+    except (
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # or for an int64
+        raise too_large from error
     info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _type(spec: InputSpec) -> torch.dtype:
+    found = getattr(torch, spec.dtype or "float32", None)
+    if not isinstance(found, torch.dtype):
+        raise UsageError(
+            f"the input {describe(spec)} is of a type that PyTorch does not have",
+            hint="export the model with inputs of another type",
+        )
+    return found
 
 
 def _drawn(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[InputSpec]:

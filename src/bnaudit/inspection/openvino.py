@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from bnaudit.errors import InputError
+from bnaudit.files import content, exists, opened, referred_to
 from bnaudit.inspection.layers import values
 from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
@@ -57,7 +58,7 @@ def inspect_openvino(path: Path) -> Inspection:
         path=str(path),
         kind="openvino",
         facts={"ir": ir.version},
-        size=path.stat().st_size + (ir.bin.stat().st_size if ir.bin.exists() else 0),
+        size=path.stat().st_size + (ir.bin.stat().st_size if exists(ir.bin) else 0),
         inputs=tuple(
             TensorInfo(n.name, None, _TYPES.get(n.data.get("element_type", "")))
             for n in ir.layers.values()
@@ -99,8 +100,8 @@ class _Ir:
     big_endian = False
 
     def __init__(self, path: Path) -> None:
-        self.path, self.bin = path, path.with_suffix(".bin")
-        text = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
+        self.path, self.bin = path, referred_to(path.with_suffix(".bin"))
+        text = content(path) if path.stat().st_size <= _LARGEST else b""
         # Entities can describe an endless text, and an IR has none.
         if not text or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise DamagedError("it is no IR, or one of an absurd size")
@@ -184,7 +185,7 @@ class _Ir:
     def numbers(self, _: Storage, start: int, count: int) -> bytes:
         """`count` bytes of the .bin from byte `start` on."""
         try:
-            with self.bin.open("rb") as file:
+            with opened(self.bin) as file:
                 file.seek(start)
                 return file.read(count)
         except FileNotFoundError:

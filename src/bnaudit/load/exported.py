@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import tempfile
 import warnings
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree
 
 from bnaudit.errors import InputError
+from bnaudit.files import exists, opened
 from bnaudit.load.archive import require_intact
 from bnaudit.load.exported_graph import (
     adapt,
@@ -32,7 +36,6 @@ from bnaudit.load.model import LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _REFUSED_HINT = (
     "pass --trust (from Python trust=True) if you know who wrote it; without, ONNX and "
@@ -83,7 +86,7 @@ def load_exported(path: Path, *, trust: bool = False) -> LoadedModel:
 
 
 def _load(path: Path) -> Any:
-    with _quiet(), path.open("rb") as file:
+    with _quiet(), _no_folder_left(), opened(path) as file:
         try:
             name = _only_program(path)
             if name is None:
@@ -132,6 +135,26 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextmanager
+def _no_folder_left() -> Iterator[None]:
+    """PyTorch makes a folder for its compiler's cache as soon as that is imported, compiled or not."""
+    own = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+
+    def folders() -> set[Path]:
+        made = set[Path]()
+        with suppress(OSError):  # no folder for such files
+            made.update(Path(tempfile.gettempdir()).glob("torchinductor_*"))
+        return made | {Path(own)} if own and exists(own) else made
+
+    before = folders()
+    try:
+        yield
+    finally:
+        for folder in folders() - before:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def _only_program(path: Path) -> str | None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from bnaudit.errors import BnauditError, InputError, UsageError
+from bnaudit.files import is_file
 from bnaudit.load.factory_weights import load_weights
 from bnaudit.load.live import load_live
 
@@ -70,7 +71,7 @@ def load_factory(reference: Reference, given: Loading) -> LoadedModel:
 
 def _imported(reference: Reference) -> ModuleType:
     file = Path(reference.place) if reference.is_file else None
-    if file is not None and not file.is_file():
+    if file is not None and not is_file(file):
         raise InputError(f"{file}: no such file", hint=f"looked for it to make {reference.text}")
     # As for `python file.py` and `python -m module`: what stands beside it can be imported.
     for folder in (Path(), *([] if file is None else [file.parent])):

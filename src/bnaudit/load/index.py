@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.files import is_file, opened, referred_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ def shard_paths(path: Path) -> tuple[Path, ...] | None:
     Raises:
         InputError: a name in it leads elsewhere, or a file of it is missing.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         if not file.read(64).lstrip().startswith(b"{") or path.stat().st_size > _LIMIT:
             return None
         file.seek(0)
@@ -36,9 +37,11 @@ def shard_paths(path: Path) -> tuple[Path, ...] | None:
         return None
     for name in sorted(names):
         if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-            raise InputError(f"{path}: names a file in another folder")
-        if not path.with_name(name).is_file():
+            raise InputError(
+                f"{path}: names a file in another folder", hint="all parts lie beside the index"
+            )
+        if not is_file(path.with_name(name)):
             raise InputError(
                 f"{path}: its part {name} is missing", hint="all parts lie beside the index"
             )
-    return tuple(path.with_name(name) for name in sorted(names))
+    return tuple(referred_to(path.with_name(name)) for name in sorted(names))

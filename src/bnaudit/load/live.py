@@ -36,7 +36,6 @@ def load_live(module: nn.Module) -> LoadedModel:
             f"the model is a {type(module).__name__}, neither a path nor a torch.nn.Module",
             hint="of an exported program pass program.module(); wrap a function in a module",
         )
-    torch._C._jit_set_profiling_mode(False)
     notes: tuple[str, ...] = ()
     if isinstance(getattr(module, "_orig_mod", None), nn.Module):
         module = module._orig_mod  # type: ignore[assignment]  # torch.compile's wrapper

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnaudit.files import exists
+
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -37,15 +39,8 @@ def factory_reference(model: Any) -> Reference | None:
     """
     text = str(model) if isinstance(model, (str, Path)) else ""
     place, colon, name = text.rpartition(":")
-    if not colon or not _DOTTED.fullmatch(name) or _exists(text):
+    if not colon or not _DOTTED.fullmatch(name) or exists(text):
         return None
     if place.endswith(".py") or _DOTTED.fullmatch(place):
         return Reference(text, place, name)
     return None
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except OSError:  # a name longer than any file's
-        return False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnaudit.errors import InputError
+from bnaudit.files import exists, is_file, opened
 from bnaudit.load.index import shard_paths
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def sniff(path: Path) -> FileKind:
         InputError: it cannot be read, is empty, or is no model file that bnaudit knows.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(_HEAD)
             if _MARKUP.match(head) and _IR.search(head + file.read(_START)):
                 return FileKind.OPENVINO
@@ -106,7 +107,10 @@ def sniff(path: Path) -> FileKind:
             if head.lstrip().startswith(b"{") and (shards := shard_paths(path)):
                 shard = shards[0]
                 if shard_paths(shard) is not None:
-                    raise InputError(f"{path}: its part {shard.name} is an index again")
+                    raise InputError(
+                        f"{path}: its part {shard.name} is an index again",
+                        hint="the parts of an index are files of weights: was it edited by hand?",
+                    )
                 return sniff(shard)
             for kind, test in _TESTS:
                 file.seek(0)
@@ -115,7 +119,7 @@ def sniff(path: Path) -> FileKind:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint=_nearby(path)) from None
     except IsADirectoryError:
-        known = [what for name, what in _FOLDERS if (path / name).exists()]
+        known = [what for name, what in _FOLDERS if exists(path / name)]
         known += [what for _, what in _FOLDERS if what.endswith(f"({path.suffix.lower()})")]
         empty = not any(path.iterdir())
         hint = _ELSEWHERE if known else "point bnaudit at the file inside it"
@@ -147,7 +151,7 @@ def _unknown(path: Path) -> InputError:
     model = path.with_suffix("")
     if path.suffix == ".py":
         hint = f"name what makes the network in it: {path}:FACTORY"
-    elif path.suffix == ".data" and model.is_file():
+    elif path.suffix == ".data" and is_file(model):
         hint = f"weights that {model} refers to: point bnaudit at {model}"
     return InputError(f"{path}: not a model file that bnaudit knows", hint=hint)
 
@@ -156,6 +160,8 @@ def _nearby(path: Path) -> str:
     folder = path.parent
     if len(path.parts) > 1 and _SCHEME.fullmatch(path.parts[0]):
         return "bnaudit reads local files: download it first"
+    if path.is_symlink():
+        return f"a link to {path.readlink()}, which is not there"
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:
@@ -278,8 +284,10 @@ def _skip(file: BinaryIO, wire_type: int, size: int) -> bool:
         length = _varint(file)
     if length is None:
         return False
+    if length > size - file.tell():  # the length of a damaged field need not even be one of a file
+        return False
     file.seek(length, 1)
-    return file.tell() <= size
+    return True
 
 
 def _varint(file: BinaryIO) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import InputError
-from bnaudit.load.archive import require_intact
+from bnaudit.load.archive import require_sound_program
 from bnaudit.load.batchnorms import defined_batchnorms
 from bnaudit.load.model import BatchNormDef, LoadedModel
 from bnaudit.load.script_signature import read_signature
@@ -33,10 +33,7 @@ def load_torchscript(path: Path) -> LoadedModel:
         InputError: it is damaged, needs operators that this process does not have, or has no
             `forward` that takes tensors.
     """
-    # Compiled once under the profiling executor, a module would bypass the tap from its second
-    # differentiated run on.
-    torch._C._jit_set_profiling_mode(False)
-    require_intact(path)
+    require_sound_program(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript's deprecation is not the user's concern
         try:

@@ -9,6 +9,7 @@ Both are found by running the model, so in every format alike, and only where a 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,12 @@ def tell_apart(execution: Execution, namer: Namer, batch: Batch, log: TapLog) ->
     follower = _Dependent(batch.inputs)
     weights: set[Key] = set()
 
+    here = threading.get_ident()
+
     def look(call: BatchNormCall) -> None:
-        if call.key in doubtful and call.x not in follower:
+        # A mode is one thread's: what others of the model's threads compute is not followed.
+        followed = threading.get_ident() == here
+        if followed and call.key in doubtful and call.x not in follower:
             weights.add(call.key)
 
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.tap.dispatch import not_the_models
 from bnaudit.tap.guard import State
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Execution:
             output = self.head.read(lambda: self.outputs(batch))
             if look:
                 self.head.look(output)
-            return output, self.loss.compute(output, labels, index)
+            with not_the_models():
+                return output, self.loss.compute(output, labels, index)
 
     def outputs(self, batch: Batch) -> Any:
         """What the model returns for one batch, from the state that it has."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf
@@ -13,11 +15,11 @@ import torch
 from onnx.numpy_helper import to_array
 
 from bnaudit.errors import RunError
-from bnaudit.load.onnx.prepare import all_nodes
+from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.read import read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -111,7 +113,7 @@ def run_reference(
     reasons = []
     for runtime in (_onnxruntime, _evaluator):
         try:
-            with warnings.catch_warnings():
+            with _unreported(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 name, outputs = runtime(model, feeds)
         except ModuleNotFoundError:
@@ -130,6 +132,19 @@ def run_reference(
     raise RunError("; ".join(reasons) or "there is no runtime")
 
 
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Onnxruntime reports its use from 1.32 on, on Linux too, unless this is set when it is loaded."""
+    name = "ORT_DISABLE_TELEMETRY"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
 def _flat(outputs: Any) -> list[NDArray[Any]]:
     """Sequences among the outputs, entry by entry."""
     found: list[NDArray[Any]] = []
@@ -144,7 +159,11 @@ def _in_front(model: ModelProto) -> dict[str, str]:
     found: dict[str, str] = {}
     for output in model.graph.output:
         node = made.get(output.name)
-        while node is not None and node.op_type in _SHAPES:
+        for (
+            _
+        ) in model.graph.node:  # never more often than there are nodes, whatever leads to itself
+            if node is None or node.op_type not in _SHAPES or not node.input:
+                break
             node = made.get(node.input[0])
         if node is not None and node.op_type in _BOUNDED:
             found[output.name] = node.input[0]

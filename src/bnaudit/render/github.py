@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.escaping import printable
 from bnaudit.records.finding import Severity
 from bnaudit.render.outcome import artifact_path, outcome_of, sentence_of
 from bnaudit.render.text.words import plural
@@ -77,9 +78,8 @@ def _command(command: str, path: str, title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
-    """Escaped as the runner's toolkit does; other control characters would reach the log's viewer."""
-    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped)
+    """Escaped as the runner's toolkit does, on one line."""
+    return printable(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

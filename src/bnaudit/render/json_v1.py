@@ -132,7 +132,7 @@ def read_document(cls: type[T], document: Json) -> tuple[T, str]:
     Raises:
         MisfitError: it is not one of its schema.
     """
-    for key in ("tool", "summary"):
+    for key in ("tool", "summary", "layers"):
         if key not in document:
             raise MisfitError(key, "is missing")
     tool = read(Tool, document["tool"], FORMS)
@@ -146,11 +146,21 @@ def read_document(cls: type[T], document: Json) -> tuple[T, str]:
 
 
 def read_gains(document: Json) -> dict[str, StoredGain]:
-    """|gamma|/sigma of the layers of an inspection, which follows from vectors that it need not hold."""
+    """|gamma|/sigma of the layers of an inspection, which follows from vectors that it need not hold.
+
+    Args:
+        document: one that `read_document` took.
+
+    Raises:
+        MisfitError: it is not one of its schema.
+    """
     found = {}
-    for layer in document["layers"]:
-        if any(value is not None for value in layer["gain"].values()):
-            found[layer["name"]] = read(StoredGain, layer["gain"], FORMS)
+    for index, layer in enumerate(document["layers"]):
+        gain = layer.get("gain")
+        if not isinstance(gain, dict):
+            raise MisfitError(f"layers[{index}].gain", "is missing")
+        if any(value is not None for value in gain.values()):
+            found[layer["name"]] = read(StoredGain, gain, FORMS)
     return found
 
 

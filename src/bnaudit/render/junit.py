@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # written, never parsed
 
+from bnaudit.escaping import printable
 from bnaudit.judge.rules import RULES
 from bnaudit.render.outcome import MODEL, outcome_of, sentence_of
 
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
     from bnaudit.render.outcome import Outcome
 
-# XML 1.0 has no way to write these, escaped or not.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
 
 def report_to_junit(report: Report | InspectionReport) -> str:
     """One document. Findings that fail the step are failures; others are in a passing case's output."""
     outcome = outcome_of(report)
     root = ET.Element("testsuites", name="bnaudit")
-    suite = ET.SubElement(root, "testsuite", name=_text(outcome.path))
+    suite = ET.SubElement(root, "testsuite", name=printable(outcome.path))
     if outcome.failure is not None:
         case = _case(suite, outcome, MODEL, "audit")
-        error = ET.SubElement(case, "error", type="failure", message=_text(outcome.failure.message))
-        error.text = _text(outcome.failure.hint or "")
+        error = ET.SubElement(
+            case, "error", type="failure", message=printable(outcome.failure.message)
+        )
+        error.text = printable(outcome.failure.hint or "")
     reasons = {entry.rule: entry.reason for entry in outcome.rules_not_run}
     reported = [*outcome.findings, *(entry.finding for entry in outcome.suppressed)]
     rules = [*((rule.id, rule.name) for rule in RULES), *((f.rule, f.name) for f in reported)]
     for rule, name in dict.fromkeys(rules):  # those last that only the report knows
         if rule in reasons:
             case = _case(suite, outcome, MODEL, f"{rule} {name}")
-            ET.SubElement(case, "skipped", message=_text(reasons[rule]))
+            ET.SubElement(case, "skipped", message=printable(reasons[rule]))
         elif outcome.failure is None:
             _judged(suite, outcome, rule, name)
     # Viewers expect the totals on both levels.
@@ -64,24 +63,24 @@ def _judged(suite: ET.Element, outcome: Outcome, rule: str, name: str) -> None:
         passing = [f for f in found.get(where, []) if not outcome.fails(f)]
         if failing:
             message = "; ".join(finding.message for finding in failing)
-            failure = ET.SubElement(case, "failure", type=_text(name), message=_text(message))
-            failure.text = _text("\n".join(_line(finding) for finding in failing))
+            failure = ET.SubElement(
+                case, "failure", type=printable(name), message=printable(message)
+            )
+            failure.text = "\n".join(map(_line, failing))
         elif where in silenced and not passing:
             by = ", ".join(sorted({entry.by for entry in silenced[where]}))
-            ET.SubElement(case, "skipped", message=_text(f"suppressed by {by}"))
+            ET.SubElement(case, "skipped", message=printable(f"suppressed by {by}"))
         if passing:
-            ET.SubElement(case, "system-out").text = _text("\n".join(map(_line, passing)))
+            ET.SubElement(case, "system-out").text = "\n".join(map(_line, passing))
 
 
 def _case(suite: ET.Element, outcome: Outcome, where: str, name: str) -> ET.Element:
     # Dots in a class name become folders in most viewers: the model's path and the layer stay whole.
     owner = f"{outcome.path}::{where}"
-    return ET.SubElement(suite, "testcase", classname=_text(owner), name=_text(name), time="0")
+    return ET.SubElement(
+        suite, "testcase", classname=printable(owner), name=printable(name), time="0"
+    )
 
 
 def _line(finding: Finding) -> str:
-    return f"{finding.severity.label}: {sentence_of(finding)}"
-
-
-def _text(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+    return printable(f"{finding.severity.label}: {sentence_of(finding)}")

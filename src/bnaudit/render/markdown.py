@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bnaudit.escaping import printable
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
@@ -143,7 +144,7 @@ def _fitting(rows: Sequence[str], room: int) -> tuple[list[str], int]:
 
 def _code(text: str) -> str:
     """A code span that no letter of the text can end; pipes end a cell even inside one."""
-    clean = _printable(text).replace("|", "\\|")
+    clean = _plain(text).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", clean)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if clean.startswith("`") or clean.endswith("`") else ""
@@ -152,9 +153,9 @@ def _code(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Plain text: no markup, no HTML, and nobody is notified by an @."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", _printable(text))
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", _plain(text))
     return escaped.replace("@", "@\u200b")
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+def _plain(text: str) -> str:
+    return printable(" ".join(text.split()))

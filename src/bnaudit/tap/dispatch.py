@@ -1,41 +1,89 @@
-"""The override of the dispatcher's BatchNorm for the duration of a run.
+"""The override of the dispatcher's BatchNorm for the duration of a run, in the threads of that run alone.
 
-One registration under `CompositeImplicitAutograd` is reached from eager modules, fx graph modules,
-exported programs and from inside the TorchScript interpreter, on every device; other keys miss
-inference mode or need one registration per device. Taking it back restores the table exactly.
+It is registered under a dispatch key that no tensor has. Such a key counts only where the thread's own state
+includes it: the thread that runs the model does, and PyTorch hands that state on to whatever works for it
+(autograd's threads, TorchScript's forks). Every other thread of the process, training or serving beside an
+audit, has its calls dispatched as if there were no override. There it is reached from eager modules, fx
+graph modules, exported programs and from inside the TorchScript interpreter, on every device and in inference
+mode. Taking it back restores the table exactly.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.library import Library
 
 from bnaudit.errors import RunError
 from bnaudit.tap.call import DECOMPOSED, BatchNormCall, as_called
 from bnaudit.tap.naming import INSTANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from bnaudit.tap.naming import Namer
 
 Key = tuple[str, int]
 
-_KEY = "CompositeImplicitAutograd"
+_KEY = "TESTING_ONLY_GenericMode"
+"""Above autograd and autocast. Nothing but PyTorch's own tests of the dispatcher uses it."""
 
 
 one_at_a_time = threading.RLock()
-"""The override is the whole process's: a pass in another thread would find this one's handler."""
+"""Two audits would take each other's seeds, and flags of a model that they share."""
+if hasattr(os, "register_at_fork"):
+    # The thread that holds it is not there in the child, which would wait for it for ever.
+    os.register_at_fork(after_in_child=one_at_a_time._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def whole_audit() -> Iterator[None]:
+    """One audit at a time, and TorchScript without its profiling executor; that is switched back at the end.
+
+    Compiled under it, a module would bypass the tap from its second differentiated run on:
+    its DifferentiableGraph calls `_batch_norm_impl_index` on detached tensors.
+    """
+    with one_at_a_time:
+        profiling = torch._C._jit_set_profiling_mode(False)
+        try:
+            yield
+        finally:
+            torch._C._jit_set_profiling_mode(profiling)
+
+
+@cache
+def _others_pass() -> Library:
+    """All operators but those overridden ignore the key. Takes 4 ms, and changes nothing without the key."""
+    library = Library("_", "IMPL", _KEY)
+    library.fallback(torch.library.fallthrough_kernel)
+    return library
+
+
+@contextmanager
+def _taking(included: bool) -> Iterator[None]:
+    """Whether this thread's calls reach the override."""
+    before = torch._C._dispatch_tls_is_dispatch_key_included(_KEY)
+    torch._C._dispatch_tls_set_dispatch_key_included(_KEY, included)
+    try:
+        yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_included(_KEY, before)
+
+
+def not_the_models() -> AbstractContextManager[None]:
+    """BatchNorm inside is none of the model's: of the networks that a loss is computed with."""
+    return _taking(included=False)
 
 
 @dataclass(slots=True)
@@ -200,7 +248,7 @@ def tapped(
     handler: Callable[[BatchNormCall], Tensor],
     replay: Callable[[BatchNormCall], Tensor] | None = None,
 ) -> Iterator[Tap]:
-    """Hands every BatchNorm call of this process to `handler` until the context ends.
+    """Hands every BatchNorm call of the model to `handler` until the context ends.
 
     Args:
         namer: gives the calls their names.
@@ -214,11 +262,9 @@ def tapped(
     eager: AbstractContextManager[Any] = nullcontext()
     if "torch._dynamo" in sys.modules:
         eager = torch.compiler.set_stance("force_eager")
-    with one_at_a_time, eager:
-        library = torch.library.Library("aten", "IMPL")
-        # The profiling executor's DifferentiableGraph would call `_batch_norm_impl_index` on detached
-        # tensors from the second differentiated run of a scripted module on.
-        profiling = torch._C._jit_set_profiling_mode(False)
+    _others_pass()
+    with whole_audit(), eager:
+        library = Library("aten", "IMPL")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
@@ -227,15 +273,37 @@ def tapped(
                 library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
                 if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
                     for name, override in _decomposed(tap).items():
-                        library.impl(name, override, _DECOMPOSED_KEY)
-            yield tap
+                        library.impl(name, override, _KEY)
+            with _taking(included=True), _in_threads_of(namer.layers):
+                yield tap
         finally:
             library._destroy()
             tap.close()
-            torch._C._jit_set_profiling_mode(profiling)
 
 
-_DECOMPOSED_KEY = "Autograd"
+@contextmanager
+def _in_threads_of(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Takes the calls of the model's own layers in whatever thread the model has them made (a pool's)."""
+    here = threading.local()
+
+    def enter(*_: Any) -> None:
+        here.depth = getattr(here, "depth", 0) + 1
+        if here.depth == 1:
+            here.before = torch._C._dispatch_tls_is_dispatch_key_included(_KEY)
+            torch._C._dispatch_tls_set_dispatch_key_included(_KEY, True)
+
+    def leave(*_: Any) -> None:
+        here.depth -= 1
+        if here.depth == 0:
+            torch._C._dispatch_tls_set_dispatch_key_included(_KEY, here.before)
+
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    hooks += [layer.register_forward_hook(leave, always_call=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _decomposed(tap: Tap) -> dict[str, Callable[..., tuple[Tensor | None, ...]]]:

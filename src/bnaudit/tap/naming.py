@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from bnaudit.tap.exported import anonymous_calls, is_decomposed, model_kind
 from bnaudit.tap.scripted import (
@@ -34,6 +34,12 @@ WEIGHT, INSTANCE = "weight", "instance"
 """What calls of BatchNorm's kernel are that are no layers: weight standardisation, instance norm."""
 
 
+def _may_be_layer(module: nn.Module) -> bool:
+    """Whether a module of Python code calls BatchNorm, or keeps what it is called with."""
+    plain = not isinstance(module, (torch.jit.ScriptModule, fx.GraphModule))
+    return plain and (is_batchnorm(module) or bool(module._buffers))
+
+
 class Namer:
     """Finds the name of the layer behind the tensors of a call.
 
@@ -44,6 +50,8 @@ class Namer:
     Calls without any tensor (affine=False and no running statistics) are found by the module whose
     `forward` is on the Python stack, and inside TorchScript and exported programs, where there is
     none, by the order in which the graph calls such layers.
+
+    `layers` are the modules whose calls are the model's in every thread.
 
     `decomposed` tells whether the model has graphs that call BatchNorm by another name; `apart` which calls
     are no layers, and what they are (`WEIGHT`, `INSTANCE`), None while nobody has looked.
@@ -65,6 +73,7 @@ class Namer:
                 owner = prefix or (self._root if alone else f"{self._root}({own})")
                 self._owners.setdefault(_address(tensor), []).append(owner)
         self._paths = {id(sub): path for path, sub in module.named_modules()}
+        self.layers = [sub for sub in module.modules() if _may_be_layer(sub)]
         self._anonymous: Sequence[str | None] = anonymous_batchnorms(module)
         self._anonymous = self._anonymous or anonymous_calls(module)
         self.decomposed = is_decomposed(module)

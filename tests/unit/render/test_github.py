@@ -59,5 +59,5 @@ def test_nothing_in_a_name_starts_a_command_of_its_own() -> None:
     model = replace(report.model, path="m,1:2\n::error::x.onnx")
     text = report_to_github(replace(report, model=model, findings=(nasty,)))
     assert len(text.splitlines()) == 2
-    assert "%0A" in text
+    assert r"a\n::error::b: 100%25\r\n::stop-commands::x" in text
     assert "m%2C1%3A2" in text

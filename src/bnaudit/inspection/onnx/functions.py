@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from bnaudit.errors import InputError
 from bnaudit.inspection.onnx import wire
 from bnaudit.inspection.onnx.messages import Graph, extend_graph
 
@@ -28,23 +26,21 @@ def inline(path: Path, model: Model, data: memoryview) -> None:
         data: the file.
 
     Raises:
-        InputError: the functions cannot be inlined.
+        InputError, DamagedError: the functions cannot be inlined.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx import ModelProto, inliner
+    from onnx import ModelProto
+
+    from bnaudit.load.onnx.functions import inlined
 
     light = ModelProto()
     try:
         light.ParseFromString(_without_weights(data))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            inlined = inliner.inline_local_functions(light).SerializeToString()
-    except (DecodeError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: its local functions cannot be inlined", hint="is the file damaged?"
-        ) from error
+    except DecodeError as error:
+        raise wire.DamagedError from error
+    whole = inlined(path, light).SerializeToString()
     graph = Graph()
-    for number, value in wire.fields(memoryview(inlined)):
+    for number, value in wire.fields(memoryview(whole)):
         if number == _GRAPH:
             extend_graph(graph, wire.message(value))
     graph.initializers = model.graph.initializers

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bnaudit.errors import InputError
+from bnaudit.errors import BnauditError, InputError, first_line
+from bnaudit.files import opened as opened_file
 from bnaudit.inspection.onnx import wire
 from bnaudit.inspection.onnx.messages import Graph, Model, extend_graph, model_of
 from bnaudit.inspection.onnx.values import external_file
@@ -68,17 +69,27 @@ def opened(path: Path) -> Iterator[Reading]:
     """
     try:
         yield _reading(path, _mapped(path))
+    except BnauditError:
+        raise
     except wire.DamagedError as error:
         raise InputError(
             f"{path}: not an ONNX file, or a damaged one",
             hint="copy or download it again and compare the size; was the export cut off?",
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The wire format says nothing of how many inputs a node has, or what its attributes are.
+        raise InputError(
+            f"{path}: the graph is not valid ONNX ({type(error).__name__}: {first_line(error)[:120]})",
+            hint="run onnx.checker.check_model on it; if that passes, report it as a bug of bnaudit",
         ) from error
 
 
 def _mapped(path: Path) -> memoryview:
     """The file without reading it; the mapping goes with the last view of it."""
     try:
-        with path.open("rb") as file:
+        with opened_file(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened
 from bnaudit.inspection.onnx import wire
 from bnaudit.load.onnx.external import cut_off, inside, span, unreadable
 
@@ -118,7 +119,7 @@ def external_bytes(path: Path, tensor: Tensor) -> memoryview:
     offset, length = span(path, tensor.external)
     expected = tensor.size * struct.calcsize(_RAW[tensor.kind])
     try:
-        with file.open("rb") as handle:
+        with opened(file) as handle:
             handle.seek(offset)
             # Never as much as the file asks for: only as much as its shape can hold.
             data = handle.read(max(expected, 0))

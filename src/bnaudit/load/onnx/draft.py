@@ -133,11 +133,23 @@ class Draft:
         return {value.name for value in self.outputs}
 
     def redirect(self, replacements: dict[str, str]) -> None:
-        """Lets every reader of a replaced value read its replacement, chains included."""
-        final = dict(replacements)
-        for name in replacements:
-            while final[name] in replacements:
-                final[name] = replacements[final[name]]
+        """Lets every reader of a replaced value read its replacement, chains included.
+
+        Raises:
+            InputError: a chain leads back to where it began.
+        """
+        final: dict[str, str] = {}
+        for first in replacements:
+            name, chain = first, set[str]()
+            while name in replacements and name not in final:
+                if name in chain:
+                    raise InputError(
+                        f"{self.path}: value {name!r} is computed from itself",
+                        hint="the file is damaged, or was edited by hand: export it again",
+                    )
+                chain.add(name)
+                name = replacements[name]
+            final.update(dict.fromkeys(chain, final.get(name, name)))
         for node in self.nodes:
             _redirect(node, final)
 
@@ -222,7 +234,10 @@ def _redirect(node: NodeProto, final: dict[str, str]) -> None:
             node.input[index] = final[name]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            rename(graph, final)
+            own = {value.name for value in (*graph.input, *graph.initializer)}
+            own.update(name for inner in graph.node for name in inner.output)
+            # A name that the subgraph gives to a value of its own hides the one around it.
+            rename(graph, {old: new for old, new in final.items() if old not in own})
 
 
 def rename(graph: GraphProto, names: dict[str, str]) -> None:

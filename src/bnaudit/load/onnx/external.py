@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bnaudit.errors import InputError
+from bnaudit.files import referred_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,15 +27,17 @@ def inside(path: Path, location: str) -> Path:
     Raises:
         InputError: the path leads elsewhere.
     """
-    folder = path.parent.resolve()
     named = type(path)(location)
-    escapes = not location or named.is_absolute() or ".." in named.parts
-    if escapes or not (folder / location).resolve().is_relative_to(folder):
+    escapes = not location or "\0" in location or named.is_absolute() or ".." in named.parts
+    folder = type(path)(
+        os.path.realpath(path.parent)
+    )  # pathlib's resolve() fails on a ring of links
+    if escapes or not type(path)(os.path.realpath(folder / location)).is_relative_to(folder):
         raise InputError(
             f"{path}: its external weights lie outside the model's folder, which is refused",
             hint="save the model with its weights file, a real one and no link, in the same folder",
         )
-    return folder / location
+    return referred_to(folder / location)
 
 
 def span(path: Path, entries: Mapping[str, str]) -> tuple[int, int]:

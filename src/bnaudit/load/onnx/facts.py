@@ -8,8 +8,8 @@ from onnx import helper
 
 from bnaudit.load.model import InputSpec
 from bnaudit.load.onnx.draft import dimension
+from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.origin import exporter_of
-from bnaudit.load.onnx.prepare import all_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,12 +13,13 @@ from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
+from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.legacy import flatten_positions, raise_to_six
 from bnaudit.load.onnx.lift import lift, pin, static_batch
 from bnaudit.load.onnx.names import layer_names, layers_by_use
 from bnaudit.load.onnx.opset import BASE, raise_opset
 from bnaudit.load.onnx.precision import widen
-from bnaudit.load.onnx.prepare import all_nodes, drop_training, prepare
+from bnaudit.load.onnx.prepare import drop_training, prepare
 from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from onnx import NodeProto, inliner
+from onnx import NodeProto
 
 from bnaudit.errors import InputError
 from bnaudit.load.onnx.draft import Draft, set_attributes
+from bnaudit.load.onnx.functions import all_nodes, inlined
 from bnaudit.load.onnx.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from onnx import ModelProto
@@ -30,7 +29,11 @@ def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
         path: the file, for messages.
         model: the parsed file; it is changed.
     """
-    _inline_functions(path, model)
+    if model.functions:
+        weights = list(model.graph.initializer)
+        del model.graph.initializer[:]
+        model.CopyFrom(inlined(path, model))
+        model.graph.initializer.extend(weights)
     origins: dict[str, Origin] = {}
     for count, node in enumerate(all_nodes(model.graph.node)):
         if node.domain == "ai.onnx":
@@ -53,32 +56,6 @@ def prepare(path: Path, model: ModelProto) -> tuple[Draft, dict[str, Origin]]:
     drop_training(draft)
     draft.prune()
     return draft, origins
-
-
-def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Nodes and those of their subgraphs, in the order of the file."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from all_nodes(graph.node)
-
-
-def _inline_functions(path: Path, model: ModelProto) -> None:
-    if not model.functions:
-        return
-    weights = list(model.graph.initializer)
-    del model.graph.initializer[:]  # the inliner copies everything it is given, twice
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            inlined = inliner.inline_local_functions(model)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: its local functions cannot be inlined", hint="is the file damaged?"
-        ) from error
-    model.CopyFrom(inlined)
-    model.graph.initializer.extend(weights)
 
 
 def drop_training(draft: Draft) -> None:

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, TensorProto
 
 from bnaudit.errors import InputError
+from bnaudit.files import content, opened
 from bnaudit.load.onnx.external import DAMAGED_HINT, cut_off, inside, span, unreadable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read_model(path: Path) -> ModelProto:
 
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = content(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -89,7 +90,7 @@ def _bring_in(path: Path, tensor: TensorProto) -> None:
     file = inside(path, location)
     offset, length = span(path, entries)
     try:
-        with file.open("rb") as handle:
+        with opened(file) as handle:
             handle.seek(offset)
             data = handle.read() if length < 0 else handle.read(length)
     except OSError as error:

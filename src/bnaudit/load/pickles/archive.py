@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from bnaudit.files import opened
 from bnaudit.load.pickles.machine import Machine
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage
 from bnaudit.load.pickles.rebuild import storage
@@ -28,7 +29,7 @@ class Archive:
     """One zip file that `torch.save`, `torch.jit.save` or `torch.export.save` wrote.
 
     Members are found by their path below the folder that all of them are in. A member that is
-    read to its end is checked against its checksum.
+    read to its end is checked against its checksum. `storages` are those that pickles have named so far.
 
     Raises:
         DamagedError: it is no such file.
@@ -45,6 +46,7 @@ class Archive:
         }
         self._size = path.stat().st_size
         self._kept: tuple[str, bytes] = ("", b"")
+        self.storages: list[Storage] = []
         order = self.small("byteorder") if "byteorder" in self else b"little"
         self.big_endian = order.strip() == b"big"
 
@@ -123,7 +125,8 @@ class Archive:
         def within(pid: Any) -> Any:
             found = storage(pid)
             if isinstance(found, Storage):
-                return replace(found, key=f"{folder}/{found.key}")
+                found = replace(found, key=f"{folder}/{found.key}")
+                self.storages.append(found)
             return found
 
         try:
@@ -156,7 +159,7 @@ class Archive:
             with self._zip.open(member) as file:
                 file.seek(start)
                 return file.read(count)
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             file.seek(member.header_offset)
             header = file.read(_LOCAL_HEADER)
             name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened
 from bnaudit.load.pickles.archive import Archive
 from bnaudit.load.pickles.legacy import LegacyFile
 from bnaudit.load.pickles.objects import DamagedError
@@ -29,7 +30,7 @@ def open_checkpoint(path: Path) -> tuple[Any, TensorFile, str]:
         InputError: the file is damaged or cannot be read.
     """
     with explained(path, "PyTorch checkpoint"):
-        with path.open("rb") as file:
+        with opened(path) as file:
             zipped = file.read(len(_ZIP)) == _ZIP
         if zipped:
             new = Archive(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from bnaudit.files import opened
 from bnaudit.load.pickles.machine import Machine
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage
 from bnaudit.load.pickles.rebuild import storage
@@ -35,7 +36,7 @@ class LegacyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._types: dict[str, str] = {}
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
             source = Source(file, size)
@@ -83,6 +84,6 @@ class LegacyFile:
         start += of.start * SIZES[of.dtype]
         if start + count > size:
             raise DamagedError("a tensor lies outside its storage")
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             file.seek(offset + start)
             return file.read(count)

@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened
 from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.entries import find_entry, mapping
 from bnaudit.load.pickles.machine import Machine
@@ -149,7 +150,7 @@ def open_pickled(path: Path) -> StoredFile:
         InputError: it is damaged, or holds no named arrays.
     """
     kept = _Kept()
-    with explained(path, "pickle"), path.open("rb") as file:
+    with explained(path, "pickle"), opened(path) as file:
         content = Machine(Source(file, path.stat().st_size), _no_storage).load()
         plain = _Arrays(kept).named(content, 0)
     try:

@@ -11,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
+from bnaudit.files import opened
 from bnaudit.load.pickles.objects import SIZES, DamagedError, Storage, StoredTensor
 from bnaudit.load.sniff import FileKind
 from bnaudit.load.weights.shards import open_shards
@@ -78,7 +79,7 @@ class _Data:
         offset, size = self.places[of.key]
         if start + count > size:
             raise DamagedError(f"the tensor {of.key!r} is too short")
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             file.seek(offset + start)
             return file.read(count)
 
@@ -109,7 +110,7 @@ def _open(path: Path) -> StoredFile:
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
     """(header, offset of the first byte of data, size of the file)."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with opened(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(_HEADER_LIMIT, size - 8):
             raise InputError(f"{path}: its header is longer than the file", hint=COPY_AGAIN)

@@ -7,15 +7,15 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
+from bnaudit.data.room import free_memory
 from bnaudit.measure.sweep.play import PER_LAYER, Site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from bnaudit.measure.sweep.tape import Shape, Step, Tape
 
@@ -241,16 +241,3 @@ def give_back(device: torch.device) -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
         if trim is not None:
             trim(0)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; a guess where the system does not say."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free
-    try:
-        with Path("/proc/meminfo").open(encoding="ascii") as lines:
-            found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    except (OSError, StopIteration, ValueError):
-        return 4 * 10**9

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from bnaudit.escaping import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-# Control, format (bidi overrides, zero widths), surrogates, private use, line and paragraph ends.
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 # How much of a shortened name is its beginning, best looking first.
 _HEAD_SHARES = (0.4, 0.25, 0.1, 0.0, 0.6, 0.8)
@@ -61,14 +59,8 @@ class Charset:
 
     def clean(self, text: str) -> str:
         """The text with everything that a terminal would act on, or could not show, spelled out."""
-
-        def printable(char: str) -> bool:
-            if char.isascii():
-                return char.isprintable()
-            return self.unicode and unicodedata.category(char) not in _UNPRINTABLE
-
         shown = text if self.unicode else text.translate(_TO_ASCII)
-        return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in shown)
+        return printable(shown, unicode=self.unicode)
 
     def shorten_names(self, names: list[str], width: int) -> list[str]:
         """Names cut in their middle, where that leaves most of them different from each other."""
