@@ -90,6 +90,10 @@ def explanations(layers: Mapping[Key, Layer], trial: Trial) -> tuple[Evidence, .
     return tuple(sorted(found, key=lambda e: -e.explains))
 
 
+_AT_THE_FRONT = 0.1
+"""Of the gap, that the layers which read the inputs have to make: other values change their statistics."""
+
+
 def _about_inputs(layers: Mapping[Key, Layer], trial: Trial, whole: float) -> Iterator[Evidence]:
     for cause, value, inputs in _other_inputs(layers, trial):
         other = replace(trial.batch, inputs=inputs)
@@ -121,24 +125,9 @@ def _other_inputs(
     def given(y: Tensor) -> tuple[Tensor, ...]:
         return (*inputs[:place], y.to(x.dtype), *inputs[place + 1 :])
 
-    factor = _factor(layers)
-    if factor is not None:
-        yield "inputs-scaled", factor, given(x / factor)
-    shift = _shift(layers, trial.statistics(replace(trial.batch, inputs=given(x + 1))))
-    if shift is not None:
-        yield "inputs-shifted", shift, given(x - shift)
-    others = [d for d in range(x.dim()) if d != 1]
-    yield (
-        "inputs-not-standardised",
-        None,
-        given((x - x.mean(others, keepdim=True)) / _spread(x, others)),
-    )
-    if x.dim() == 4 and x.shape[1] == 3:  # images, RGB
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
-        yield "inputs-not-normalised", None, given((x - mean) / std)
-        yield "inputs-not-normalised", 255.0, given((x / 255 - mean) / std)
-        yield "inputs-normalised-twice", None, given(x * std + mean)
-        yield "channels-reversed", None, given(x.flip(1))
+    if sum(layer.share for layer in layers.values() if layer.first) >= _AT_THE_FRONT * trial.gap:
+        for cause, value, y in _other_values(layers, trial, x, given):
+            yield cause, value, given(y)
     if x.dim() == 4:
         for times in (0.5, 2.0):
             if min(x.shape[2:]) * times >= _SMALLEST:
@@ -147,6 +136,30 @@ def _other_inputs(
                     x.float(), size, mode="bilinear", antialias=True, align_corners=False
                 )
                 yield "other-resolution", 1 / times, given(other)
+
+
+def _other_values(
+    layers: Mapping[Key, Layer],
+    trial: Trial,
+    x: Tensor,
+    given: Callable[[Tensor], tuple[Tensor, ...]],
+) -> Iterator[tuple[str, float | None, Tensor]]:
+    """The same for inputs of the same shape."""
+    factor = _factor(layers)
+    if factor is not None:
+        yield "inputs-scaled", factor, x / factor
+    shift = _shift(layers, trial.statistics(replace(trial.batch, inputs=given(x + 1))))
+    if shift is not None:
+        yield "inputs-shifted", shift, x - shift
+    others = [d for d in range(x.dim()) if d != 1]
+    centred = x - x.mean(others, keepdim=True)
+    yield "inputs-not-standardised", None, centred / _spread(x, others)
+    if x.dim() == 4 and x.shape[1] == 3:  # images, RGB
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
+        yield "inputs-not-normalised", None, (x - mean) / std
+        yield "inputs-not-normalised", 255.0, (x / 255 - mean) / std
+        yield "inputs-normalised-twice", None, x * std + mean
+        yield "channels-reversed", None, x.flip(1)
 
 
 _SMALLEST = 4

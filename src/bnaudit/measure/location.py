@@ -56,7 +56,7 @@ _NODES = (0.0, 0.212340538239153, 0.590533135559265, 0.911412040487296)
 _WEIGHTS = (0.0625, 0.328844319980060, 0.388193468843172, 0.220462211176768)
 """Gauss and Radau's on [0, 1], with the left end."""
 
-_ALL, _EACH = 8, 2
+_ALL, _BY_SHARE, _BY_PROMISE = 8, 2, 2
 """Networks of so many layers are switched layer by layer; of others so many by each of the two rankings."""
 
 
@@ -109,9 +109,9 @@ class Location:
             return names
         promised: dict[Key, float] = {at.key: at.promise for at in start.points}
         chosen: list[str] = []
-        for ranking in (shares, promised):
+        for ranking, count in ((shares, _BY_SHARE), (promised, _BY_PROMISE)):
             best = sorted(names, key=lambda n: -sum(v for k, v in ranking.items() if k[0] == n))
-            chosen += [n for n in best if n not in chosen][:_EACH]
+            chosen += [n for n in best if n not in chosen][:count]
         return chosen
 
     def _loss(self, handler: Callable[[BatchNormCall], Tensor]) -> float:
