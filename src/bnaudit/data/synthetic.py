@@ -39,7 +39,8 @@ ASSUMED = " assumed"
 """How a note ends that says which dimension was chosen for want of a better one."""
 
 
-DISTRIBUTION = "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)"
+FLOATING = "standard normal"
+INTEGERS = "uniform {0, 1} (integer and boolean inputs)"
 
 
 def synthetic_batches(
@@ -89,7 +90,10 @@ def synthetic_batches(
             f"no memory for {count} synthetic batches of {shown}",
             hint="pass a smaller --input-shape, --batch-size or --batches",
         ) from error
-    info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
+    floating = {getattr(torch, spec.dtype or "float32").is_floating_point for spec in specs}
+    both = f"{FLOATING} (floating inputs), {INTEGERS}"
+    distribution = both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
+    info = DataInfo("synthetic", (), count, size, None, distribution)
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
 
 
