@@ -161,3 +161,24 @@ def test_traceback_of_a_factory_for_those_who_ask(
     assert "deep inside" in failed(cli("check", text))[0]
     assert "line 2, in make" in cli("check", text, "-vv").err
     sys.modules.pop("bad_here", None)
+
+
+def test_an_argument_that_makes_the_model_fail_is_named_in_the_hint(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm1d(4)
+
+        def forward(self, x: torch.Tensor, pieces: int) -> torch.Tensor:
+            return self.bn(x).reshape(pieces, -1)
+
+    torch.jit.script(Cut().eval()).save(str(tmp_path / "cut.pt"))
+    for given, code in (("3", 4), ("4", 0)):
+        outcome = cli(
+            "check", tmp_path / "cut.pt", "--input-shape", "8x4", "--input", f"pieces={given}",
+            "--fail-on", "never",
+        )  # fmt: skip
+        assert outcome.code == code
+        assert ("hint: check --data, --input pieces against" in outcome.err) == (given == "3")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bnaudit.data.prepare import prepare
+from bnaudit.data.synthetic import synthetic_batches
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec, LoadedModel
 from bnaudit.options import AuditOptions
@@ -136,3 +137,19 @@ def test_labels_need_data() -> None:
 def test_a_batch_that_no_memory_holds_is_refused(rows: int) -> None:
     error = refused(model(), input_shapes={"x": (rows, 3)})
     assert error.message == f"no memory for 4 synthetic batches of {rows}x3"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ((X,), "standard normal"),
+        ((IDS,), "uniform {0, 1} (integer and boolean inputs)"),
+        (
+            (X, IDS),
+            "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)",
+        ),
+    ],
+)
+def test_only_what_was_drawn_is_told(inputs: tuple[InputSpec, ...], told: str) -> None:
+    batches, _ = synthetic_batches(model(*inputs), {}, 4, 2, 0, None)
+    assert batches.info.distribution == told

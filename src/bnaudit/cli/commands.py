@@ -164,11 +164,26 @@ def _usage(error: click.ClickException) -> int:
     ctx = getattr(error, "ctx", None)
     message = error.format_message()
     if isinstance(error, click.BadParameter) and ctx is not None and error.param is not None:
+        plain = _plainly(error.message, error.param.type)
+        message = message.replace(error.message, plain)
         source = ctx.get_parameter_source(str(error.param.name))
         if source is ParameterSource.ENVIRONMENT:
-            message = f"{error.param.envvar}: {error.message}"
+            message = f"{error.param.envvar}: {plain}"
     say_error(message, f"see `{ctx.command_path if ctx else 'bnaudit'} --help`")
     return 2
+
+
+def _plainly(message: str, kind: object) -> str:
+    """Click's sentence on a value in words for people: no "x>=1", no "integer range"."""
+    value, separator, _ = message.partition(" is not ")
+    if separator and isinstance(kind, click.IntRange):
+        bounds = (
+            f" of {kind.min} or more" if kind.max is None else f" from {kind.min} to {kind.max}"
+        )
+        return f"{value} is not a whole number{bounds}"
+    if separator and isinstance(kind, click.types.BoolParamType):
+        return f"{value} is neither true nor false (also: 1, 0, yes, no, on, off)"
+    return message
 
 
 def _trace(args: list[str]) -> None:

@@ -41,7 +41,8 @@ ASSUMED = " assumed"
 """How a note ends that says which dimension was chosen for want of a better one."""
 
 
-DISTRIBUTION = "standard normal (floating inputs), uniform {0, 1} (integer and boolean inputs)"
+FLOATING = "standard normal"
+INTEGERS = "uniform {0, 1} (integer and boolean inputs)"
 
 
 def synthetic_batches(
@@ -99,7 +100,10 @@ def synthetic_batches(
         OverflowError,
     ) as error:  # or for an int64
         raise too_large from error
-    info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
+    floating = {dtype.is_floating_point for dtype in types}
+    both = f"{FLOATING} (floating inputs), {INTEGERS}"
+    distribution = both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
+    info = DataInfo("synthetic", (), count, size, None, distribution)
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
 
 

@@ -107,7 +107,8 @@ class Execution:
         except BnauditError:
             raise
         except Exception as error:  # whatever the user's model raises
-            raise explain(error, [list(t.shape) for t in inputs]) from error
+            shapes = [list(t.shape) for t in inputs]
+            raise explain(error, shapes, self.call.values) from error
 
     def _place(self, value: Any) -> Any:
         """A copy of a tensor in any case: a model may write into it, and every pass has to see the same."""
@@ -120,8 +121,14 @@ class Execution:
 _INTEGERS = ("ByteTensor", "CharTensor", "IntTensor", "LongTensor", "unsigned char", "Byte")
 
 
-def explain(error: Exception, shapes: list[list[int]]) -> RunError:
-    """The one line of an exception that a user can act on."""
+def explain(error: Exception, shapes: list[list[int]], values: Mapping[str, Any]) -> RunError:
+    """The one line of an exception that a user can act on.
+
+    Args:
+        error: what the model raised.
+        shapes: of its inputs.
+        values: what `--input` has set besides.
+    """
     if isinstance(error, torch.OutOfMemoryError):
         return RunError("the device ran out of memory", hint="pass a smaller --batch-size")
     if isinstance(error.__cause__, BnauditError):
@@ -132,7 +139,8 @@ def explain(error: Exception, shapes: list[list[int]]) -> RunError:
     text = text or next(iter(lines), type(error).__name__)
     if not isinstance(error, (RuntimeError, ValueError)):
         text = f"{type(error).__name__}: {text}"
-    hint = "check --data or --input-shape against what the model was built for"
+    options = "".join(f", --input {name}" for name in values) or " or --input-shape"
+    hint = f"check --data{options} against what the model was built for"
     if any(kind in text for kind in _INTEGERS):
         hint = "integers meet floating-point weights: convert the data as in training"
     elif "should be the same" in text or "same dtype" in text:

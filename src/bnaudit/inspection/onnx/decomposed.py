@@ -26,7 +26,7 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
 
     Factors without a summand are no affine map, and a summand in front of them is the layer's bias. Three
     stored vectors in a row are a BatchNorm wherever they stand and whatever axis the channels are, and so
-    are two that TensorFlow named as one.
+    are two that TensorFlow named as one, and a factor that is one over a root of stored numbers.
     """
     found = [
         (chain, _channels(net, layer), _weight_name(net, layer))
@@ -37,6 +37,8 @@ def decomposed_norms(net: Net) -> list[DecomposedNorm]:
     for node in net.ordered:
         steps = ("Mul", "Add") if keras_layers(node.name) else ("Sub", "Mul", "Add")
         chain, channels = _stored_chain(net, node, steps)
+        if not chain:
+            chain, channels = _computed_chain(net, node)
         if chain and not taken & {id(step) for step in chain}:
             before = net.producer(node.inputs[0])
             found.append((chain, channels, "" if before is None else before.name or before.op))
@@ -79,6 +81,24 @@ def _stored_chain(net: Net, node: Node, operators: Sequence[str]) -> tuple[list[
     return (chain, sizes[0][0]) if vectors and len(places) == 1 else ([], 0)
 
 
+def _computed_chain(net: Net, node: Node) -> tuple[list[Node], int]:
+    """Input times gamma/sqrt(var + eps), plus a vector, both computed from stored ones at each run."""
+    if not is_default(node, "Mul") or len(node.inputs) != 2:
+        return [], 0
+    others = [name for name in node.inputs if name not in net.fed]
+    adding = net.sole_reader(node.outputs[0])
+    if len(others) != 1 or net.stored(others[0]) is not None:
+        return [], 0
+    if adding is None or not is_default(adding, "Add") or len(adding.inputs) != 2:
+        return [], 0
+    if all(name in net.fed for name in adding.inputs):
+        return [], 0
+    operators, sizes = _behind(net, others[0])
+    rooted = "Sqrt" in operators and {"Div", "Reciprocal"} & operators
+    norms = operators & {"ReduceSum", "ReduceL2", "ReduceMean"}  # of a weight: weight normalisation
+    return ([node, adding], max(sizes, default=0)) if rooted and not norms else ([], 0)
+
+
 def _chain(net: Net, layer: Node) -> list[Node]:
     chain: list[Node] = []
     value, channels = layer.outputs[0], _channels(net, layer)
@@ -103,7 +123,7 @@ def _is_affine_step(net: Net, node: Node, value: str, channels: int) -> bool:
         return False
     tensor = net.stored(others[0])
     if tensor is None:  # computed from stored ones each time
-        return any(size == channels > 1 for size in _sizes_behind(net, others[0]))
+        return any(size == channels > 1 for size in _behind(net, others[0])[1])
     shape = used_shape(net, others[0])
     if tensor.size != channels or channels < 2 or not over_channels(net, node, value, shape):
         return False
@@ -111,8 +131,9 @@ def _is_affine_step(net: Net, node: Node, value: str, channels: int) -> bool:
     return values is not None and len(set(values)) > 1
 
 
-def _sizes_behind(net: Net, name: str) -> list[int]:
-    """The sizes of the stored tensors that a value is computed from."""
+def _behind(net: Net, name: str) -> tuple[set[str], list[int]]:
+    """The operators that compute a value, and the sizes of the stored tensors that they read."""
+    operators: set[str] = set()
     sizes: list[int] = []
     open_names, seen = [name], {name}
     while open_names and len(seen) < _MOST_LOOKED_AT:
@@ -122,10 +143,11 @@ def _sizes_behind(net: Net, name: str) -> list[int]:
             sizes.append(tensor.size)
             continue
         node = net.producer(current)
+        operators.update([node.op] if node else [])
         fresh = [n for n in (node.inputs if node else []) if n and n not in seen]
         seen.update(fresh)
         open_names += fresh
-    return sizes
+    return operators, sizes
 
 
 def _channels(net: Net, layer: Node) -> int:

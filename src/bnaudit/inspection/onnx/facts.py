@@ -31,6 +31,9 @@ QUANTISED = frozenset(
         "DynamicQuantizeMatMul",
         "MatMulIntegerToFloat",
         "MatMulNBits",
+        "Quant",
+        "IntQuant",
+        "BipolarQuant",
     }
 )
 

@@ -145,8 +145,12 @@ def _tensorflow(net: Net) -> Trace | None:
     joined = 0
     for node in net.weight_layers:
         stored = [n for n in node.inputs[1:] if net.stored(n) is not None]
-        text = ";".join([node.name, *node.outputs, *stored])
-        joined += any(";" in name for name in (node.name, *node.outputs))
+        own = [node.name, *node.outputs]
+        adding = net.sole_reader(node.outputs[0]) if "MatMul" in node.op else None
+        if adding is not None and adding.op == "Add":  # the bias of a dense layer
+            own += [n for n in adding.inputs if net.stored(n) is not None]
+        text = ";".join([*own, *stored])
+        joined += any(";" in name for name in own)
         layers.update(dict.fromkeys(keras_layers(text)))
     if not layers:
         return None
@@ -219,9 +223,11 @@ def _names(net: Net) -> Trace | None:
     for node in net.weight_layers:
         named = (o for o in node.outputs if _TELLING.search(o) and not keras_layers(o))
         output = next(named, "")
-        if output:
-            found[_path(output) or output] = output
-            slim += len(node.inputs) > 1 and node.inputs[1] == f"{output}_weight"
+        # onnxslim names the weight that it computed after the output, which the BatchNorm had named.
+        named_after = next((o for o in node.outputs if node.inputs[1:2] == [f"{o}_weight"]), "")
+        if output or named_after:
+            found[_path(output) or output or named_after] = output or named_after
+            slim += bool(named_after)
     if not found:
         return None
     return Trace(

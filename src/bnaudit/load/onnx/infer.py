@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import shape_inference
 
+from bnaudit.load.onnx.converters import quantisers
 from bnaudit.load.onnx.draft import SMALL
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 def infer(draft: Draft) -> None:
     """Fills `draft.types` with what follows from the inputs; what cannot be inferred stays out."""
     model = draft.to_model(limit=SMALL)
+    for node in model.graph.node:
+        if node.domain in quantisers.DOMAINS and node.op_type in quantisers.OPERATORS:
+            node.op_type, node.domain = "Identity", ""  # what comes out is as large as what goes in
+            del node.input[1:], node.attribute[:]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

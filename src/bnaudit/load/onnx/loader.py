@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from bnaudit.errors import BnauditError, InputError
 from bnaudit.load.model import BatchNormDef, LoadedModel
 from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
+from bnaudit.load.onnx.converters import quantisers
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
 from bnaudit.load.onnx.functions import all_nodes
@@ -72,6 +74,9 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
     channels: dict[str, int] = {}
     _finish(names, channels, draft)
     module, paths, holders = assemble(draft, origins, partial(_settle_body, names, channels))
+    told = Counter(n.op_type for n in all_nodes(draft.nodes) if n.domain in quantisers.DOMAINS)
+    if told:
+        draft.notes.append(quantisers.NOTE.format(sum(told.values()), ", ".join(sorted(told))))
     return LoadedModel(
         module=module,
         format="onnx",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper, numpy_helper
 
+from bnaudit.load.onnx.converters import quantisers
 from bnaudit.load.onnx.converters.base import Converted
 from bnaudit.load.onnx.converters.table import OWN, SAME_SINCE_15
 from bnaudit.load.onnx.vision_stub import import_onnx2torch
@@ -26,6 +27,8 @@ def convert_node(node: NodeProto, draft: Draft) -> Converted:
     """
     if not node.domain and node.op_type in OWN:
         return OWN[node.op_type](node, draft)
+    if node.domain in quantisers.DOMAINS and node.op_type in quantisers.OPERATORS:
+        return quantisers.OPERATORS[node.op_type](node, draft)
     return _by_onnx2torch(node, draft)
 
 
