@@ -300,10 +300,8 @@ def collect(
     """Runs the batches and gathers the moments of every BatchNorm call.
 
     Args:
-        execution: the model, placed.
-        namer: of its layers.
-        batches: to run.
-        mode: "batch" or "running".
+        execution, namer: the model, placed, and the names of its layers.
+        batches, mode: what to run, "batch" or "running".
         selection: which layers to measure; the others only run.
         progress: told of each batch.
         record: also write down the first batch's pass, for the second order.
@@ -317,18 +315,16 @@ def collect(
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
-        one_pass = run if passes else run.first
-        passes[index] = one_pass(batches[index], index, record=record and index == 0)
+        one = run if passes else run.first
+        passes[index] = one(batches[index], index, record=record and index == 0)
         if len(passes) == 1 < len(batches):
-            progress.expect(
-                passes[index].seconds * len(batches), f"--batches 1 makes it one of {len(batches)}"
-            )
+            progress.expect(passes[index].seconds * len(batches), "--batches 1 runs one alone")
         if not passes[index].log.calls:
             break  # the whole forward ran without one; other batches take the same way
         progress.advance()
     apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
-    if not passes[index].log.calls:
-        return Collected(instance_norms=passes[index].log.instance_norms, apart=apart)
+    if not (log := passes[index].log).calls:
+        return Collected(instance_norms=log.instance_norms, apart=apart)
     ordered = [passes[index] for index in range(len(batches))]
     collected = Collected(
         batches=[found.probe.records for found in ordered],
