@@ -300,8 +300,10 @@ def collect(
     """Runs the batches and gathers the moments of every BatchNorm call.
 
     Args:
-        execution, namer: the model, placed, and the names of its layers.
-        batches, mode: what to run, "batch" or "running".
+        execution: the model, placed.
+        namer: of its layers.
+        batches: to run.
+        mode: "batch" or "running".
         selection: which layers to measure; the others only run.
         progress: told of each batch.
         record: also write down the first batch's pass, for the second order.
@@ -310,15 +312,13 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection, alone=len(batches) == 1)
+    run = _Runner(execution, namer, mode, selection, len(batches), progress)
     progress.stage("measuring", len(batches))
     passes: dict[int, _Pass] = {}
     # The first batch comes last: what is recorded of it is read next, and no other pass runs beside it.
     for index in (*range(1, len(batches)), 0):
         one = run if passes else run.first
         passes[index] = one(batches[index], index, record=record and index == 0)
-        if len(passes) == 1 < len(batches):
-            progress.expect(passes[index].seconds * len(batches), "--batches 1 runs one alone")
         if not passes[index].log.calls:
             break  # the whole forward ran without one; other batches take the same way
         progress.advance()
@@ -358,13 +358,16 @@ class _Runner:
     namer: Namer
     mode: str
     selection: Selection
-    alone: bool
+    batches: int
+    progress: Progress
 
     def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
         found = self(batch, index, record=record)
-        if not self.alone and self.execution.state.kept():
-            self.require_apart(batch, index)
+        if self.batches > 1:
+            self.progress.expect(found.seconds * self.batches, "--batches 1 runs one alone")
+            if self.execution.state.kept():
+                self.require_apart(batch, index)
         if self.namer.apart is None:
             # Statistics that are those of the input itself were computed from it when it was exported.
             found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]
