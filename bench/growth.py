@@ -3,8 +3,8 @@
     python -m bench.growth [--device cpu] [--rounds 3] [--write]
 
 Convolutions 3x3 with BatchNorm and ReLU, 8 channels at 8x8 unless these grow, batches of 16. Processor time
-(wall time on another device) of each stage, the least of interleaved rounds. Exponent 1 is proportional;
-the exact second order grows with the square of the depth, as each direction passes all layers behind its own.
+(wall time on another device) of each stage, the least of interleaved rounds. 1 is proportional; the exact
+second order grows with the square of the depth, as each direction passes all layers behind its own.
 """
 
 from __future__ import annotations

@@ -317,8 +317,8 @@ def collect(
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
-    run = _Runner(execution, namer, mode, selection, len(batches))
-    passes = run.through(batches, progress, record=record)
+    run = _Runner(execution, namer, mode, selection, len(batches), progress)
+    passes = run.through(batches, record=record)
     apart = {name: kind for (name, _), kind in (namer.apart or {}).items()}
     if len(passes) < len(batches) or not passes[0].log.calls:
         (only,) = passes.values()
@@ -370,12 +370,11 @@ class _Runner:
     mode: str
     selection: Selection
     batches: int
+    progress: Progress
 
-    def through(
-        self, batches: Sequence[Batch], progress: Progress, *, record: bool
-    ) -> dict[int, _Pass]:
+    def through(self, batches: Sequence[Batch], *, record: bool) -> dict[int, _Pass]:
         """All batches by number; one alone where its forward runs without a call, as the others would."""
-        progress.stage("measuring", len(batches))
+        self.progress.stage("measuring", len(batches))
         passes: dict[int, _Pass] = {}
         # The first comes last: what is recorded of it is read next, and no other pass runs beside it.
         for index in (*range(1, len(batches)), 0):
@@ -383,17 +382,16 @@ class _Runner:
             passes[index] = found = run(batches[index], index, record=record and index == 0)
             if not found.log.calls:
                 return {index: found}
-            if len(passes) == 1 < len(batches):
-                whole = found.seconds * len(batches)
-                progress.expect(whole, f"--batches 1 makes it one of {len(batches)}")
-            progress.advance()
+            self.progress.advance()
         return passes
 
     def first(self, batch: Batch, index: int, *, record: bool) -> _Pass:
         """The pass that finds out what all others have to know: state, calls that are no layers, the head."""
         found = self(batch, index, record=record)
-        if self.batches > 1 and self.execution.state.kept():
-            self.require_apart(batch, index)
+        if self.batches > 1:
+            self.progress.expect(found.seconds * self.batches, "--batches 1 runs one alone")
+            if self.execution.state.kept():
+                self.require_apart(batch, index)
         if self.namer.apart is None:
             # Statistics that are those of the input itself were computed from it when it was exported.
             found.log.doubtful += [r.key for r in found.probe.records if r.stores_its_input()]

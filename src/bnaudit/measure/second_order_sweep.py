@@ -23,7 +23,7 @@ from bnaudit.measure.curvature import TOLERANCE, Products, Totals, curvature_row
 from bnaudit.measure.second_order_double import OUT_OF_GRAPH
 from bnaudit.measure.session import widened
 from bnaudit.measure.sweep.closed_form import project
-from bnaudit.measure.sweep.plan import Detail, chunks, costs, give_back, sweep_pays
+from bnaudit.measure.sweep.plan import Detail, chunks, expected, give_back, sweep_pays
 from bnaudit.measure.sweep.play import carry_forwards, play
 from bnaudit.measure.sweep.run import prepare_tape
 from bnaudit.measure.sweep.stack import ALL, ALONG_G
@@ -274,6 +274,9 @@ _WAYS = {
 }
 
 
+_CHEAPER = "double backward is cheaper for this model"
+
+
 _SHORTER = "--metrics first_order,statistics leaves it out, --layers PATTERN restricts it"
 
 
@@ -309,14 +312,12 @@ def sweep_layers(
     if prepared is None:
         return swept
     if not always and not sweep_pays(prepared, detail):
-        cheaper = "double backward is cheaper for this model"
-        swept.obstacles = {site.key: cheaper for site in prepared.sites} | swept.obstacles
+        swept.obstacles = {site.key: _CHEAPER for site in prepared.sites} | swept.obstacles
         return swept
     known_rounding = False
     groups = chunks(prepared, memory, detail)
-    spent = dict(zip((site.key for site in prepared.sites), costs(prepared, detail), strict=True))
-    progress.expect(prepared.slowness * sum(spent.values()), _SHORTER)
-    mean = sum(spent.values()) / max(len(spent), 1)
+    seconds, shares = expected(prepared, detail)
+    progress.expect(seconds, _SHORTER)
     for chunk in reversed(groups):
         sites = [site for site in chunk if site.key not in swept.rows]
         if sites:
@@ -327,7 +328,7 @@ def sweep_layers(
             known_rounding = True
             for key, reason in lost_in_rounding(session, records, alive).items():
                 swept.skip(key, reason)
-        progress.advance(sum(spent[site.key] for site in chunk) / mean)
+        progress.advance(sum(shares[site.key] for site in chunk))
     return swept
 
 

@@ -172,6 +172,19 @@ def costs(prepared: Prepared, detail: Detail) -> list[float]:
     return [ways * tail[site.index] for site in prepared.sites]
 
 
+def expected(prepared: Prepared, detail: Detail) -> tuple[float, dict[Key, float]]:
+    """Seconds of all sites on this machine, and each one's share in mean ones.
+
+    Args:
+        prepared: the tape.
+        detail: what is wanted of a layer.
+    """
+    each = costs(prepared, detail)
+    mean = sum(each) / max(len(each), 1)
+    shares = {site.key: cost / mean for site, cost in zip(prepared.sites, each, strict=True)}
+    return prepared.slowness * sum(each), shares
+
+
 def pass_seconds(tape: Tape) -> float:
     """What forward and backward of these calls take on the machine that the constants were fitted to."""
     steps = tape.steps
