@@ -272,6 +272,6 @@ TARGETS: dict[str, Target] = {
         _reports, ("inspect", "good.onnx", "--baseline", "{}"), (mutate.of_json, mutate.of_json)
     ),
     "diff": Target(_reports, ("diff", "{}", "good.json"), (mutate.of_json, mutate.of_json), 0.5),
-    "--data": Target(_data, _DATA, (mutate.archive, mutate.array), 0.4, torch=True),
-    "--data, tensors": Target(_tensors, _DATA, (mutate.archive,), 0.3, torch=True),
+    "sample arrays": Target(_data, _DATA, (mutate.archive, mutate.array), 0.4, torch=True),
+    "sample tensors": Target(_tensors, _DATA, (mutate.archive,), 0.3, torch=True),
 }

@@ -66,10 +66,14 @@ def test_a_report_that_has_no_room_leaves_the_one_that_was_there(cli: Cli) -> No
     assert {path.name for path in Path().iterdir()} == {"m.onnx", "r.json", "r.md"}
 
 
+@pytest.mark.parametrize("nameless", [True, False])
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
 def test_an_interrupt_at_any_step_leaves_the_old_file_alone(
-    moment: str, monkeypatch: pytest.MonkeyPatch
+    moment: str, nameless: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not nameless:  # a file system without such files
+        monkeypatch.delattr(os, "O_TMPFILE")
+
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -83,7 +87,12 @@ def test_an_interrupt_at_any_step_leaves_the_old_file_alone(
     assert Path("r.json").read_text() == "old"
 
 
-def test_a_link_stays_a_link_and_a_mode_a_mode() -> None:
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_link_stays_a_link_and_a_mode_a_mode(
+    nameless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE")
     Path("deep").mkdir()
     Path("deep/r.json").write_text("old")
     Path("deep/r.json").chmod(0o640)

@@ -9,7 +9,11 @@ import errno
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from bnaudit.files import exists
 
 _MODE = 0o666
 """Less the umask, as `open` makes files."""
@@ -41,21 +45,37 @@ def write_whole(path: Path, text: str) -> None:
     ):  # the folder's leave to rename is not the file's
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     beside = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
-    handle = os.open(
-        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), _MODE
-    )
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _nameless(place.parent, beside) as file:
             if before is not None:
-                beside.chmod(stat.S_IMODE(before.st_mode))
+                os.chmod(file.fileno(), stat.S_IMODE(before.st_mode))  # noqa: PTH101  # of the open file
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            if not exists(beside):
+                _name(file.fileno(), beside)
         beside.replace(place)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     _settle(place.parent)
+
+
+_HANDLES = "/proc/self/fd"
+
+
+def _nameless(folder: Path, beside: Path) -> BinaryIO:
+    """A new file without a name, which a kill leaves nothing of; else with that name."""
+    if exists(_HANDLES) and hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # not on this file system
+            return os.fdopen(os.open(folder, os.O_WRONLY | os.O_TMPFILE, _MODE), "wb")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(beside, flags, _MODE), "wb")
+
+
+def _name(handle: int, path: Path) -> None:
+    # The directory is of no matter, but without one Python links the link.
+    os.link(f"{_HANDLES}/{handle}", path, src_dir_fd=handle, follow_symlinks=True)
 
 
 def _write_into(path: Path, data: bytes) -> None:

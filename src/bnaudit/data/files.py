@@ -12,7 +12,7 @@ import torch
 from bnaudit.data.arrays import from_numpy, to_tensor
 from bnaudit.data.batch import Samples
 from bnaudit.data.signature import LABELS, family, labels_key, match, named, wanted
-from bnaudit.errors import BnauditError, DataError
+from bnaudit.errors import DataError, InputError
 from bnaudit.files import exists, is_file, opened
 from bnaudit.load.archive import require_intact
 
@@ -153,15 +153,14 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
         if npz:
             with np.load(path, allow_pickle=False) as arrays:
                 return {k: from_numpy(arrays[k], f"{path}: {k}") for k in arrays.files}
-        require_intact(path)
-        return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+        return _saved(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder; give a .npz, .npy or .pt file") from None
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: a damaged or cut-off .npz file") from error
-    except BnauditError:
+    except DataError:
         raise
     except OSError as error:
         reason = error.strerror or "not what it begins as"
@@ -172,6 +171,15 @@ def _read(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
             hint="write it with numpy.savez(path, name=array) or torch.save of tensors; pickled "
             "objects are not read",
         ) from error
+
+
+def _saved(path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:
+    """What torch.save wrote, if its checksums are right, which PyTorch does not compare."""
+    try:
+        require_intact(path)
+    except InputError as error:
+        raise DataError(error.message, hint=error.hint) from error
+    return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
 
 
 def _tensors(content: Any, path: Path) -> Tensor | list[Tensor] | dict[str, Tensor]:

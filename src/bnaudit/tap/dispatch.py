@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from bnaudit.tap.naming import Namer
 
@@ -297,9 +298,11 @@ def _in_threads_of(layers: Sequence[nn.Module]) -> Iterator[None]:
         if here.depth == 0:
             torch._C._dispatch_tls_set_dispatch_key_included(_KEY, here.before)
 
-    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
-    hooks += [layer.register_forward_hook(leave, always_call=True) for layer in layers]
+    hooks: list[RemovableHandle] = []
     try:
+        for layer in layers:
+            hooks.append(layer.register_forward_pre_hook(enter))
+            hooks.append(layer.register_forward_hook(leave, always_call=True))
         yield
     finally:
         for hook in hooks:

@@ -330,3 +330,20 @@ def test_an_ir_without_its_constants_is_called_an_ir(edges: str, tmp_path: Path)
     (tmp_path / "ir.xml").write_text(text.removesuffix("</net>"), encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as an OpenVINO IR"):
         bnaudit.inspect(tmp_path / "ir.xml")
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_keras_numbers_in_another_file_are_refused(tmp_path: Path, virtual: bool) -> None:
+    h5py = pytest.importorskip("h5py")
+    path, other = tmp_path / "k.h5", tmp_path / "other"
+    other.write_bytes(np.ones(4, "<f4").tobytes())
+    with h5py.File(path, "w") as h5:
+        group = h5.create_group("bn")
+        if virtual:
+            layout = h5py.VirtualLayout((4,), "<f4")
+            layout[:] = h5py.VirtualSource(str(other), "x", (4,))
+            group.create_virtual_dataset("moving_variance:0", layout)
+        else:
+            group.create_dataset("moving_variance:0", (4,), "<f4", external=[(str(other), 0, 16)])
+    with pytest.raises(InputError, match="lie in another file, which is refused"):
+        bnaudit.inspect(path)

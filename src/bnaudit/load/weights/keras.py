@@ -134,6 +134,11 @@ def _tensors(h5py: Any, file: Any, settings: Settings) -> Iterator[tuple[str, St
     for name, item in found.items():
         if not isinstance(item, h5py.Dataset) or name.startswith("optimizer"):
             continue
+        if item.external or item.is_virtual:  # HDF5 would open whatever path stands there
+            raise InputError(
+                f"{file.filename}: the numbers of {name!r} lie in another file, which is refused",
+                hint="save the weights with Keras, in one file",
+            )
         group, _, own = name.rpartition("/")
         label = name
         if own.isdecimal() and group.endswith("/vars"):
