@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
-from bnaudit.records import inspection, report
+from bnaudit.records import inspection, recalibration, report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,12 @@ class Report(Document, report.Report):
 
 class InspectionReport(Document, inspection.InspectionReport):
     """One inspection, of `bnaudit inspect` and `bnaudit.inspect`."""
+
+    __slots__ = ()
+
+
+class Recalibration(Document, recalibration.Recalibration):
+    """One recalibration, of `bnaudit recalibrate` and `bnaudit.recalibrate`."""
 
     __slots__ = ()
 

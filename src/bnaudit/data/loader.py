@@ -12,7 +12,7 @@ from bnaudit.errors import BnauditError, DataError, UsageError
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
@@ -36,19 +36,7 @@ def from_loader(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: an option that only makes sense for data that bnaudit cuts itself.
     """
-    key = _labels_key(options, model)
-    taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, key))
-    found = tuple(batch for batch, _ in taken)
-    if not found:
-        raise DataError(
-            "data: the iterable gives no batch",
-            hint="an iterator that was read before is empty: pass a list, or make it anew",
-        )
-    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
-        raise DataError("data: the labels of a batch are a single number")
-    names = taken[0][1]
-    if any(other != names for _, other in taken):
-        raise DataError("data: the batches of the iterable have different inputs")
+    key, names, found = checked_batches(data, model, options, options.batches or DEFAULT_BATCHES)
     rows = [batch.rows for batch in found]
     if options.batch_size not in {None, rows[0]}:
         raise UsageError(
@@ -63,11 +51,52 @@ def from_loader(
         f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
+    return Batches(items, info, names, labels_origin(items, options, key)), (
+        (left_out,) if odd else ()
+    )
+
+
+def checked_batches(
+    data: Iterable[Any], model: LoadedModel, options: AuditOptions, count: int | None
+) -> tuple[str | None, tuple[str, ...], tuple[Batch, ...]]:
+    """The key of the labels, names of the inputs, and the first batches of an iterable, of any size.
+
+    Args:
+        data: the iterable.
+        model: what the batches must fit.
+        options: under which key of a mapping the labels are.
+        count: how many at most, None for all.
+
+    Raises:
+        DataError: the iterable fails, gives nothing, or gives what does not fit.
+        UsageError: labels beside it.
+    """
+    key = _labels_key(options, model)
+    taken = list(_taken(data, count, model, key))
+    found = tuple(batch for batch, _ in taken)
+    if not found:
+        raise DataError(
+            "data: the iterable gives no batch",
+            hint="an iterator that was read before is empty: pass a list, or make it anew",
+        )
+    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+        raise DataError("data: the labels of a batch are a single number")
+    names = taken[0][1]
+    if any(other != names for _, other in taken):
+        raise DataError("data: the batches of the iterable have different inputs")
+    return key, names, found
+
+
+def labels_origin(items: Sequence[Batch], options: AuditOptions, key: str | None) -> str | None:
+    """Where the labels of an iterable's batches come from, None without.
+
+    Raises:
+        DataError: a batch lacks those that were asked for.
+    """
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
         raise DataError(f"labels {key!r}: no such key in every batch of the iterable")
-    origin = (options.labels or "the data loader") if labelled else None
-    return Batches(items, info, names, origin), (left_out,) if odd else ()
+    return (options.labels or "the data loader") if labelled else None
 
 
 def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
@@ -83,7 +112,7 @@ def _labels_key(options: AuditOptions, model: LoadedModel) -> str | None:
 
 
 def _taken(
-    data: Iterable[Any], count: int, model: LoadedModel, key: str | None
+    data: Iterable[Any], count: int | None, model: LoadedModel, key: str | None
 ) -> Iterator[tuple[Batch, tuple[str, ...]]]:
     """The first batches, each with the names of its inputs."""
     taken = 0

@@ -86,7 +86,7 @@ def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Ten
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
     terms: list[Tensor] = []
-    for y in floating(_usable(output)).values():
+    for y in outputs_of(output).values():
         r = torch.randn(y.shape, generator=generator, dtype=torch.float64)
         wide = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
         terms.append(0.5 * (wide - r.to(wide.device, wide.dtype)).square().mean())
@@ -96,7 +96,7 @@ def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Ten
 def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
     if labels is None:
         raise DataError(f"the loss {name} needs labels, and a batch has none")
-    key, y = primary(floating(_usable(output)))
+    key, y = primary(outputs_of(output))
     if name == "nll" and isinstance(output, Logits) and key in output.read:
         name = "cross_entropy"  # nll of the log of their softmax
     if y.dtype in (torch.float16, torch.bfloat16):
@@ -112,6 +112,15 @@ def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tens
 
 def _shape(t: Tensor) -> str:
     return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"
+
+
+def outputs_of(output: Any) -> dict[str, Tensor]:
+    """The floating-point tensors by name that a loss is taken of.
+
+    Raises:
+        RunError: there is none.
+    """
+    return floating(_usable(output))
 
 
 def _usable(output: Any) -> dict[str, Tensor]:

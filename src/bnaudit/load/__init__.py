@@ -41,6 +41,7 @@ class Loading:
         kwargs: what a factory is called with.
         strict: whether weights have to name every parameter of the network, and nothing else.
         seed: of the weights that a factory draws.
+        entry: of a checkpoint with several networks, the keys of the one to load, dotted.
     """
 
     trust: bool = False
@@ -48,6 +49,7 @@ class Loading:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
     seed: int = 0
+    entry: str | None = None
 
 
 def load(model: str | Path | nn.Module, loading: Loading | None = None) -> LoadedModel:
@@ -70,14 +72,14 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
         from bnaudit.load.factory import load_factory
 
         return load_factory(
-            reference, given.weights, given.kwargs, strict=given.strict, seed=given.seed
+            reference,
+            given.weights,
+            given.kwargs,
+            strict=given.strict,
+            seed=given.seed,
+            entry=given.entry,
         )
-    for name, value in (("weights", given.weights), ("arguments of a factory", given.kwargs)):
-        if value:
-            raise UsageError(
-                f"{name} for a model that has its own",
-                hint="--weights and --arg go with package.module:factory or file.py:factory",
-            )
+    _require_nothing_of_factories(given)
     if not isinstance(model, (str, Path)):
         from bnaudit.load.live import load_live
 
@@ -96,3 +98,16 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
     loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
     return replace(loaded, path=path)
+
+
+def _require_nothing_of_factories(given: Loading) -> None:
+    for name, value in (
+        ("weights", given.weights),
+        ("arguments of a factory", given.kwargs),
+        ("an entry of weights", given.entry),
+    ):
+        if value:
+            raise UsageError(
+                f"{name} for a model that has its own",
+                hint="--weights, --entry and --arg go with package.module:factory or file.py:factory",
+            )

@@ -38,6 +38,7 @@ def load_factory(
     *,
     strict: bool,
     seed: int,
+    entry: str | None = None,
 ) -> LoadedModel:
     """Imports a factory, makes its network, and loads weights into it.
 
@@ -47,6 +48,7 @@ def load_factory(
         kwargs: what a class or function is called with.
         strict: whether the weights' names have to be those of the network.
         seed: of the weights that the factory draws.
+        entry: of a checkpoint with several networks, the keys of the one to load, dotted.
 
     Raises:
         InputError: the code cannot be imported, fails, or makes no module; the weights do not fit.
@@ -59,7 +61,7 @@ def load_factory(
         module = _made(found, reference, kwargs)
     notes: tuple[str, ...] = (_NO_WEIGHTS,)
     if weights is not None:
-        notes = load_weights(module, weights, strict=strict)
+        notes = load_weights(module, weights, strict=strict, entry=entry)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+T = TypeVar("T")
+
 _INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What compilation, sharding and checkpointing put in the middle of names."""
 
@@ -26,7 +28,9 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 3
 
 
-def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, ...]:
+def load_weights(
+    module: nn.Module, path: Path, *, strict: bool, entry: str | None = None
+) -> tuple[str, ...]:
     """Loads a file's tensors into a network that was made to be measured.
 
     Args:
@@ -34,6 +38,7 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
         path: a checkpoint, safetensors, TorchScript or ONNX file.
         strict: whether every name of the network has to be in the file and, unless the file holds
             the network beside other things under a prefix of its own, the other way round.
+        entry: of a checkpoint with several networks, the keys of the one to load, dotted.
 
     Returns:
         Notes on what was left out.
@@ -41,7 +46,7 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
     Raises:
         InputError: the file cannot be read, or its names or shapes are not those of the network.
     """
-    state = read_state(path)
+    state = read_state(path, entry)
     wanted: Mapping[str, Tensor] = module.state_dict()
     tensors, prefix = _renamed(state.tensors, wanted)
     outside = len(state.tensors) - len(tensors)
@@ -73,9 +78,17 @@ def load_weights(module: nn.Module, path: Path, *, strict: bool) -> tuple[str, .
     return (*state.notes, *_notes(path, prefix, outside, missing, unexpected))
 
 
-def _renamed(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], str]:
+def names_in_file(names: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
+    """Name in the network -> name in the file, as `load_weights` matches them.
+
+    Args:
+        names: of the file's tensors.
+        wanted: of the network's.
+    """
+    return _renamed({name: name for name in names}, dict.fromkeys(wanted, ""))[0]
+
+
+def _renamed(tensors: Mapping[str, T], wanted: Mapping[str, object]) -> tuple[dict[str, T], str]:
     """The tensors under the network's names, and the prefix that its names have in the file.
 
     The prefix is the one under which most names are the network's; of several the first in the file,

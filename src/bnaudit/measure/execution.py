@@ -66,7 +66,13 @@ class Execution:
         return replace(self, module=module, device=device, dtype=dtype, state=State(module))
 
     def value(self, batch: Batch, index: int, *, go_on: bool = False, look: bool = False) -> Tensor:
-        """The loss of one batch; differentiable where autograd is on.
+        """The loss of one batch; differentiable where autograd is on. See `both`."""
+        return self.both(batch, index, go_on=go_on, look=look)[1]
+
+    def both(
+        self, batch: Batch, index: int, *, go_on: bool = False, look: bool = False
+    ) -> tuple[Any, Tensor]:
+        """What the loss of one batch is taken of, and the loss; differentiable where autograd is on.
 
         Args:
             batch: the batch.
@@ -85,7 +91,7 @@ class Execution:
             output = self.head.read(lambda: self.outputs(batch))
             if look:
                 self.head.look(output)
-            return self.loss.compute(output, labels, index)
+            return output, self.loss.compute(output, labels, index)
 
     def outputs(self, batch: Batch) -> Any:
         """What the model returns for one batch, from the state that it has."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bnaudit.errors import InputError
+from bnaudit.errors import InputError, UsageError
 from bnaudit.load.sniff import FileKind, sniff
 
 if TYPE_CHECKING:
@@ -35,21 +35,31 @@ class State:
     notes: tuple[str, ...] = ()
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, entry: str | None = None) -> State:
     """The tensors of a checkpoint, safetensors, TorchScript or ONNX file.
 
     Nothing in the file is executed: pickles are read as data.
 
+    Args:
+        path: the file.
+        entry: of a checkpoint with several networks, the keys of the one to read, dotted.
+
     Raises:
         InputError: it cannot be read, or holds no named tensors.
+        UsageError: an entry of a file that has none.
     """
     kind = sniff(path)
+    if entry is not None and kind is not FileKind.CHECKPOINT:
+        raise UsageError(
+            f"{path}: {kind.value} files have no entries",
+            hint="--entry is for checkpoints that torch.save wrote",
+        )
     if kind is FileKind.CHECKPOINT:
         from bnaudit.load.archive import require_intact
         from bnaudit.load.weights.checkpoint import open_weights
 
         require_intact(path)
-        state = _stored(open_weights(path))
+        state = _stored(open_weights(path, entry))
     elif kind is FileKind.SAFETENSORS:
         from bnaudit.load.weights.safetensors import open_safetensors
 

@@ -43,6 +43,7 @@ class StoredFile:
         top: what stands beside the weights, by key: versions, epochs.
         beside: further entries of the file that hold weights, by key.
         notes: what the user should know of how the file was read.
+        entry: the keys that lead to these tensors, dotted; "" where the file is nothing else.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class StoredFile:
     top: Mapping[str, object] = field(default_factory=dict)
     beside: Mapping[str, StoredFile] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    entry: str = ""
 
     def read(self, name: str) -> NDArray[np.float64]:
         """The elements of a tensor of real numbers, in its shape.
