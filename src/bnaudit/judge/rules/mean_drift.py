@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    yield from findings(rule, report, _fact, lambda sigmas: f"{sigmas:+.2g} sigma")
+    yield from findings(rule, report, _fact)
 
 
 def _fact(start: Drifting) -> str:
