@@ -258,11 +258,11 @@ def summary(lines: list[Line]) -> Iterator[str]:
     """What the table does not show."""
     healthy = [line for line in lines if line.kind == "healthy"]
     moved = [line.after["front-to-back"] - line.before for line in healthy]
+    apart = max(line.formats for line in lines)
     yield (
-        f"Over the {len(healthy)} healthy networks the held-back loss moves by {median(moved):+.2g} (median; "
-        f"{min(moved):+.2g} to {max(moved):+.2g}). Front to back took {min(r.passes for r in lines)} to "
-        f"{max(r.passes for r in lines)} passes. The scripted and ONNX files give the live module's loss to "
-        f"{max(line.formats for line in lines):.0e}."
+        f"Over the {len(healthy)} networks that are as training left them the held-back loss moves by "
+        f"{median(moved):+.2g} (median; {min(moved):+.2g} to {max(moved):+.2g}). The averages of weights, "
+        f"written as TorchScript and as ONNX files, give the live module's loss to {apart:.0e}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnaudit.data.whole import held, whole_data
+from bnaudit.data.whole import held, merged, whole_data
 from bnaudit.documents import Recalibration
 from bnaudit.errors import BnauditError, NoBatchNormError, RunError, UsageError
 from bnaudit.inspection import inspect_file
@@ -159,8 +159,8 @@ def recalibrated(
     with one_at_a_time:
         placed = place_model(loaded, options)
         with own_autograd(placed.device.type), untouched(placed.module):
-            session, batches, notes = _opened(loaded, placed, held(options))
-            work = _Work(model, loaded, session, batches, options, asked, stored, progress)
+            session, batches, notes, free = _opened(loaded, placed, held(options))
+            work = _Work(model, loaded, session, batches, options, asked, stored, progress, free)
             report, store, new = work.done(label, (*loaded.notes, *notes))
         if report.refused or not new:
             return report
@@ -198,8 +198,8 @@ def _loaded(model: str | Path | nn.Module, options: AuditOptions, asked: Asked) 
 
 def _opened(
     loaded: LoadedModel, placed: Any, options: AuditOptions
-) -> tuple[Session, Batches, tuple[str, ...]]:
-    """The session, with all of the data; other batch sizes than the exported one where they are proved."""
+) -> tuple[Session, Batches, tuple[str, ...], bool]:
+    """The session, all of the data, and whether any batch size may run: where rows proved independent."""
     first, exported = replace(options, batches=1), loaded.static_batch
     session = None
     if loaded.lifted and exported is not None and options.batch_size is None:
@@ -215,9 +215,9 @@ def _opened(
             bound = None
     notes = tuple(n for n in session.notes if "run at" not in n)
     if options.data is None:
-        return session, session.batches, notes
+        return session, session.batches, notes, bound is None
     batches, more = whole_data(options, session.placed.loaded, bound)
-    return session, batches, (*notes, *more)
+    return session, batches, (*notes, *more), bound is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,7 @@ class _Work:
     asked: Asked
     stored: Inspection | None
     progress: Progress
+    any_size: bool
 
     def done(
         self, label: str, notes: tuple[str, ...]
@@ -260,12 +261,16 @@ class _Work:
             mean, var = (rounded(v, d) for v, d in zip(found, store.dtypes[name], strict=True))
             return mean, var
 
-        new = ways.one_pass(batch, names, fitted)
         count = 1
         if self.asked.way == "one-pass":
+            new = ways.one_pass(batch, names, fitted)
             after = passes.run("running", new)
         else:
-            new, after, taken = ways.front_to_back(passes, new, fitted)
+            large = merged(self.batches.items) if self.any_size else self.batches.items
+            first = replace(passes, batches=large).run("own")
+            new, after, taken = ways.front_to_back(
+                passes, ways.one_pass(first, names, fitted), fitted
+            )
             count += taken
         results = _Results(self, passes, before, batch, after, new, kept)
         return results.report(label, store, count, notes), store, new

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bnaudit
+from bnaudit.data.batch import Batch
+from bnaudit.data.whole import merged
 from bnaudit.recalibration.pool import Pool
 from tests.recalibration.nets import ROWS, labels, pre_activation, reference, rows, two
 
@@ -58,11 +60,37 @@ def test_front_to_back_is_the_definition_at_any_batch_size(
 ) -> None:
     net, x = make(), rows()
     report = bnaudit.recalibrate(net, data=x, batch_size=batch_size, dtype="float64")
+    assert report.passes == 2  # all rows at once, and one that finds nothing moving
     for name, (mean, var) in reference(net, x).items():
         found = stats(report)[name]
         sigma = (var + 1e-5).sqrt()
         assert ((found[0] - mean).abs() / sigma).max() < 1e-6
         assert ((found[1] - var).abs() / sigma.square()).max() < 1e-6
+
+
+def test_batches_that_cannot_be_put_together_take_as_many_passes_as_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same statistics, one layer a pass."""
+    monkeypatch.setattr("bnaudit.recalibrating.merged", list)
+    net, x = two(), rows()
+    report = bnaudit.recalibrate(net, data=x, batch_size=5, dtype="float64")
+    assert report.passes == 3
+    for name, (mean, var) in reference(net, x).items():
+        torch.testing.assert_close(stats(report)[name][0], mean, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(stats(report)[name][1], var, rtol=1e-6, atol=1e-6)
+
+
+def test_large_batches_hold_every_row_once() -> None:
+    x = torch.arange(7.0).reshape(7, 1)
+    batches = [Batch((part, torch.tensor(2.0)), None) for part in x.split(3)]
+    assert merged(batches) == batches  # an input without rows is given as it is
+    (whole,) = merged([Batch((part,), part[:, 0]) for part in x.split(3)])
+    assert torch.equal(whole.inputs[0], x)
+    assert whole.labels is not None
+    assert torch.equal(whole.labels, x[:, 0])
+    odd = [Batch((torch.zeros(2, 3),)), Batch((torch.zeros(2, 4),))]
+    assert merged(odd) == odd
 
 
 def test_a_last_batch_of_one_row_counts() -> None:

@@ -14,6 +14,8 @@ from bnaudit.errors import DataError
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.data.batch import Samples
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
@@ -102,6 +104,41 @@ def _dealt(
     info = DataInfo(samples.source, samples.paths, len(items), max(map(len, parts)), rows)
     batches = Batches(items, info, tuple(samples.arrays), samples.labels_from)
     return batches, _left_out(rows - sum(map(len, parts)), rows, static_batch)
+
+
+def merged(batches: Sequence[Batch]) -> list[Batch]:
+    """The same rows in as few batches as hold some million values each, where they can be put together.
+
+    Args:
+        batches: of a model that takes any size.
+    """
+    groups: list[list[Batch]] = []
+    size = 0
+    for batch in batches:
+        values = sum(t.numel() for t in batch.inputs)
+        if not groups or size + values > _MOST:
+            groups.append([])
+            size = 0
+        groups[-1].append(batch)
+        size += values
+    try:
+        return [group[0] if len(group) == 1 else _together(group) for group in groups]
+    except (RuntimeError, ValueError):  # of other shapes, or with inputs that have no row a sample
+        return list(batches)
+
+
+_MOST = 1 << 22
+"""Values of the inputs in a batch: 27 images of 3x224x224, 65 thousand of the digits'."""
+
+
+def _together(group: list[Batch]) -> Batch:
+    inputs = []
+    for parts in zip(*(batch.inputs for batch in group), strict=True):
+        if any(t.dim() == 0 or len(t) != b.rows for t, b in zip(parts, group, strict=True)):
+            raise ValueError("an input without rows")
+        inputs.append(torch.cat(parts))
+    labels = [batch.labels for batch in group if batch.labels is not None]
+    return Batch(tuple(inputs), torch.cat(labels) if len(labels) == len(group) else None)
 
 
 def _left_out(left: int, rows: int, static_batch: int | None) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _SHOWN = 4
 _CALLS = {t.name: t.value for t in CALLS}
 _RECOMPUTE = (
-    "compute the running statistics again with these weights (torch.optim.swa_utils.update_bn, or a "
-    "pass over training data in train mode), and check how the checkpoint was put together"
+    "compute the running statistics again with these weights (bnaudit recalibrate, or a pass over "
+    "training data in train mode), and check how the checkpoint was put together"
 )
 _INPUT = (
     "feed the audit (and the deployed model) what training fed it: the same range, mean and std, "

@@ -115,7 +115,7 @@ class Passes:
         """One pass.
 
         Args:
-            mode: "batch" or "running".
+            mode: "batch", "running", or "own": with what the layer would store of its batch alone.
             statistics: layer -> what stands in the place of its running statistics.
 
         Raises:
@@ -129,6 +129,9 @@ class Passes:
             pool = Pool.of(call.x)
             known = seen.pools.get(call.key)
             seen.pools[call.key] = pool if known is None else known.merged(pool)
+            if mode == "own":
+                own = instead(call, {call.name: (pool.mean, pool.unbiased)})
+                return normalise(own, call.x, "running")
             return normalise(instead(call, given), call.x, mode)
 
         self.progress.stage(f"running with {mode} statistics", len(self.batches))

@@ -9,9 +9,10 @@ depends on those in front alone, so that with
 
     s_(j+1) = the statistics of what every layer gets while all normalise with s_j
 
-the first j layers have their final statistics after j passes, whatever s_0 was; begun with those of one pass
-it takes a few. It ends when nothing moves any more, at most after as many passes as there are layers, and
-depends neither on the order of the rows nor on the batch size.
+the first j layers have their final statistics after j passes, whatever s_0 was. It ends when nothing moves
+any more, at most after as many passes as there are layers, and depends neither on the order of the rows nor
+on the batch size. It begins with one pass over large batches, in which each layer normalises with what it
+would store of its batch: where that is all of the data, nothing moves in the next.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bnaudit.recalibration.passes import Passes, Seen, Statistics
-
-Rounding = "Callable[[str, Statistics], Statistics]"
-"""Statistics of a layer as its file can hold them."""
 
 _SETTLED = 1e-4
 """Of sigma, and relative to the variance: a thousand rows know neither to better than 0.03."""
@@ -38,7 +36,7 @@ def one_pass(
     Args:
         seen: a pass.
         names: of the layers.
-        rounded: see `Rounding`.
+        rounded: a layer's statistics, as its file can hold them.
     """
     found = {}
     for name in names:
@@ -56,8 +54,8 @@ def front_to_back(
 
     Args:
         passes: runs the data.
-        start: of one pass.
-        rounded: see `Rounding`.
+        start: of a pass.
+        rounded: a layer's statistics, as its file can hold them.
     """
     current = dict(start)
     seen = passes.run("running", current)
