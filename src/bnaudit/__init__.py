@@ -12,29 +12,36 @@ from typing import TYPE_CHECKING, Any
 from bnaudit._version import __version__
 
 if TYPE_CHECKING:
-    from bnaudit.documents import InspectionReport, Report
+    from bnaudit.documents import InspectionReport, Recalibration, Report
     from bnaudit.errors import BnauditError
     from bnaudit.inspecting import inspect
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
+    from bnaudit.recalibrating import RefusedError, recalibrate
 
 __all__ = [
     "AuditOptions",
     "BnauditError",
     "InspectionReport",
+    "Recalibration",
+    "RefusedError",
     "Report",
     "__version__",
     "audit",
     "inspect",
+    "recalibrate",
 ]
 
 _HOMES = {
     "AuditOptions": "bnaudit.options",
     "BnauditError": "bnaudit.errors",
     "InspectionReport": "bnaudit.documents",
+    "Recalibration": "bnaudit.documents",
+    "RefusedError": "bnaudit.recalibrating",
     "Report": "bnaudit.documents",
     "audit": "bnaudit.pipeline",
     "inspect": "bnaudit.inspecting",
+    "recalibrate": "bnaudit.recalibrating",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
-from bnaudit.records import inspection, report
+from bnaudit.records import inspection, recalibration, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +85,12 @@ class Report(Document, report.Report):
 
 class InspectionReport(Document, inspection.InspectionReport):
     """One inspection, of `bnaudit inspect` and `bnaudit.inspect`."""
+
+    __slots__ = ()
+
+
+class Recalibration(Document, recalibration.Recalibration):
+    """One recalibration, of `bnaudit recalibrate` and `bnaudit.recalibrate`."""
 
     __slots__ = ()
 

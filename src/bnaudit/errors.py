@@ -59,3 +59,9 @@ class RunError(BnauditError):
     """The model loads, but cannot be run, differentiated or measured."""
 
     exit_code = 4
+
+
+class NoBatchNormError(BnauditError):
+    """There is nothing to work on: no BatchNorm in the model."""
+
+    exit_code = 3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.config.options import BY_PARAMETER
+from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,3 +113,24 @@ class AuditOptions:
 
 FIELDS = tuple(BY_PARAMETER[f.name] for f in fields(AuditOptions) if f.name in BY_PARAMETER)
 """The options that are fields of `AuditOptions`."""
+
+
+def settings_of(options: Mapping[str, Any], function: str) -> AuditOptions:
+    """The settings that keyword arguments name.
+
+    Args:
+        options: by name.
+        function: that was called, for errors.
+
+    Raises:
+        UsageError: there is no such option, or a value has no meaning.
+    """
+    known = {f.name for f in fields(AuditOptions)}
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            raise UsageError(
+                f"{function} has no option {name!r}"
+                + (f", did you mean {close[0]!r}?" if close else "")
+            )
+    return AuditOptions(**options)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import torch
 from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import held_against
 from bnaudit.documents import Report, read_snapshot
-from bnaudit.errors import BnauditError, InputError, RunError, UsageError
+from bnaudit.errors import BnauditError, InputError, RunError
 from bnaudit.files import is_file
 from bnaudit.inspection import inspect_file, inspect_module
 from bnaudit.inspection.layers import few
@@ -26,7 +25,7 @@ from bnaudit.load.sniff import FileKind, sniff
 from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
-from bnaudit.options import AuditOptions
+from bnaudit.options import AuditOptions, settings_of
 from bnaudit.progress import Silent
 from bnaudit.records.inspection import Absence
 from bnaudit.records.run import Failure
@@ -74,14 +73,7 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
     Raises:
         BnauditError: with the message, hint and exit code that the command line would show.
     """
-    known = {f.name for f in fields(AuditOptions)}
-    for name in options:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            raise UsageError(
-                f"audit has no option {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
-            )
-    settings = AuditOptions(**options)
+    settings = settings_of(options, "audit")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
         loaded = load_to_audit(model, settings)
@@ -154,7 +146,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
         return _judged(_empty_report(loaded, label, options), stored, options)
     clock = _Clock()
     placed = place_model(loaded, options)
-    with _own_autograd(placed.device.type), untouched(placed.module):
+    with own_autograd(placed.device.type), untouched(placed.module):
         session = open_session(placed, options)
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
@@ -219,7 +211,7 @@ def read_stored(loaded: LoadedModel, label: str) -> tuple[Inspection | None, Loa
 
 
 @contextmanager
-def _own_autograd(device: str) -> Iterator[None]:
+def own_autograd(device: str) -> Iterator[None]:
     """What the caller has switched on around us is not part of the model."""
     with torch.inference_mode(False), torch.autocast(device, enabled=False):
         yield

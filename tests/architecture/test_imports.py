@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "data": {"load", "records", "measure", "tap"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
+    "recalibration": {"data", "inspection", "load", "measure", "tap", "records"},
     "compare": {"records", "summary"},
     "config": {"judge", "records", "render"},
     "cli": {

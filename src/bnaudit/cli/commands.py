@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bnaudit.cli.check", "Audit a model: run batches, measure every BatchNorm, judge."),
     "inspect": ("bnaudit.cli.inspect", "Read what a file stores, without running it."),
     "init": ("bnaudit.cli.init", "Compare a trained network with its start (two files)."),
+    "recalibrate": (
+        "bnaudit.cli.recalibrate",
+        "Compute running statistics again from data, and write the model with them.",
+    ),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from bnaudit.cli.streams import Helpful
 from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
 from bnaudit.config.options import HEADINGS, OPTIONS, RUN
-from bnaudit.render.formats import formats_of
+from bnaudit.render.formats import OF_COMMANDS, formats_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -139,7 +139,7 @@ class TableOption(click.Option):
     """A row of the table, as an option of a command."""
 
     def __init__(self, row: Option, command: str, *, variable: bool) -> None:
-        document = "report" if command == "check" else command
+        document = OF_COMMANDS.get(command, command)
         formats = formats_of(document)
         told = row.elsewhere.get(command, row.help).format(
             formats=", ".join(f"{name} {form.summary}" for name, form in formats.items()),

@@ -118,7 +118,8 @@ class Option:
 _ALL = ("check", "inspect", "diff", "init")
 _JUDGING = ("check", "inspect", "diff")
 _REPORTING = ("check", "inspect")
-_RUNNING = ("check", "diff", "init")
+_RUNNING = ("check", "diff", "init", "recalibrate")
+_LOADING = ("check", "diff", "recalibrate")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 # fmt: off
@@ -126,23 +127,23 @@ OPTIONS: tuple[Option, ...] = (
     # a file that lies about, or a variable that was inherited, gives itself no leave
     Option("trust", MODEL, Flag(),
            "Load a torch.export file (.pt2) although it can run code of whoever wrote it.",
-           typed_only=True),
+           typed_only=True, commands=_LOADING),
     # it is of the one model that is typed, as the next three
     Option("weights", MODEL, Kind(metavar="FILE", files=True),
            "Weights for a factory's network: a checkpoint, safetensors, TorchScript or ONNX "
-           "file.", typed_only=True),
+           "file.", typed_only=True, commands=_LOADING),
     Option("arg", MODEL, Pairs(),
            "Argument of a factory: numbers, true, false, none, texts, lists. Repeatable.",
-           parameter="kwargs", typed_only=True),
+           parameter="kwargs", typed_only=True, commands=_LOADING),
     Option("strict", MODEL, Flag(),
            "Whether the weights have to name every tensor of the network.", default=True,
-           unset="strict", typed_only=True),
+           unset="strict", typed_only=True, commands=_LOADING),
     Option("input", MODEL, Pairs(),
            "Value of an argument of the model that is no data (scale=0.5, flag=true). "
-           "Repeatable.", parameter="inputs", typed_only=True),
+           "Repeatable.", parameter="inputs", typed_only=True, commands=_LOADING),
     Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
            "Entry to read of a checkpoint with several networks ('state_dict_ema').",
-           unset="the one that fits the network", commands=_REPORTING, typed_only=True,
+           unset="the one that fits the network", commands=(*_REPORTING, "recalibrate"), typed_only=True,
            elsewhere={"inspect": "Entry to read of a checkpoint with several networks "
                                  "('state_dict_ema'). Default: all."}),
     Option("verify", MODEL, Flag(),
@@ -152,7 +153,8 @@ OPTIONS: tuple[Option, ...] = (
            " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the "
            "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
            relocate=relocate.data,
-           elsewhere={"init": "Sample batch, as for check; its first rows are used. Default: a "
+           elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
+                      "init": "Sample batch, as for check; its first rows are used. Default: a "
                               "synthetic batch."}),
     Option("labels", DATA, Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
            "Labels: a key in --data, or a file.", unset="the key 'labels', if there",
@@ -163,20 +165,23 @@ OPTIONS: tuple[Option, ...] = (
            default="auto", commands=_RUNNING, relocate=relocate.function,
            elsewhere={"init": "As for check."}),
     Option("batches", DATA, Whole(1),
-           "Batches to run.", unset="up to 8, synthetic 4"),
+           "Batches to run.", unset="up to 8, synthetic 4",
+           commands=_LOADING,
+           elsewhere={"recalibrate": "Batches to run; all where it is left out."}),
     Option("batch-size", DATA, Whole(1),
            "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
-           elsewhere={"init": "Rows of the batch."}),
+           elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
-           parameter="input_shapes", commands=_RUNNING, key="input-shapes"),
+           parameter="input_shapes", commands=("check", "diff", "init"), key="input-shapes"),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),
     Option("layers", MEASURE, Kind(metavar="GLOB", wanted="a pattern"),
-           "Measure only layers whose name matches ('layer4.*').", commands=_ALL,
+           "Measure only layers whose name matches ('layer4.*').", commands=(*_ALL, "recalibrate"),
            elsewhere={"inspect": "Report only layers whose name matches ('layer4.*').",
-                      "init": "Compare only parameters whose name matches."}),
+                      "init": "Compare only parameters whose name matches.",
+                      "recalibrate": "Only layers whose name matches ('layer4.*'); others keep theirs."}),
     Option("twins", MEASURE, Kind(metavar="LAYER", wanted="a layer's name"),
            "Layer that the metric twins also replaces alone, besides all at once."),
     Option("mode", MEASURE, Word(MODES),
@@ -210,21 +215,25 @@ OPTIONS: tuple[Option, ...] = (
            "Rules that are silent at the layers whose label matches.", parameter=None),
     Option("format", OUTPUT, StdoutFormat(),
            "What goes to stdout: {formats}.", default="table", parameter="stdout_format",
-           commands=(*_ALL, "rules")),
+           commands=(*_ALL, "recalibrate", "rules")),
     Option("output", OUTPUT, Outputs(),
            "Also write a file, in the format that its suffix says ({suffixes}), or "
            "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "rules"),
            relocate=relocate.outputs),
+    # -o is the model that this command writes
+    Option("report", OUTPUT, Outputs(),
+           "Also write the report, in the format that its suffix says ({suffixes}), or "
+           "FORMAT=FILE. Repeatable.", parameter="reports", commands=("recalibrate",), typed_only=True),
     Option("channels", OUTPUT, Flag(),
-           "Add per-channel arrays to the JSON.", commands=_REPORTING),
+           "Add per-channel arrays to the JSON.", commands=(*_REPORTING, "recalibrate")),
     # how one person wants to see a run is no matter of the project's, as the last three
     Option("color", OUTPUT, Word(("auto", "always", "never")),
-           "Whether the table has colour.", default="auto", commands=_JUDGING, key=False),
+           "Whether the table has colour.", default="auto", commands=(*_JUDGING, "recalibrate"), key=False),
     Option("device", RUN, Kind(wanted="a device"),
            "Device: cpu, cuda, cuda:N or mps.", default="cpu", commands=_RUNNING, coerce=str),
     Option("dtype", RUN, Word(DTYPES),
            "Precision of the run.", unset="the model's own",
-           coerce=lambda value: str(value).removeprefix("torch.")),
+           coerce=lambda value: str(value).removeprefix("torch."), commands=_LOADING),
     Option("seed", RUN, Whole(0, 2**32 - 1),
            "Of everything random: same seed, same report.", default=0, unset="0",
            commands=_RUNNING),
@@ -238,14 +247,15 @@ OPTIONS: tuple[Option, ...] = (
            "What the process may take (2GB, libraries included); above, it ends with exit code 4.",
            unset="what there is", commands=("check", "inspect")),
     Option("progress", RUN, Flag(),
-           "Show progress on stderr.", default=True, unset="on", commands=_ALL, key=False),
+           "Show progress on stderr.", default=True, unset="on", commands=(*_ALL, "recalibrate"), key=False),
     Option("quiet", RUN, Flag(),
-           "Nothing on stderr but errors.", short="q", commands=_ALL, key=False),
+           "Nothing on stderr but errors.", short="q", commands=(*_ALL, "recalibrate"), key=False),
     Option("verbose", RUN, Count(),
            "-v: timings; -vv: library warnings and tracebacks.", default=0, short="v",
-           commands=_ALL, key=False,
+           commands=(*_ALL, "recalibrate"), key=False,
            elsewhere={"inspect": "-v: what is suppressed; -vv: tracebacks.",
-                      "init": "-vv: library warnings and tracebacks."}),
+                      "init": "-vv: library warnings and tracebacks.",
+                      "recalibrate": "-vv: library warnings and tracebacks."}),
 )
 # fmt: on
 

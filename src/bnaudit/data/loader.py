@@ -11,7 +11,7 @@ from bnaudit.errors import BnauditError, DataError, UsageError
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
@@ -35,23 +35,7 @@ def from_loader(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: an option that only makes sense for data that bnaudit cuts itself.
     """
-    if not isinstance(options.labels, str | None):
-        raise UsageError(
-            "labels beside an iterable of batches",
-            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
-        )
-    taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, options.labels))
-    found = tuple(batch for batch, _, _ in taken)
-    if not found:
-        raise DataError(
-            "data: the iterable gives no batch",
-            hint="an iterator that was read before is empty: pass a list, or make it anew",
-        )
-    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
-        raise DataError("data: the labels of a batch are a single number")
-    names = taken[0][1]
-    if any(other != names for _, other, _ in taken):
-        raise DataError("data: the batches of the iterable have different inputs")
+    names, found, notes = checked_batches(data, model, options, options.batches or DEFAULT_BATCHES)
     rows = [batch.rows for batch in found]
     if options.batch_size not in {None, rows[0]}:
         raise UsageError(
@@ -66,15 +50,59 @@ def from_loader(
         f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
     info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
+    origin = labels_origin(items, options)
+    return Batches(items, info, names, origin), (*notes, *((left_out,) if odd else ()))
+
+
+def checked_batches(
+    data: Iterable[Any], model: LoadedModel, options: AuditOptions, count: int | None
+) -> tuple[tuple[str, ...], tuple[Batch, ...], tuple[str, ...]]:
+    """Names of the inputs, the first batches of an iterable, of any size, and notes on them.
+
+    Args:
+        data: the iterable.
+        model: what the batches must fit.
+        options: under which key of a mapping the labels are.
+        count: how many at most, None for all.
+
+    Raises:
+        DataError: the iterable fails, gives nothing, or gives what does not fit.
+        UsageError: labels beside it.
+    """
+    if not isinstance(options.labels, str | None):
+        raise UsageError(
+            "labels beside an iterable of batches",
+            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
+        )
+    taken = list(_taken(data, count, model, options.labels))
+    found = tuple(batch for batch, _, _ in taken)
+    if not found:
+        raise DataError(
+            "data: the iterable gives no batch",
+            hint="an iterator that was read before is empty: pass a list, or make it anew",
+        )
+    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+        raise DataError("data: the labels of a batch are a single number")
+    names = taken[0][1]
+    if any(other != names for _, other, _ in taken):
+        raise DataError("data: the batches of the iterable have different inputs")
+    return names, found, taken[0][2]
+
+
+def labels_origin(items: Sequence[Batch], options: AuditOptions) -> str | None:
+    """Where the labels of an iterable's batches come from, None without.
+
+    Raises:
+        DataError: a batch lacks those that were asked for.
+    """
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
         raise DataError(f"labels {options.labels!r}: no such key in every batch of the iterable")
-    origin = (options.labels or "the data loader") if labelled else None
-    return Batches(items, info, names, origin), (*taken[0][2], *((left_out,) if odd else ()))
+    return (options.labels or "the data loader") if labelled else None
 
 
 def _taken(
-    data: Iterable[Any], count: int, model: LoadedModel, asked: str | None
+    data: Iterable[Any], count: int | None, model: LoadedModel, asked: str | None
 ) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
     """The first batches, each with the names of its inputs and notes on them."""
     taken = 0

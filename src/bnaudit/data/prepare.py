@@ -52,11 +52,10 @@ def prepare(
             options.seed,
             static_batch,
         )
-    elif not (_is_paths(data) or _is_arrays(data)):
+    elif gives_batches(data):
         batches, notes = from_loader(data, model, options, static_batch)
     else:
-        samples = _samples(data, options.labels, model)
-        samples = replace(samples, shared=_shared(samples, model))
+        samples = samples_of(options, model)
         batches = cut(samples, options.batch_size, options.batches, static_batch)
         notes = samples.notes
     if data is not None:
@@ -65,6 +64,21 @@ def prepare(
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
     return batches, notes
+
+
+def gives_batches(data: Any) -> bool:
+    """Whether it is iterated over, and no rows to cut batches from."""
+    return not (_is_paths(data) or _is_arrays(data))
+
+
+def samples_of(options: AuditOptions, model: LoadedModel) -> Samples:
+    """All rows of the data.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the model.
+    """
+    samples = _samples(options.data, options.labels, model)
+    return replace(samples, shared=_shared(samples, model))
 
 
 def _shared(samples: Samples, model: LoadedModel) -> frozenset[str]:

@@ -14,12 +14,14 @@ from bnaudit.inspection.absent import (
 )
 from bnaudit.inspection.layers import (
     Layer,
+    address,
     few,
     other_norms,
     own_forms,
     own_notes,
     require_run,
     statics,
+    with_places,
 )
 from bnaudit.inspection.named import (
     count_parameters,
@@ -139,6 +141,10 @@ def inspect_names(
 def _module(stored: StoredFile, root: Opaque) -> Inspection:
     layers = []
     sizes: dict[tuple[object, ...], int] = {}
+    names: dict[int, list[str]] = {}
+    for path, module in named_modules(root, once=False):
+        names.setdefault(id(module), []).append(path)
+    again = {first: others for first, *others in names.values()}
     for path, module in named_modules(root, once=True):
         parameters = attributes(module, "_parameters")
         plain = {n: v for n, v in module.state.items() if isinstance(n, str)}
@@ -163,16 +169,26 @@ def _module(stored: StoredFile, root: Opaque) -> Inspection:
         facts={**_facts(stored), "class": f"{root.home}.{root.kind}"},
         size=stored.size,
         parameters=sum(sizes.values()),
-        batchnorms=tuple(
-            statics(
-                layer,
-                unwrapped(layer.path, wrapper) or layer.kind,
-                f"module {layer.path!r} ({layer.kind})"
-                if layer.path
-                else f"the model ({layer.kind})",
-                stored.vector,
-            )
-            for layer in found
+        batchnorms=with_places(
+            [
+                replace(
+                    statics(
+                        layer,
+                        unwrapped(layer.path, wrapper) or layer.kind,
+                        f"module {layer.path!r} ({layer.kind})"
+                        if layer.path
+                        else f"the model ({layer.kind})",
+                        stored.vector,
+                    ),
+                    places=tuple(unwrapped(p, wrapper) for p in again.get(layer.path, ())),
+                )
+                for layer in found
+            ],
+            {
+                unwrapped(x.path, wrapper) or x.kind: at
+                for x in found
+                if (at := address(x)) is not None
+            },
         ),
         other_norms=norms,
         weight_layers=sum(layer.has_weights for layer in layers),

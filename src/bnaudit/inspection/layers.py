@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import InputError
@@ -13,7 +13,7 @@ from bnaudit.load.pickles.objects import UNINITIALISED, StoredTensor
 from bnaudit.records.inspection import Absence, BatchNormStatics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 _BATCHNORM = re.compile(r"(Sync|Lazy|Frozen)?BatchNorm")
@@ -167,6 +167,35 @@ def statics(
         running_mean=values(parts["mean"], read),
         running_var=values(parts["var"], read),
     )
+
+
+def with_places(
+    layers: Sequence[BatchNormStatics], stored: Mapping[str, Hashable]
+) -> tuple[BatchNormStatics, ...]:
+    """The layers, each with the names of the others that have the same running statistics.
+
+    Args:
+        layers: by name.
+        stored: name -> where its statistics are stored, of those that have an address.
+    """
+    alike: dict[Hashable, list[str]] = {}
+    for layer in layers:
+        if layer.name in stored:
+            alike.setdefault(stored[layer.name], []).append(layer.name)
+    return tuple(
+        replace(layer, places=(*layer.places, *(n for n in group if n != layer.name)))
+        if layer.name in stored and len(group := alike[stored[layer.name]]) > 1
+        else layer
+        for layer in layers
+    )
+
+
+def address(layer: Layer, part: int = 0) -> Hashable | None:
+    """Where the running variance of a layer is stored; None where it has none, or no place of its own."""
+    variance = layer.tensor("var")
+    if variance is None or variance.storage is None or not variance.numel:
+        return None
+    return (part, variance.storage, variance.offset, variance.strides)
 
 
 def require_run(path: Path, layers: Iterable[Layer]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,8 +35,9 @@ def inspect_live(loaded: LoadedModel) -> Inspection:
 
     layers = [_layer(path, sub, tensors) for path, sub in root.named_modules()]
     by_name = {layer.path or layer.kind: layer for layer in layers}
+    places = _places(root)
     batchnorms = [
-        statics(by_name[d.name], d.name, d.origin, read)
+        replace(statics(by_name[d.name], d.name, d.origin, read), places=places.get(d.name, ()))
         for d in loaded.batchnorms
         if d.name in by_name
     ]
@@ -76,6 +78,16 @@ def _layer(path: str, module: nn.Module, tensors: dict[int, Tensor]) -> Layer:
 
 
 _ATTRIBUTES = ("eps", "momentum", "training", "num_features", "affine", "track_running_stats")
+
+
+def _places(root: nn.Module) -> dict[str, tuple[str, ...]]:
+    """First name of a running variance's owner -> its other names, whatever module it is registered at."""
+    named: dict[tuple[int, int], list[str]] = {}
+    for path, tensor in root.named_buffers(remove_duplicate=False):
+        owner, _, own = path.rpartition(".")
+        if own == "running_var" and tensor.numel() and not tensor.is_meta:
+            named.setdefault((tensor.data_ptr(), tensor.numel()), []).append(owner)
+    return {first: tuple(others) for first, *others in named.values() if others}
 
 
 def _several_names(root: nn.Module) -> tuple[str, ...]:

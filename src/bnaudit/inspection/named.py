@@ -9,10 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import ROLES, SWAP, Layer, few, paired, require_run, statics
+from bnaudit.inspection.layers import (
+    ROLES,
+    SWAP,
+    Layer,
+    address,
+    few,
+    paired,
+    require_run,
+    statics,
+    with_places,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from bnaudit.load.pickles.objects import StoredTensor
     from bnaudit.load.weights.stored import StoredFile
@@ -67,6 +77,7 @@ def named_batchnorms(stored: StoredFile) -> tuple[BatchNormStatics, ...]:
         InputError: their numbers are damaged, or a lazy layer was saved before it was run.
     """
     found: list[BatchNormStatics] = []
+    places: dict[str, Hashable] = {}
     wrapper = wrapping(stored.tensors)
     every = groups(stored.tensors).values()
     layers = {g.prefix: Layer(g.prefix, "BatchNorm", "", members(stored.tensors, g)) for g in every}
@@ -84,7 +95,11 @@ def named_batchnorms(stored: StoredFile) -> tuple[BatchNormStatics, ...]:
                 lambda t, parts=parts: stored.vector(t, parts[id(t)]),  # type: ignore[misc]
             )
         )
-    return tuple(found)
+        variance = layer.tensor("var")
+        at = address(layer, 0 if variance is None else parts.get(id(variance), 0))
+        if at is not None:
+            places[found[-1].name] = at
+    return with_places(found, places)
 
 
 def wrapping(names: Iterable[str]) -> str:

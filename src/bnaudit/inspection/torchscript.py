@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnaudit.inspection.layers import counter, other_norms, own_forms, own_notes, statics, values
+from bnaudit.inspection.layers import (
+    address,
+    counter,
+    other_norms,
+    own_forms,
+    own_notes,
+    statics,
+    values,
+    with_places,
+)
 from bnaudit.inspection.operators import onnx_name
 from bnaudit.inspection.script.calls import (
     BatchNormCall,
@@ -52,8 +62,15 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
 
     program = read_program(archive)
     calls = batchnorm_calls(program.trace.calls)
-    layers = [x for x in program.layers if x.is_batchnorm or x.is_own_batchnorm]
-    batchnorms = tuple(_layer(layer, calls, program, read) for layer in layers)
+    layers, again = _once([x for x in program.layers if x.is_batchnorm or x.is_own_batchnorm])
+    batchnorms = with_places(
+        [
+            replace(found, places=(*again.get(layer.path, ()), *found.places))
+            for layer in layers
+            for found in (_layer(layer, calls, program, read),)
+        ],
+        {x.path or x.kind: at for x in layers if (at := address(x)) is not None},
+    )
     arithmetic = [x for x in layers if x.is_own_batchnorm and not _own(x, calls)]
     if not batchnorms:
         batchnorms = tuple(_call(i, call, read) for i, call in enumerate(calls))
@@ -70,6 +87,25 @@ def _inspect(path: Path, archive: Archive) -> Inspection:
         absence=absence(program, calls, arithmetic),
         notes=_notes(program, layers, calls, arithmetic),
     )
+
+
+def _once(layers: list[Layer]) -> tuple[list[Layer], dict[str, list[str]]]:
+    """The layers without those that have all of their tensors from another, and what else they are called.
+
+    A module that is registered twice stands in the file twice.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    kept: list[Layer] = []
+    again: dict[str, list[str]] = {}
+    for layer in layers:
+        parts = [layer.tensor(role) for role in ("gamma", "beta", "mean", "var")]
+        key = tuple((t.storage, t.offset) if t is not None else None for t in parts)
+        first = seen.setdefault(key, layer.path)
+        if first == layer.path or not any(key):
+            kept.append(layer)
+        else:
+            again.setdefault(first, []).append(layer.path)
+    return kept, again
 
 
 def _layer(
@@ -98,6 +134,7 @@ def _layer(
         running_var=found.running_var,
         feeder=sources.pop() if len(sources) == 1 else None,
         preceded_by=before.pop() if len(before) == 1 else None,
+        places=tuple(f"call {n} of its code" for n in range(2, len(own) + 1)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.judge.drifted import between, causes, channel_limit, common_factor
+from bnaudit.judge.drifted import CALLS, calls_apart, causes, channel_limit, common_factor
 from bnaudit.judge.obstacles import one_class, unlike_training
 from bnaudit.judge.remedies import INPUT, RECOMPUTE, SEPARATE, remedy
 from bnaudit.records.finding import Severity
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
 
 _SHOWN = 4
+_CALLS = {t.name: t.value for t in CALLS}
 
 
 def listed(names: list[str]) -> str:
@@ -32,35 +33,21 @@ def channels_text(channels: tuple[int, ...]) -> str:
     return f"channel {named}" if len(channels) == 1 else f"channels {named}"
 
 
-def findings(
-    rule: Rule, report: Report, fact: Callable[[Drifting], str], far: Callable[[float], str]
-) -> Iterator[Finding]:
+def findings(rule: Rule, report: Report, fact: Callable[[Drifting], str]) -> Iterator[Finding]:
     """A finding for each cause of drift whose front-most layer has this rule's drift.
 
     Args:
         rule: BN201 or BN202.
         report: an audit on data.
         fact: what a layer's drift is, without a "; " in it.
-        far: a distance with its unit ("3.1 sigma").
     """
     for cause in causes(report, rule):
         start = cause.root.kinds.get(rule.id)
         if start is None:
             continue
-        calls = between(cause, rule.id)
-        if calls:
-            said = []
-            for call in calls:
-                drifting = call.kinds.get(rule.id, start)
-                signed = sorted(drifting.drift.signed[c] for c in drifting.living)
-                said.append(far(signed[len(signed) // 2]))
-            message = (
-                f"called {len(calls)} times on inputs of different statistics, and the running ones lie "
-                f"between: {rule.name.partition('-')[0]}s {' and '.join(said)} off (middle channel)"
-            )
-        else:
-            message = fact(start) + _origin(cause, report) + _others(cause)
-        yield rule.finding(message, **_details(rule, cause, start, report, shared=bool(calls)))
+        shared = calls_apart(report, cause.root.layer.name, _CALLS) is not None
+        message = fact(start) + ("" if shared else _origin(cause, report)) + _others(cause)
+        yield rule.finding(message, **_details(rule, cause, start, report, shared=shared))
 
 
 def _origin(cause: Cause, report: Report) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import hypot
 from operator import sub
 from typing import TYPE_CHECKING
 
@@ -415,23 +416,86 @@ def drifting_channels(report: Report) -> dict[str, frozenset[int]]:
     return {name: frozenset(f.living if f.whole else f.channels) for name, f in found.items()}
 
 
-def between(cause: Cause, rule: str) -> tuple[Place, ...]:
-    """Calls of the root's layer between whose data its stored statistics lie, or none.
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Two calls of one layer, on inputs of different statistics.
 
-    They are an average over inputs of different statistics, and fit none of them.
+    Attributes:
+        calls: all calls of the layer whose drift is known, in their order.
+        mean: sigma between the means of the two that are farthest, the middle channel's.
+        variance: |log2| between their variances.
+        sure_mean, sure_variance: the same at the near end of the interval.
+    """
+
+    calls: tuple[LayerReport, ...]
+    mean: float
+    variance: float
+    sure_mean: float
+    sure_variance: float
+
+
+CALLS = (
+    Threshold(
+        "mean",
+        0.2,
+        "sigma between the means of two calls of a layer, the middle channel's, at the near end of its "
+        "interval",
+        "twice BN201's limit for a layer: one running mean between them is off by that from both",
+    ),
+    Threshold(
+        "variance",
+        0.7,
+        "|log2| between their variances, likewise",
+        "twice BN202's limit for a layer",
+    ),
+)
+
+
+def calls_apart(report: Report, name: str, limits: Mapping[str, float]) -> Apart | None:
+    """The two calls of a layer that are farthest apart, where they are so beyond a limit.
+
+    Both are held against the same stored statistics, so that the difference of their drifts does not depend
+    on these.
 
     Args:
-        cause: of which the root may be called more than once.
-        rule: which drift.
+        report: an audit on data.
+        name: of the layer.
+        limits: "mean" and "variance".
     """
-    calls = [p for p in (cause.root, *cause.others) if p.layer.name == cause.root.layer.name]
-    drifts = [getattr(p.layer.statistics, RULES[rule][0]) for p in calls]
-    if len(calls) < 2 or any(isinstance(drift, Skipped) for drift in drifts):
-        return ()
-    signed = list(zip(*(drift.signed for drift in drifts), strict=True))
-    nearer = [min(max(values), -min(values)) for values in signed]
-    limit = next(t.value for t in RULES[rule][1] if t.name == "layer")
-    return tuple(calls) if middle(nearer) > limit else ()
+    calls = tuple(x for x in report.layers if x.name == name and _drifts_of(x) is not None)
+    dead = {
+        c for x in calls if not isinstance(x.statistics, Skipped) for c in x.statistics.dead_gamma
+    }
+    worst: Apart | None = None
+    for i, one in enumerate(calls):
+        for two in calls[i + 1 :]:
+            sizes = []
+            for a, b in zip(_drifts_of(one) or (), _drifts_of(two) or (), strict=True):
+                living = [c for c in range(one.channels) if c not in dead]
+                off = [abs(a.signed[c] - b.signed[c]) for c in living]
+                # What the running side adds to both margins is the same number in both drifts.
+                noise = [hypot(a.margin[c], b.margin[c]) for c in living]
+                sure = [max(d - n, 0.0) for d, n in zip(off, noise, strict=True)]
+                sizes.append((middle(off), middle(sure)) if living else (0.0, 0.0))
+            (mean, sure_mean), (variance, sure_variance) = sizes
+            found = Apart(calls, mean, variance, sure_mean, sure_variance)
+            if worst is None or _farness(found, limits) > _farness(worst, limits):
+                worst = found
+    return worst if worst is not None and _farness(worst, limits) > 1 else None
+
+
+def _farness(found: Apart, limits: Mapping[str, float]) -> float:
+    return max(found.sure_mean / limits["mean"], found.sure_variance / limits["variance"])
+
+
+def _drifts_of(layer: LayerReport) -> tuple[Drift, Drift] | None:
+    """Both drifts of a call, where they have an interval."""
+    if isinstance(layer.statistics, Skipped):
+        return None
+    mean, variance = layer.statistics.mean_drift, layer.statistics.variance_drift
+    if isinstance(mean, Skipped) or isinstance(variance, Skipped):
+        return None
+    return (mean, variance) if mean.margin and variance.margin else None
 
 
 def common_factor(drifting: Drifting) -> float | None:

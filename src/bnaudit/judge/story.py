@@ -33,6 +33,7 @@ HERE: Mapping[str, tuple[str, ...]] = {
     "BN201": ("BN202",),
     "BN202": ("BN201",),
     "BN206": ("BN203",),
+    "BN210": (*_DRIFT, "BN020"),
 }
 """Rule -> what it explains at its own layer and channels, and everywhere where it is about the model."""
 
@@ -74,21 +75,35 @@ def told_once(findings: Sequence[Finding], report: Report) -> tuple[Finding, ...
         report: whose layers they are about.
     """
     reads = feeders(report)
+    owners = {layer.label: layer.name for layer in report.layers}
     kept = dict(enumerate(findings))
     # What a file stores comes before what it does; of two that explain each other the worse one leads.
     order = sorted(
-        kept, key=lambda i: (kept[i].rule in _DRIFT, kept[i].rule > "BN2", -kept[i].severity)
+        kept,
+        key=lambda i: (
+            kept[i].rule != "BN210",
+            kept[i].rule in _DRIFT,
+            kept[i].rule > "BN2",
+            -kept[i].severity,
+        ),
     )
     for place in order:
         if place in kept:
             cause = kept[place]
-            explained = [i for i, f in kept.items() if i != place and _explains(cause, f, reads)]
+            explained = [
+                i for i, f in kept.items() if i != place and _explains(cause, f, reads, owners)
+            ]
             for other in explained:
                 kept[place] = _with(kept[place], kept.pop(other))
     return tuple(kept.values())
 
 
-def _explains(cause: Finding, other: Finding, reads: Mapping[str, tuple[str, ...]]) -> bool:
+def _explains(
+    cause: Finding,
+    other: Finding,
+    reads: Mapping[str, tuple[str, ...]],
+    owners: Mapping[str, str],
+) -> bool:
     def is_in(table: Mapping[str, tuple[str, ...]]) -> bool:
         return other.rule in table.get(cause.rule, ())
 
@@ -97,7 +112,9 @@ def _explains(cause: Finding, other: Finding, reads: Mapping[str, tuple[str, ...
         return True
     if cause.layer is not None and other.layer is not None:
         within = set(other.channels) <= set(cause.channels) or not cause.channels
-        here = is_in(HERE) and cause.layer == other.layer and (within or other.rule in _DRIFT)
+        # BN210 is about all calls of a layer, whichever of them is told to drift.
+        at = owners.get(other.layer, other.layer) if cause.rule == "BN210" else other.layer
+        here = is_in(HERE) and cause.layer == at and (within or other.rule in _DRIFT)
         behind = is_in(BEHIND) and cause.layer in reads.get(other.layer, ())
         front = is_in(IN_FRONT) and other.layer in reads.get(cause.layer, ())
         if here and (serious or other.severity is Severity.INFO):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bnaudit.load.pickles.objects import StoredTensor
 
-Shaped = TypeVar("Shaped", "Tensor", "StoredTensor")
+T = TypeVar("T")
 
 _INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What compilation, sharding and checkpointing put in the middle of names."""
@@ -80,15 +80,23 @@ def load_weights(
     return (*state.notes, *_notes(path, prefix, outside, missing, unexpected))
 
 
-def _fit(tensors: Mapping[str, Shaped], wanted: Mapping[str, Tensor]) -> int:
+def names_in_file(names: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
+    """Name in the network -> name in the file, as `load_weights` matches them.
+
+    Args:
+        names: of the file's tensors.
+        wanted: of the network's.
+    """
+    return _renamed({name: name for name in names}, dict.fromkeys(wanted, ""))[0]
+
+
+def _fit(tensors: Mapping[str, Tensor | StoredTensor], wanted: Mapping[str, Tensor]) -> int:
     """How many of a network's tensors these are, by name and shape."""
     named, _ = _renamed(tensors, wanted)
     return sum(n in wanted and tuple(t.shape) == tuple(wanted[n].shape) for n, t in named.items())
 
 
-def _renamed(
-    tensors: Mapping[str, Shaped], wanted: Mapping[str, Tensor]
-) -> tuple[dict[str, Shaped], str]:
+def _renamed(tensors: Mapping[str, T], wanted: Mapping[str, object]) -> tuple[dict[str, T], str]:
     """The tensors under the network's names, and the prefix that its names have in the file.
 
     The prefix is the one under which most names are the network's; of several the first in the file,

@@ -78,6 +78,8 @@ class BatchNormStatics:
             graph.
         of_weights: whether it normalises a weight and no activation: what weight standardisation
             becomes in an export. None where the file does not tell.
+        places: where else the same running statistics stand: another name of the module or of its tensors,
+            another node or call.
     """
 
     name: str
@@ -96,6 +98,7 @@ class BatchNormStatics:
     feeder: Feeder | None = None
     preceded_by: str | None = None
     of_weights: bool | None = None
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

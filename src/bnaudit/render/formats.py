@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "rules")
-"""What is written, as `bnaudit schema` names it; each but the report by the command of its name."""
+DOCUMENTS = ("report", "inspect", "init", "diff", "recalibration", "rules")
+"""What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
+
+OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}
+"""Command -> document, where their names differ."""
 
 VERDICTS = ("report", "inspect")
 """Those that judge a model: a format of verdicts alone reads `render.outcome`, the same for both."""

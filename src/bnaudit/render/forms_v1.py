@@ -22,6 +22,14 @@ from bnaudit.records.initialisation import (
 )
 from bnaudit.records.inspection import BatchNormStatics, Inspection, InspectionReport
 from bnaudit.records.layer import ChannelValues, Extent, Gain, LayerReport
+from bnaudit.records.recalibration import (
+    Averaged,
+    LayerChange,
+    Offset,
+    Performance,
+    Recalibration,
+    WrittenFile,
+)
 from bnaudit.records.report import Report
 from bnaudit.records.run import DataInfo, RunInfo
 from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
@@ -49,6 +57,8 @@ from bnaudit.summary.gain import (
 from bnaudit.summary.initialisation import InitSummary
 from bnaudit.summary.initialisation import summarize as summarize_start
 from bnaudit.summary.inspection import InspectSummary, summarize_inspection
+from bnaudit.summary.recalibration import RecalibrationSummary
+from bnaudit.summary.recalibration import summarize as summarize_recalibration
 from bnaudit.summary.residuals import Residual
 from bnaudit.summary.twins import effect
 
@@ -191,6 +201,25 @@ FORMS: dict[type, Form] = {
         quiet=True,
     ),
     WeightSpaceSummary: Form(names={"worst": "worst_residual"}, quiet=True),
+    # A recalibration
+    Averaged: Form(whole=True),
+    Performance: Form(skipped=True),
+    Offset: Form(whole=True),
+    LayerChange: Form(
+        names={"kept": "kept_because"}, channels=("running_mean", "running_var"), skipped=True
+    ),
+    WrittenFile: Form(whole=True),
+    Recalibration: Form(
+        computed={
+            "summary": Computed(
+                "way",
+                RecalibrationSummary,
+                summarize_recalibration,
+                "The recalibration in a few numbers.",
+            )
+        },
+        skipped=True,
+    ),
     # An inspection
     StoredGain: Form(names=_ENDS),
     StoredExtent: Form(names=_ENDS),

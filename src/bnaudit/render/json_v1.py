@@ -16,6 +16,7 @@ from bnaudit.records.diff import Diff
 from bnaudit.records.finding import Severity
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
 from bnaudit.records.values import NOT_REQUESTED, Metric
 from bnaudit.records.wire.forms import Form
@@ -90,6 +91,10 @@ DOCUMENTS = {
         InitReport,
         "One comparison of a network's initial weights W0 with its trained weights W by bnaudit.",
         STARTS,
+    ),
+    "recalibration": Document(
+        Recalibration,
+        "Running statistics computed again from data by bnaudit, and what they do to the network.",
     ),
     "rules": Document(
         RuleList,

@@ -262,7 +262,7 @@ def test_code_that_is_no_python_leaves_the_layers(tmp_path: Path) -> None:
     )
     found = inspect_torchscript(odd)
     assert "could not be parsed" in found.notes[0]
-    assert {b.name for b in found.batchnorms} == {"bn", "tied", "same"}
+    assert {b.name for b in found.batchnorms} == {"bn", "tied"}
     agrees(found.batchnorms[0], net.bn)  # type: ignore[arg-type]
 
 

@@ -160,7 +160,11 @@ def test_a_layer_called_on_two_kinds_of_input_is_told_to_be_separated() -> None:
     layers[2] = replace(layers[2], name=layers[1].name, call=2)
     (finding,) = judge(replace(subject, layers=tuple(layers))).findings
     assert finding.layer == LAYERS[1]
-    assert "called 2 times" in finding.message
+    assert finding.rule == "BN210"
+    assert (
+        "in 2 places, on inputs 0 sigma and a factor of 11.3 in variance apart" in finding.message
+    )
+    assert "block1.bn 0.02 sigma, x4, block1.bn#2 0.02 sigma, x0.354" in finding.message
     assert "BatchNorm of its own" in finding.fix
 
 

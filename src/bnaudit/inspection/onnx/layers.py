@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,18 @@ def batchnorm_layers(net: Net) -> tuple[list[BatchNormStatics], dict[str, int]]:
     first = layers_by_use(origins, partial(_content, net))
     own = [(n, o) for n, o, f in zip(nodes, origins, first, strict=True) if o is f]
     names = layer_names([origin for _, origin in own])
-    layers = [_layer(net, node, name) for (node, _), name in zip(own, names, strict=True)]
     by_origin = {id(o): name for (_, o), name in zip(own, names, strict=True)}
     calls: dict[str, int] = {}
-    for origin in first:
-        name = by_origin[id(origin)]
+    places: dict[str, list[str]] = {}
+    for node, origin, used in zip(nodes, origins, first, strict=True):
+        name = by_origin[id(used)]
         calls[name] = calls.get(name, 0) + 1
+        if origin is not used:
+            places.setdefault(name, []).append(f"node {node.name or node.outputs[0]!r}")
+    layers = [
+        replace(_layer(net, node, name), places=tuple(places.get(name, ())))
+        for (node, _), name in zip(own, names, strict=True)
+    ]
     return layers, {name: count for name, count in calls.items() if count > 1}
 
 

@@ -27,6 +27,8 @@ from bnaudit.judge.rules import (
     partly_folded,
     redundant_bias,
     second_order_verification,
+    several_places,
+    shared_statistics,
     small_projection,
     statistics_at_init,
     training_mode,
@@ -56,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     after_batchnorm.RULE,
     lossy_conversion.RULE,
     collapsed_variance.RULE,
+    several_places.RULE,
     integrity.RULE,
     few_values.RULE,
     finite_difference.RULE,
@@ -71,4 +74,5 @@ RULES: tuple[Rule, ...] = (
     constant_channels.RULE,
     not_finite.RULE,
     worse_than_guessing.RULE,
+    shared_statistics.RULE,
 )

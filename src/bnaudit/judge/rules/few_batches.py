@@ -104,7 +104,7 @@ RULE = Rule(
     "training looks fine. The counter is not trusted further than that: 0 or a missing counter says "
     "nothing (conversions and loading reset it), and a variance that is smaller than the weight of the "
     "initial 1 refutes it, as after a recomputation by torch.optim.swa_utils.update_bn.",
-    fix="train longer, or recompute the running statistics with torch.optim.swa_utils.update_bn",
+    fix="train longer, or recompute the running statistics with bnaudit recalibrate",
     references=(
         "https://github.com/tensorflow/tensorflow/issues/1122",
         "https://github.com/keras-team/keras/issues/7265",

@@ -62,7 +62,7 @@ def _cut_off(rule: Rule, bn: BatchNormStatics) -> Hit | None:
         channels,
         confidence="read from the file; no average of data is a round number",
         fix="convert the network again without clipping, or recompute the running statistics with "
-        "torch.optim.swa_utils.update_bn",
+        "bnaudit recalibrate",
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    yield from findings(rule, report, _fact, lambda sigmas: f"{sigmas:+.2g} sigma")
+    yield from findings(rule, report, _fact)
 
 
 def _fact(start: Drifting) -> str:
@@ -48,7 +48,8 @@ RULE = Rule(
     why="In inference the running mean is subtracted whatever the data is. If it is not the data's, "
     "every value of the channel is shifted by the difference: the network computes something it never "
     "computed in training, and often only a little worse, so that no test fails.",
-    fix="recompute the running statistics with these weights, or feed what training fed",
+    fix="recompute the running statistics with these weights (bnaudit recalibrate), or feed what training "
+    "fed",
     references=(
         "https://github.com/pytorch/pytorch/issues/4741",
         "https://github.com/fadel/pytorch_ema/issues/13",

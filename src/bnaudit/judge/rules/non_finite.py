@@ -69,7 +69,7 @@ RULE = Rule(
     "of one row has no unbiased variance, a loss scale that overflowed) or from a conversion to float16, and "
     "a running average never recovers from one.",
     fix="go back to a checkpoint from before the first NaN or Inf, or recompute the running statistics with "
-    "torch.optim.swa_utils.update_bn if only they are affected",
+    "bnaudit recalibrate if only they are affected",
     references=(
         "https://github.com/torch/nn/pull/1271",
         "https://github.com/pytorch/pytorch/issues/1381",

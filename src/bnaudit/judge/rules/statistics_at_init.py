@@ -125,7 +125,7 @@ RULE = Rule(
     "Other values that are equal in all channels are placeholders (0.02 in the light models of the onnx "
     "package) or an initialisation that ran on zeros (0 and 0.9 in an untrained YOLO).",
     fix="run batches of training data through the network in training mode "
-    "(torch.optim.swa_utils.update_bn does), and save again",
+    "(or bnaudit recalibrate), and save again",
     references=(
         "https://github.com/cleinc/bts/issues/90",
         "https://github.com/deezer/spleeter/issues/151",

@@ -78,7 +78,7 @@ RULE = Rule(
     "training. In an ONNX file momentum is not used in inference and converters write it freely, so there "
     "it is an info.",
     fix="set momentum to 1 minus the other framework's value and recompute the running statistics "
-    "(torch.optim.swa_utils.update_bn)",
+    "(bnaudit recalibrate)",
     references=(
         "https://github.com/pytorch/examples/issues/289",
         "https://github.com/pytorch/vision/issues/8250",

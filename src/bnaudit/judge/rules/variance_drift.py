@@ -23,7 +23,7 @@ _READABLE = 20
 
 
 def _check(rule: Rule, report: Report) -> Iterator[Finding]:
-    yield from findings(rule, report, _fact, lambda log2: f"a factor of {_factor(log2)}")
+    yield from findings(rule, report, _fact)
 
 
 def _fact(start: Drifting) -> str:

@@ -149,6 +149,18 @@ class Archive:
         """
         return self.slice(of.key, of.start * SIZES[of.dtype] + start, count)
 
+    def position(self, of: Storage, start: int) -> int:
+        """Where in the file byte `start` of a storage lies.
+
+        Raises:
+            DamagedError: it is missing or packed.
+        """
+        member = self._member(of.key)
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise DamagedError(f"{of.key} inside it is packed")
+        with self.path.open("rb") as file:
+            return self._start(file, member) + of.start * SIZES[of.dtype] + start
+
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self:
             raise DamagedError(f"{name} is missing in it")
@@ -160,8 +172,13 @@ class Archive:
                 file.seek(start)
                 return file.read(count)
         with opened(self.path) as file:
-            file.seek(member.header_offset)
-            header = file.read(_LOCAL_HEADER)
-            name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
-            file.seek(name + extra + start, 1)
+            file.seek(self._start(file, member) + start)
             return file.read(count)
+
+    @staticmethod
+    def _start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+        """Where a member's bytes begin."""
+        file.seek(member.header_offset)
+        header = file.read(_LOCAL_HEADER)
+        name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+        return member.header_offset + _LOCAL_HEADER + name + extra

@@ -87,3 +87,13 @@ class LegacyFile:
         with opened(self.path) as file:
             file.seek(offset + start)
             return file.read(count)
+
+    def position(self, of: Storage, start: int) -> int:
+        """Where in the file byte `start` of a storage lies.
+
+        Raises:
+            DamagedError: it is not in the file.
+        """
+        if of.key not in self._starts:
+            raise DamagedError("a tensor lies outside its storage")
+        return self._starts[of.key][0] + of.start * SIZES[of.dtype] + start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,6 +47,14 @@ class TensorFile(Protocol):
 
     def numbers(self, of: Storage, start: int, count: int) -> bytes:
         """`count` bytes of a storage from byte `start` on."""
+
+
+@runtime_checkable
+class PlacedFile(TensorFile, Protocol):
+    """One whose numbers stand in it as they are, so that they can be written over."""
+
+    def position(self, of: Storage, start: int) -> int:
+        """Where in the file byte `start` of a storage lies."""
 
 
 def read_tensor(file: TensorFile, tensor: StoredTensor) -> NDArray[np.float64]:

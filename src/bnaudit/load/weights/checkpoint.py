@@ -69,7 +69,7 @@ def _open(path: Path, wanted: str | None) -> StoredFile:
     top = mapping(content) or {}
     kept = {k: v for k, v in top.items() if isinstance(k, str)} if entry.path else {}
 
-    def opened(found: Entry, notes: tuple[str, ...] = (), **more: Any) -> StoredFile:
+    def opened(found: Entry, at: str, notes: tuple[str, ...] = (), **more: Any) -> StoredFile:
         return StoredFile(
             path,
             FileKind.CHECKPOINT,
@@ -79,10 +79,11 @@ def _open(path: Path, wanted: str | None) -> StoredFile:
             (path,),
             module=found.module,
             notes=notes,
+            entry=at,
             **more,
         )
 
-    beside = {key: opened(other) for key, other in entry.beside.items()}
+    beside = {key: opened(other, key) for key, other in entry.beside.items()}
     also = f" (beside it: {', '.join(beside)})" if beside else ""
     notes = (f"{path}: read from its entry {entry.path!r}{also}",) if entry.path else ()
-    return opened(entry, notes, top=kept, beside=beside, entry=entry.path)
+    return opened(entry, entry.path, notes, top=kept, beside=beside)

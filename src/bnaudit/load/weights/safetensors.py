@@ -83,6 +83,10 @@ class _Data:
             file.seek(offset + start)
             return file.read(count)
 
+    def position(self, of: Storage, start: int) -> int:
+        """Where in the file byte `start` of a tensor lies."""
+        return self.places[of.key][0] + start
+
 
 def _open(path: Path) -> StoredFile:
     header, start, size = _header(path)

@@ -50,6 +50,7 @@ def read_state(
 
     Raises:
         InputError: it cannot be read, or holds no named tensors.
+        UsageError: an entry of a file that has none.
     """
     kind = sniff(path)
     if entry is not None and kind is not FileKind.CHECKPOINT:

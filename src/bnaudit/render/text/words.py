@@ -89,7 +89,7 @@ def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 layer", "2 layers", "2 batches"."""
     if count == 1:
         return f"1 {noun}"
-    return f"{count} {noun}{'es' if noun.endswith('ch') else 's'}"
+    return f"{count} {noun}{'es' if noun.endswith(('ch', 'ss')) else 's'}"
 
 
 def listing(names: list[str], limit: int) -> str:

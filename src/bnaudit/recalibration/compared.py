@@ -1,0 +1,126 @@
+"""The network before and after, with intervals over the batches, and how far each layer is off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum, isfinite, sqrt
+from typing import TYPE_CHECKING
+
+from bnaudit.measure.drift import student_t
+from bnaudit.records.recalibration import Averaged, Offset, Performance
+from bnaudit.records.values import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from bnaudit.recalibration.passes import Seen, Statistics
+    from bnaudit.records.recalibration import Average
+
+_NO_CLASSES = Skipped("the labels are no classes")
+_NO_LABELS = Skipped("no labels given")
+_ALONE = Skipped("one batch has no spread")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Judges passes over the same batches.
+
+    Attributes:
+        rows: of each batch.
+        label_free: whether the loss is none of the network's task.
+        labelled: whether there are labels.
+        reference: the pass with batch statistics.
+    """
+
+    rows: Sequence[int]
+    label_free: bool
+    labelled: bool
+    reference: Seen
+
+    def performance(self, seen: Seen) -> Performance:
+        """What the network does in a pass."""
+        accuracy: Average = _NO_CLASSES if self.labelled else _NO_LABELS
+        if len(seen.right) == len(self.rows):
+            accuracy = averaged(seen.right, self.rows, "accuracy")
+        loss: Average = averaged(seen.losses, self.rows, "loss")
+        if self.label_free:
+            loss = Skipped("a loss without labels says nothing about it (pass --labels)")
+        return Performance(loss, accuracy, self._distance(seen))
+
+    def change(self, before: Seen, after: Seen) -> Average:
+        """Of the loss, or without labels of the distance to the outputs with batch statistics."""
+        if not self.label_free:
+            pairs = zip(before.losses, after.losses, strict=True)
+            return averaged([b - a for a, b in pairs], self.rows, "loss")
+        old, new = self._distances(before), self._distances(after)
+        if old is None or new is None:
+            return Skipped("the outputs are too large to be kept")
+        return averaged([b - a for a, b in zip(old, new, strict=True)], self.rows, "distance")
+
+    def accuracy_change(self, before: Seen, after: Seen) -> Average:
+        """Of the share of right decisions."""
+        if not len(before.right) == len(after.right) == len(self.rows):
+            return _NO_CLASSES if self.labelled else _NO_LABELS
+        pairs = zip(before.right, after.right, strict=True)
+        return averaged([b - a for a, b in pairs], self.rows, "accuracy")
+
+    def _distance(self, seen: Seen) -> Average:
+        if seen is self.reference:
+            return Skipped("the others are compared with these outputs")
+        distances = self._distances(seen)
+        if distances is None:
+            return Skipped("the outputs are too large to be kept")
+        return averaged(distances, self.rows, "distance")
+
+    def _distances(self, seen: Seen) -> list[float] | None:
+        found = []
+        for y, reference in zip(seen.outputs, self.reference.outputs, strict=True):
+            if y is None or reference is None:
+                return None
+            spread = float((reference - reference.mean(0)).norm())
+            found.append(float((y - reference).norm()) / spread if spread > 0 else 0.0)
+        return found
+
+
+def averaged(values: Sequence[float], rows: Sequence[int], what: str) -> Average:
+    """The mean over the rows of values that batches have, and the interval of it.
+
+    With the batches' shares w of the rows, the squared error of sum w x is B/(B - 1) sum w^2 (x - mean)^2.
+    """
+    odd = sum(not isfinite(value) for value in values)
+    if odd:
+        return Skipped(f"the {what} is not finite in {odd} of {len(values)} batches")
+    total, n = sum(rows), len(values)
+    shares = [r / total for r in rows]
+    mean = fsum(r * v for r, v in zip(rows, values, strict=True)) / total
+    if n == 1:
+        return Averaged(mean, _ALONE, _ALONE)
+    squares = sum((w * (v - mean)) ** 2 for w, v in zip(shares, values, strict=True))
+    margin = student_t(n - 1) * sqrt(squares * n / (n - 1))
+    return Averaged(mean, mean - margin, mean + margin)
+
+
+def offset(
+    found: tuple[Tensor, Tensor], against: Statistics, eps: float, scale: Tensor | None = None
+) -> Offset | Skipped:
+    """How far a mean and a variance are from others, in the units of an audit's drift.
+
+    Args:
+        found: of the data.
+        against: stored.
+        eps: of the layer.
+        scale: sigma^2 that means are divided by, where it is not the stored one.
+    """
+    sigma_sq = against[1] + eps
+    mean = ((found[0] - against[0]) / (sigma_sq if scale is None else scale).sqrt()).abs()
+    variance = ((found[1] + eps) / sigma_sq).log2().abs()
+    if not bool(mean.isfinite().all() and variance.isfinite().all()):
+        return Skipped("running statistics or activations are not finite")
+    return Offset(
+        float(mean.quantile(0.5)),
+        float(mean.max()),
+        float(variance.quantile(0.5)),
+        float(variance.max()),
+    )
