@@ -35,11 +35,6 @@ def from_loader(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: an option that only makes sense for data that bnaudit cuts itself.
     """
-    if not isinstance(options.labels, str | None):
-        raise UsageError(
-            "labels beside an iterable of batches",
-            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
-        )
     taken = list(_taken(data, options.batches or DEFAULT_BATCHES, model, options.labels))
     found = tuple(batch for batch, _, _ in taken)
     if not found:
@@ -74,9 +69,14 @@ def from_loader(
 
 
 def _taken(
-    data: Iterable[Any], count: int, model: LoadedModel, asked: str | None
+    data: Iterable[Any], count: int, model: LoadedModel, asked: Any
 ) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
     """The first batches, each with the names of its inputs and notes on them."""
+    if not isinstance(asked, str | None):
+        raise UsageError(
+            "labels beside an iterable of batches",
+            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
+        )
     taken = 0
     try:
         for item in data:

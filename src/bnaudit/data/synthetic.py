@@ -90,11 +90,15 @@ def synthetic_batches(
             f"no memory for {count} synthetic batches of {shown}",
             hint="pass a smaller --input-shape, --batch-size or --batches",
         ) from error
-    floating = {getattr(torch, spec.dtype or "float32").is_floating_point for spec in specs}
-    both = f"{FLOATING} (floating inputs), {INTEGERS}"
-    distribution = both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
-    info = DataInfo("synthetic", (), count, size, None, distribution)
+    info = DataInfo("synthetic", (), count, size, None, _distribution(items[0].inputs))
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _distribution(inputs: tuple[Tensor, ...]) -> str:
+    """What the inputs were drawn from, as far as there are such."""
+    floating = {t.is_floating_point() for t in inputs}
+    both = f"{FLOATING} (floating inputs), {INTEGERS}"
+    return both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
 
 
 def _drawn(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[InputSpec]:
