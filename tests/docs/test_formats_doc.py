@@ -50,7 +50,9 @@ class Graph(nn.Module):
 def test_a_graph_is_one_batch_as_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = re.findall(r"^```python\n(# graphs\.py, for: bnaudit (.*)\n.*?)^```", TEXT, re.M | re.S)
+    code = re.findall(
+        r"^```python\n(# graphs\.py, for: bnaudit ([^\n]*)\n.*?)^```", TEXT, re.M | re.S
+    )
     (text, command), *others = code
     assert not others
     monkeypatch.chdir(tmp_path)

@@ -69,11 +69,6 @@ def checked_batches(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: labels beside it.
     """
-    if not isinstance(options.labels, str | None):
-        raise UsageError(
-            "labels beside an iterable of batches",
-            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
-        )
     taken = list(_taken(data, count, model, options.labels))
     found = tuple(batch for batch, _, _ in taken)
     if not found:
@@ -102,9 +97,14 @@ def labels_origin(items: Sequence[Batch], options: AuditOptions) -> str | None:
 
 
 def _taken(
-    data: Iterable[Any], count: int | None, model: LoadedModel, asked: str | None
+    data: Iterable[Any], count: int | None, model: LoadedModel, asked: Any
 ) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
     """The first batches, each with the names of its inputs and notes on them."""
+    if not isinstance(asked, str | None):
+        raise UsageError(
+            "labels beside an iterable of batches",
+            hint="let it give (inputs..., labels), or mappings and name the key of the labels",
+        )
     taken = 0
     try:
         for item in data:

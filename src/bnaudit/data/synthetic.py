@@ -92,19 +92,17 @@ def synthetic_batches(
                 else:
                     drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
             items.append(Batch(tuple(drawn)))
-    except (
-        MemoryError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ) as error:  # or for an int64
+    except (MemoryError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise too_large from error
-    floating = {dtype.is_floating_point for dtype in types}
-    both = f"{FLOATING} (floating inputs), {INTEGERS}"
-    distribution = both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
-    info = DataInfo("synthetic", (), count, size, None, distribution)
+    info = DataInfo("synthetic", (), count, size, None, _distribution(items[0].inputs))
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _distribution(inputs: tuple[Tensor, ...]) -> str:
+    """What the inputs were drawn from, as far as there are such."""
+    floating = {t.is_floating_point() for t in inputs}
+    both = f"{FLOATING} (floating inputs), {INTEGERS}"
+    return both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
 
 
 def _type(spec: InputSpec) -> torch.dtype:

@@ -72,7 +72,14 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     if reference is not None:
         from bnaudit.load.factory import load_factory
 
-        return load_factory(reference, given)
+        return load_factory(
+            reference,
+            given.weights,
+            given.kwargs,
+            strict=given.strict,
+            seed=given.seed,
+            entry=given.entry,
+        )
     for name, value in (
         ("weights", given.weights),
         ("an entry of weights", given.entry),
@@ -90,27 +97,32 @@ def load(model: str | Path | nn.Module, loading: Loading | None = None) -> Loade
     path = Path(model)
     kind = sniff(path)
     if kind in _WEIGHTS_ALONE:
-        file = shlex.quote(str(path))
-        pickled = _pickled(path) if kind is FileKind.CHECKPOINT else None
-        if pickled is not None:
-            known = pickled.home and not pickled.home.startswith(("torch.", "__main__"))
-            code = f"{pickled.home}:{pickled.kind}" if known else "package.module:factory"
-            raise InputError(
-                f"{path}: is a pickled module of class {pickled.home}.{pickled.kind}: bnaudit reads pickles "
-                "as data and runs none",
-                hint=f"name the code that makes it: bnaudit check {code} --weights {file}; or save "
-                f"torch.jit.script(net.eval()); `bnaudit inspect {file}` judges what it stores",
-            )
-        raise InputError(
-            f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
-            hint="name the code that makes the network: bnaudit check package.module:factory "
-            f"--weights {file}; `bnaudit inspect {file}` reads what the file says by itself",
-        )
+        raise _weights_alone(path, kind)
     require_kind(path, kind, _LOADERS)
     module, function = _LOADERS[kind]
     extra = {"trust": given.trust} if kind is FileKind.EXPORTED else {}
     loaded: LoadedModel = getattr(import_module(module), function)(path, **extra)
     return replace(loaded, path=path)
+
+
+def _weights_alone(path: Path, kind: FileKind) -> InputError:
+    """A file without a network that can be run, and the command that runs its weights."""
+    file = shlex.quote(str(path))
+    pickled = _pickled(path) if kind is FileKind.CHECKPOINT else None
+    if pickled is not None:
+        known = pickled.home and not pickled.home.startswith(("torch.", "__main__"))
+        code = f"{pickled.home}:{pickled.kind}" if known else "package.module:factory"
+        return InputError(
+            f"{path}: is a pickled module of class {pickled.home}.{pickled.kind}: bnaudit reads pickles "
+            "as data and runs none",
+            hint=f"name the code that makes it: bnaudit check {code} --weights {file}; or save "
+            f"torch.jit.script(net.eval()); `bnaudit inspect {file}` judges what it stores",
+        )
+    return InputError(
+        f"{path}: is a {kind.value} file: it holds weights, but no network to run them in",
+        hint="name the code that makes the network: bnaudit check package.module:factory "
+        f"--weights {file}; `bnaudit inspect {file}` reads what the file says by itself",
+    )
 
 
 def _pickled(path: Path) -> Opaque | None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-    from bnaudit.load import Loading
     from bnaudit.load.model import LoadedModel
     from bnaudit.load.reference import Reference
 
@@ -35,30 +34,39 @@ _SHOWN = 8
 _NO_WEIGHTS = "no weights were given: the network is audited as its factory made it"
 
 
-def load_factory(reference: Reference, given: Loading) -> LoadedModel:
+def load_factory(
+    reference: Reference,
+    weights: Path | None,
+    kwargs: Mapping[str, Any],
+    *,
+    strict: bool,
+    seed: int,
+    entry: str | None = None,
+) -> LoadedModel:
     """Imports a factory, makes its network, and loads weights into it.
 
     Args:
         reference: names a module instance, a class of modules, or a function that returns a module.
-        given: weights (a checkpoint, safetensors, ONNX or TorchScript file; None keeps what the factory
-            made), and what a class or function is called with.
+        weights: a checkpoint, safetensors, ONNX or TorchScript file; None keeps what the factory made.
+        kwargs: what a class or function is called with.
+        strict: whether the weights' names have to be those of the network.
+        seed: of the weights that the factory draws.
+        entry: of the weights, where there are several networks.
 
     Raises:
         InputError: the code cannot be imported, fails, or makes no module; the weights do not fit.
         UsageError: arguments for something that is not called.
     """
-    if given.entry is not None and given.weights is None:
-        raise UsageError(
-            f"--entry {given.entry} without --weights", hint="it names a part of that file"
-        )
+    if entry is not None and weights is None:
+        raise UsageError(f"--entry {entry} without --weights", hint="it names a part of that file")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(given.seed)
+        torch.manual_seed(seed)
         found = _attribute(_imported(reference), reference)
-        torch.manual_seed(given.seed)  # an import that was done before draws nothing
-        module = _made(found, reference, given.kwargs)
+        torch.manual_seed(seed)  # an import that was done before draws nothing
+        module = _made(found, reference, kwargs)
     notes: tuple[str, ...] = (_NO_WEIGHTS,)
-    if given.weights is not None:
-        notes = load_weights(module, given.weights, strict=given.strict, entry=given.entry)
+    if weights is not None:
+        notes = load_weights(module, weights, strict=strict, entry=entry)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:
             raise InputError(

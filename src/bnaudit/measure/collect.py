@@ -331,7 +331,7 @@ def collect(
         executed=[name for found in ordered for name in found.probe.executed],
         instance_norms=ordered[0].log.instance_norms,
         apart=apart,
-        undecided=_undecided(batches[0], next(iter(passes.values())).log, apart),
+        undecided=_undecided(batches[0], passes, apart),
         recorded=ordered[0].recorded,
     )
     selection.require_one(collected.executed)
@@ -339,8 +339,9 @@ def collect(
     return collected
 
 
-def _undecided(batch: Batch, log: TapLog, apart: Mapping[str, str]) -> list[str]:
+def _undecided(batch: Batch, passes: Mapping[int, _Pass], apart: Mapping[str, str]) -> list[str]:
     """Calls without trained statistics on one row, where N C channels of an instance norm are C."""
+    log = next(iter(passes.values())).log
     single = [name for name, _ in log.doubtful if batch.rows == 1 and name not in apart]
     return [name for name in dict.fromkeys(single) if any(name == other for other, _ in log.single)]
 

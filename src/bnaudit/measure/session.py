@@ -109,15 +109,9 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
         State(placed.module),
         Head(loss.name if isinstance(options.loss, str) else ""),
     )
-    if options.loss == "auto" and loss.label_free and LABELS[0] in batches.names:
-        with torch.no_grad():
-            found = own_loss(execution.outputs(batches.items[0]))
-        if found is not None:
-            loss, batches = (
-                returned_loss(),
-                replace(batches, labels_from="the model's input labels"),
-            )
-            execution = replace(execution, loss=loss, head=Head(""))
+    if options.loss == "auto" and loss.label_free and _returns_loss(execution, batches):
+        batches = replace(batches, labels_from="the model's input labels")
+        execution = replace(execution, loss=returned_loss(), head=Head(""))
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
     if not loaded.lifted or exported is None:
@@ -138,6 +132,14 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
     batches, notes = prepare(options, original.placed.loaded, exported)
     note = f"audited at the exported batch size {exported}: {reason}"
     return replace(original, batches=batches, notes=(*notes, note))
+
+
+def _returns_loss(execution: Execution, batches: Batches) -> bool:
+    """Whether a model that takes labels makes its loss of them."""
+    if LABELS[0] not in batches.names:
+        return False
+    with torch.no_grad():
+        return own_loss(execution.outputs(batches.items[0])) is not None
 
 
 def _as_exported(session: Session, options: AuditOptions) -> Session:
