@@ -21,7 +21,7 @@ from bnaudit.load.model import InputSpec
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -82,25 +82,29 @@ def synthetic_batches(
     if 8 * count * sum(map(prod, full)) > free_memory(torch.device("cpu")):
         raise too_large
     try:
-        items = []
-        for _ in range(count):
-            drawn: list[Tensor] = []
-            for dtype, shape in zip(types, full, strict=True):
-                if dtype.is_floating_point:
-                    drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
-                else:
-                    drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
-            items.append(Batch(tuple(drawn)))
+        items = [_draw(types, full, generator) for _ in range(count)]
     except (
+        ArithmeticError,
         MemoryError,
         RuntimeError,
         TypeError,
         ValueError,
-        OverflowError,
-    ) as error:  # or for an int64
+    ) as error:  # or an int64
         raise too_large from error
     info = DataInfo("synthetic", (), count, size, None, DISTRIBUTION)
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _draw(
+    types: Sequence[torch.dtype], shapes: Sequence[tuple[int, ...]], generator: torch.Generator
+) -> Batch:
+    drawn: list[Tensor] = []
+    for dtype, shape in zip(types, shapes, strict=True):
+        if dtype.is_floating_point:
+            drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
+        else:
+            drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+    return Batch(tuple(drawn))
 
 
 def _type(spec: InputSpec) -> torch.dtype:
