@@ -21,7 +21,7 @@ from bnaudit.load.model import InputSpec
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -83,16 +83,8 @@ def synthetic_batches(
     if 8 * count * sum(map(prod, full)) > free_memory(torch.device("cpu")):
         raise too_large
     try:
-        items = []
-        for _ in range(count):
-            drawn: list[Tensor] = []
-            for dtype, shape in zip(types, full, strict=True):
-                if dtype.is_floating_point:
-                    drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
-                else:
-                    drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
-            items.append(Batch(tuple(drawn)))
-    except (MemoryError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        items = [_draw(types, full, generator) for _ in range(count)]
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise too_large from error
     info = DataInfo("synthetic", (), count, size, None, _distribution(items[0].inputs))
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
@@ -103,6 +95,18 @@ def _distribution(inputs: tuple[Tensor, ...]) -> str:
     floating = {t.is_floating_point() for t in inputs}
     both = f"{FLOATING} (floating inputs), {INTEGERS}"
     return both if len(floating) > 1 else FLOATING if True in floating else INTEGERS
+
+
+def _draw(
+    types: Sequence[torch.dtype], shapes: Sequence[tuple[int, ...]], generator: torch.Generator
+) -> Batch:
+    drawn: list[Tensor] = []
+    for dtype, shape in zip(types, shapes, strict=True):
+        if dtype.is_floating_point:
+            drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64))
+        else:
+            drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+    return Batch(tuple(drawn))
 
 
 def _type(spec: InputSpec) -> torch.dtype:
