@@ -35,7 +35,7 @@ from bnaudit.load.pickles.checkpoint import explained
 from bnaudit.load.pickles.modules import attributes, named_modules
 from bnaudit.load.pickles.objects import Opaque, StoredTensor
 from bnaudit.load.weights.checkpoint import open_weights
-from bnaudit.records.inspection import Inspection
+from bnaudit.records.inspection import BatchNormStatics, Inspection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,10 +141,6 @@ def inspect_names(
 def _module(stored: StoredFile, root: Opaque) -> Inspection:
     layers = []
     sizes: dict[tuple[object, ...], int] = {}
-    names: dict[int, list[str]] = {}
-    for path, module in named_modules(root, once=False):
-        names.setdefault(id(module), []).append(path)
-    again = {first: others for first, *others in names.values()}
     for path, module in named_modules(root, once=True):
         parameters = attributes(module, "_parameters")
         plain = {n: v for n, v in module.state.items() if isinstance(n, str)}
@@ -155,7 +151,6 @@ def _module(stored: StoredFile, root: Opaque) -> Inspection:
                 place = tensor.storage and (tensor.storage.key, tensor.storage.start)
                 key = (place, tensor.offset, tensor.shape, id(tensor) if place is None else 0)
                 sizes[key] = tensor.numel
-    wrapper = wrapping(stored.tensors)
     found = [layer for layer in layers if layer.is_batchnorm or layer.is_own_batchnorm]
     require_run(stored.path, layers)
     own = [(x.path, f"class {x.home}.{x.kind}") for x in found if x.is_own_batchnorm]
@@ -169,32 +164,32 @@ def _module(stored: StoredFile, root: Opaque) -> Inspection:
         facts={**_facts(stored), "class": f"{root.home}.{root.kind}"},
         size=stored.size,
         parameters=sum(sizes.values()),
-        batchnorms=with_places(
-            [
-                replace(
-                    statics(
-                        layer,
-                        unwrapped(layer.path, wrapper) or layer.kind,
-                        f"module {layer.path!r} ({layer.kind})"
-                        if layer.path
-                        else f"the model ({layer.kind})",
-                        stored.vector,
-                    ),
-                    places=tuple(unwrapped(p, wrapper) for p in again.get(layer.path, ())),
-                )
-                for layer in found
-            ],
-            {
-                unwrapped(x.path, wrapper) or x.kind: at
-                for x in found
-                if (at := address(x)) is not None
-            },
-        ),
+        batchnorms=_layers(stored, root, found),
         other_norms=norms,
         weight_layers=sum(layer.has_weights for layer in layers),
         absence=None if found else absent_by_classes(layers, norms),
         notes=(*_notes(stored), *wrapper_notes(stored.tensors), *notes),
     )
+
+
+def _layers(stored: StoredFile, root: Opaque, found: list[Layer]) -> tuple[BatchNormStatics, ...]:
+    """The records of the BatchNorms, with the other names of those that stand in several places."""
+    wrapper = wrapping(stored.tensors)
+    names: dict[int, list[str]] = {}
+    for path, module in named_modules(root, once=False):
+        names.setdefault(id(module), []).append(path)
+    again = {first: others for first, *others in names.values()}
+
+    def record(layer: Layer) -> BatchNormStatics:
+        where = f"module {layer.path!r}" if layer.path else "the model"
+        name = unwrapped(layer.path, wrapper) or layer.kind
+        made = statics(layer, name, f"{where} ({layer.kind})", stored.vector)
+        return replace(made, places=tuple(unwrapped(p, wrapper) for p in again.get(layer.path, ())))
+
+    places = {
+        unwrapped(x.path, wrapper) or x.kind: at for x in found if (at := address(x)) is not None
+    }
+    return with_places([record(layer) for layer in found], places)
 
 
 def _facts(stored: StoredFile) -> dict[str, str]:
