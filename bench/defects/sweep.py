@@ -19,11 +19,10 @@ import bnaudit
 from bench.defects.data import held_back
 from bench.defects.nets import NETS
 from bnaudit.data.batch import DEFAULT_BATCHES
-from bnaudit.records.deployment import Estimate
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Severity
 from bnaudit.records.layer import FirstOrder
-from bnaudit.records.values import Spread
+from bnaudit.records.values import Estimate, Spread
 from bnaudit.summary.deployment import deployed, lower_end, mean_of
 
 if TYPE_CHECKING:

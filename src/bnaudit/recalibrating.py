@@ -27,8 +27,8 @@ from bnaudit.recalibration.passes import Passes
 from bnaudit.recalibration.store import open_store
 from bnaudit.recalibration.store.numbers import is_beyond, rounded
 from bnaudit.recalibration.store.placing import beside, require_free
-from bnaudit.records.recalibration import Averaged, LayerChange, Refusal, WrittenFile
-from bnaudit.records.values import Skipped
+from bnaudit.records.recalibration import LayerChange, Refusal, WrittenFile
+from bnaudit.records.values import Estimate, Skipped
 from bnaudit.tap.dispatch import one_at_a_time
 from bnaudit.tap.guard import untouched
 
@@ -448,7 +448,7 @@ class _Results:
 
 def _recovered(before: Any, after: Any, batch: Any) -> float | Skipped:
     """The share of the gap that is gone, where the gap is clear of its noise."""
-    found = [value for value in (before, after, batch) if isinstance(value, Averaged)]
+    found = [value for value in (before, after, batch) if isinstance(value, Estimate)]
     if len(found) < 3:
         return Skipped("there is no loss to compare")
     was, now, reference = found

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.errors import DataError, NoBatchNormError, RunError, UsageError
-from bnaudit.records.recalibration import Averaged
+from bnaudit.records.values import Estimate
 from tests.nets import Shared, make
 from tests.recalibration.nets import Two, labels, reference, rows, two
 
@@ -195,8 +195,8 @@ def test_a_healthy_network_stays_as_it_is() -> None:
     good = calibrated(net, x[:200])
     report = bnaudit.recalibrate(good, data=x[200:], labels=y[200:])
     before, change = report.before.loss, report.change
-    assert isinstance(before, Averaged)
-    assert isinstance(change, Averaged)
+    assert isinstance(before, Estimate)
+    assert isinstance(change, Estimate)
     assert isinstance(before.upper, float)
     assert abs(change.mean) < before.upper - before.mean
     assert cases(report) == set()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import bnaudit
-from bnaudit.records.deployment import Deployment, Estimate, LayerGap, Located
-from bnaudit.records.values import Skipped
+from bnaudit.records.deployment import Deployment, LayerGap, Located
+from bnaudit.records.values import Estimate, Skipped
 from tests import nets
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def test_losses_and_decisions(cls: Callable[[], nn.Module], mode: str) -> None:
         assert isinstance(outcome.loss, Estimate)
         assert outcome.loss.mean == pytest.approx(wanted.mean(), rel=1e-12)
         margin = 3.1824 * wanted.std(ddof=1) / 2  # Student's t with 3 degrees of freedom
-        assert outcome.loss.high == pytest.approx(wanted.mean() + margin, rel=1e-6)
+        assert outcome.loss.upper == pytest.approx(wanted.mean() + margin, rel=1e-6)
     assert isinstance(found.gap, Estimate)
     gaps = running - batch
     assert found.gap.mean == pytest.approx(gaps.mean(), rel=1e-10)
-    assert found.gap.low == pytest.approx(
+    assert found.gap.lower == pytest.approx(
         gaps.mean() - 3.1824 * gaps.std(ddof=1) / 2, rel=1e-5, abs=1e-9
     )
     with torch.no_grad():

@@ -8,7 +8,6 @@ Where the gap comes from: `measure/location.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,11 +15,11 @@ import torch
 from bnaudit.data.loss import outputs_of
 from bnaudit.data.outputs import primary
 from bnaudit.errors import RunError
-from bnaudit.measure.drift import student_t
+from bnaudit.measure.estimate import estimate
 from bnaudit.measure.location import Location
 from bnaudit.measure.moments import channel_moments
-from bnaudit.records.deployment import Deployment, Estimate, LayerGap, Located, Outcome
-from bnaudit.records.values import Skipped
+from bnaudit.records.deployment import Deployment, LayerGap, Located, Outcome
+from bnaudit.records.values import Estimate, Skipped
 from bnaudit.tap.call import normalise
 from bnaudit.tap.dispatch import tapped
 
@@ -110,15 +109,17 @@ class Modes:
                 return _UNTRACKED, {}
             compared.add(seen["batch"], seen["running"], batch.labels)
             progress.advance()
-        gap = _estimate(compared.gaps, "loss")
+        gap = compared.estimated(compared.gaps, "loss")
         located, shares = self._locate(compared.gaps[: len(items)], gap, compared.batch)
         found = Deployment(
             batches=len(compared.gaps),
             rows=sum(b.rows for b in (*items, *further)),
-            batch=Outcome(_estimate(compared.batch, "loss"), compared.accuracy("batch")),
-            running=Outcome(_estimate(compared.running, "loss"), compared.accuracy("running")),
+            batch=Outcome(compared.estimated(compared.batch, "loss"), compared.accuracy("batch")),
+            running=Outcome(
+                compared.estimated(compared.running, "loss"), compared.accuracy("running")
+            ),
             gap=gap,
-            distance=_estimate(compared.distances, "output"),
+            distance=compared.estimated(compared.distances, "output"),
             changed=compared.changed(),
             located=located,
         )
@@ -162,7 +163,7 @@ class Modes:
     ) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
         if isinstance(gap, Skipped):
             return gap, {}
-        sure = gap.mean if isinstance(gap.low, Skipped) else gap.low
+        sure = gap.mean if isinstance(gap.lower, Skipped) else gap.lower
         scale = sum(batch_losses) / len(batch_losses)
         if not (sure > 0 and gap.mean >= _WORTH * abs(scale)):
             return Skipped("there is no gap to speak of"), {}
@@ -197,6 +198,7 @@ class _Compared:
     """The two modes beside each other, batch by batch."""
 
     session: Session
+    rows: list[int] = field(default_factory=list)
     batch: list[float] = field(default_factory=list)
     running: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -205,6 +207,7 @@ class _Compared:
     differing: list[float] = field(default_factory=list)
 
     def add(self, batch: _Seen, running: _Seen, labels: Tensor | None) -> None:
+        self.rows.append(len(batch.output))
         self.batch.append(batch.loss)
         self.running.append(running.loss)
         self.gaps.append(running.loss - batch.loss)
@@ -226,11 +229,15 @@ class _Compared:
             differ = decisions["batch"] != decisions["running"]
             self.differing.append(float(differ.double().mean()))
 
+    def estimated(self, values: Sequence[float], what: str) -> Estimate | Skipped:
+        return estimate(values, self.rows, what)
+
     def accuracy(self, mode: str) -> Estimate | Skipped:
-        return _estimate(self.right[mode], "accuracy") if self.right[mode] else _NO_CLASSES
+        right = self.right[mode]
+        return self.estimated(right, "accuracy") if right else _NO_CLASSES
 
     def changed(self) -> Estimate | Skipped:
-        return _estimate(self.differing, "share") if self.differing else _NO_CLASSES
+        return self.estimated(self.differing, "share") if self.differing else _NO_CLASSES
 
 
 _IGNORED = -100  # as torch's cross_entropy
@@ -252,18 +259,3 @@ def _classes(labels: Tensor, y: Tensor, loss: str) -> Tensor | None:
     shape = (y.shape[0], *y.shape[2:])
     fits = labels.numel() == y[:, 0].numel() and y.shape[1] > 1
     return labels.long().reshape(shape) if fits else None
-
-
-def _estimate(values: Sequence[float], what: str) -> Estimate | Skipped:
-    """Mean and 95 % interval over the batches."""
-    odd = sum(not isfinite(value) for value in values)
-    if odd or not values:
-        return Skipped(f"the {what} is not finite in {odd} of {len(values)} batches")
-    n = len(values)
-    mean = sum(values) / n
-    if n == 1:
-        alone = Skipped("one batch has no spread")
-        return Estimate(mean, alone, alone, 1)
-    error = sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    margin = student_t(n - 1) * error
-    return Estimate(mean, mean - margin, mean + margin, n)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import fsum, isfinite, sqrt
 from typing import TYPE_CHECKING
 
-from bnaudit.measure.drift import student_t
-from bnaudit.records.recalibration import Averaged, Offset, Performance
+from bnaudit.measure.estimate import estimate
+from bnaudit.records.recalibration import Offset, Performance
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _NO_CLASSES = Skipped("the labels are no classes")
 _NO_LABELS = Skipped("no labels given")
-_ALONE = Skipped("one batch has no spread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,8 @@ class Comparison:
         """What the network does in a pass."""
         accuracy: Average = _NO_CLASSES if self.labelled else _NO_LABELS
         if len(seen.right) == len(self.rows):
-            accuracy = averaged(seen.right, self.rows, "accuracy")
-        loss: Average = averaged(seen.losses, self.rows, "loss")
+            accuracy = estimate(seen.right, self.rows, "accuracy")
+        loss: Average = estimate(seen.losses, self.rows, "loss")
         if self.label_free:
             loss = Skipped("a loss without labels says nothing about it (pass --labels)")
         return Performance(loss, accuracy, self._distance(seen))
@@ -53,18 +51,18 @@ class Comparison:
         """Of the loss, or without labels of the distance to the outputs with batch statistics."""
         if not self.label_free:
             pairs = zip(before.losses, after.losses, strict=True)
-            return averaged([b - a for a, b in pairs], self.rows, "loss")
+            return estimate([b - a for a, b in pairs], self.rows, "loss")
         old, new = self._distances(before), self._distances(after)
         if old is None or new is None:
             return Skipped("the outputs are too large to be kept")
-        return averaged([b - a for a, b in zip(old, new, strict=True)], self.rows, "distance")
+        return estimate([b - a for a, b in zip(old, new, strict=True)], self.rows, "distance")
 
     def accuracy_change(self, before: Seen, after: Seen) -> Average:
         """Of the share of right decisions."""
         if not len(before.right) == len(after.right) == len(self.rows):
             return _NO_CLASSES if self.labelled else _NO_LABELS
         pairs = zip(before.right, after.right, strict=True)
-        return averaged([b - a for a, b in pairs], self.rows, "accuracy")
+        return estimate([b - a for a, b in pairs], self.rows, "accuracy")
 
     def _distance(self, seen: Seen) -> Average:
         if seen is self.reference:
@@ -72,7 +70,7 @@ class Comparison:
         distances = self._distances(seen)
         if distances is None:
             return Skipped("the outputs are too large to be kept")
-        return averaged(distances, self.rows, "distance")
+        return estimate(distances, self.rows, "distance")
 
     def _distances(self, seen: Seen) -> list[float] | None:
         found = []
@@ -82,24 +80,6 @@ class Comparison:
             spread = float((reference - reference.mean(0)).norm())
             found.append(float((y - reference).norm()) / spread if spread > 0 else 0.0)
         return found
-
-
-def averaged(values: Sequence[float], rows: Sequence[int], what: str) -> Average:
-    """The mean over the rows of values that batches have, and the interval of it.
-
-    With the batches' shares w of the rows, the squared error of sum w x is B/(B - 1) sum w^2 (x - mean)^2.
-    """
-    odd = sum(not isfinite(value) for value in values)
-    if odd:
-        return Skipped(f"the {what} is not finite in {odd} of {len(values)} batches")
-    total, n = sum(rows), len(values)
-    shares = [r / total for r in rows]
-    mean = fsum(r * v for r, v in zip(rows, values, strict=True)) / total
-    if n == 1:
-        return Averaged(mean, _ALONE, _ALONE)
-    squares = sum((w * (v - mean)) ** 2 for w, v in zip(shares, values, strict=True))
-    margin = student_t(n - 1) * sqrt(squares * n / (n - 1))
-    return Averaged(mean, mean - margin, mean + margin)
 
 
 def offset(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.recalibration.compared import offset
-from bnaudit.records.recalibration import Averaged, Offset, Refusal
-from bnaudit.records.values import Skipped
+from bnaudit.records.recalibration import Offset, Refusal
+from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -144,7 +144,7 @@ def worse(report: Recalibration, *, label_free: bool) -> Refusal | None:
 
 def _rise(what: str, was: Average, change: Average, sign: int) -> str | None:
     """How it is told where a quantity changes for the worse, which is up (1) or down (-1)."""
-    if not isinstance(was, Averaged) or not isinstance(change, Averaged):
+    if not isinstance(was, Estimate) or not isinstance(change, Estimate):
         return None
     near = change.lower if sign > 0 else change.upper
     bound = was.upper if sign > 0 else was.lower

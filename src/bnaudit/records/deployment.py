@@ -5,26 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from bnaudit.records.values import Count, Limits, Skipped
+from bnaudit.records.values import Count, Estimate, Limits, Skipped
 
 Share = Annotated[float, Limits(minimum=0, maximum=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The mean of one quantity over the batches, with its interval.
-
-    Attributes:
-        mean: over the batches.
-        low: lower end of the 95 % interval of the mean (Student's t over the batches).
-        high: its upper end.
-        n: how many batches gave a value.
-    """
-
-    mean: float
-    low: float | Skipped
-    high: float | Skipped
-    n: Count
 
 
 @dataclass(frozen=True, slots=True)

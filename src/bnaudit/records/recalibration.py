@@ -7,28 +7,13 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from bnaudit.records.run import DataInfo
-from bnaudit.records.values import NOT_REQUESTED, Count, Limits, Skipped
+from bnaudit.records.values import NOT_REQUESTED, Count, Estimate, Limits, Skipped
 
 WAYS = ("one-pass", "front-to-back")
 """How statistics are computed: all layers at once with batch statistics, or each behind the mended ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Averaged:
-    """A quantity over all rows, with the interval of its mean.
-
-    Attributes:
-        mean: over the rows.
-        lower: lower end of the 95 % interval (Student's t over the batches), or why there is none.
-        upper: its upper end.
-    """
-
-    mean: float
-    lower: float | Skipped
-    upper: float | Skipped
-
-
-Average = Averaged | Skipped
+Average = Estimate | Skipped
 
 
 @dataclass(frozen=True, slots=True)

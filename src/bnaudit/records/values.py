@@ -60,6 +60,24 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over all rows, with its interval.
+
+    Attributes:
+        mean: over the rows.
+        lower: lower end of the 95 % interval of the mean (Student's t over the batches), or why there is
+            none.
+        upper: its upper end.
+        n: how many batches there were.
+    """
+
+    mean: float
+    lower: float | Skipped
+    upper: float | Skipped
+    n: Count
+
+
 Metric = Spread | Skipped
 
 NOT_REQUESTED = Skipped("not requested")

@@ -23,7 +23,6 @@ from bnaudit.records.initialisation import (
 from bnaudit.records.inspection import BatchNormStatics, Inspection, InspectionReport
 from bnaudit.records.layer import ChannelValues, Extent, Gain, LayerReport
 from bnaudit.records.recalibration import (
-    Averaged,
     LayerChange,
     Offset,
     Performance,
@@ -34,7 +33,7 @@ from bnaudit.records.report import Report
 from bnaudit.records.run import DataInfo, RunInfo
 from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
 from bnaudit.records.twins import Twin
-from bnaudit.records.values import Count, Limits, Skipped, Spread
+from bnaudit.records.values import Count, Estimate, Limits, Skipped, Spread
 from bnaudit.records.verification import Verification
 from bnaudit.records.wire.forms import Computed, Form, Group
 from bnaudit.summary.audit import (
@@ -202,7 +201,7 @@ FORMS: dict[type, Form] = {
     ),
     WeightSpaceSummary: Form(names={"worst": "worst_residual"}, quiet=True),
     # A recalibration
-    Averaged: Form(whole=True),
+    Estimate: Form(whole=True),
     Performance: Form(skipped=True),
     Offset: Form(whole=True),
     LayerChange: Form(

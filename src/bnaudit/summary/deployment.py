@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnaudit.records.deployment import Deployment, Estimate, LayerGap, Located
-from bnaudit.records.values import Skipped
+from bnaudit.records.deployment import Deployment, LayerGap, Located
+from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from bnaudit.records.deployment import Evidence
@@ -28,7 +28,7 @@ def mean_of(value: Estimate | Skipped) -> float | None:
 
 def lower_end(value: Estimate) -> float:
     """What the interval does not reach below; the mean itself of a single batch."""
-    return value.mean if isinstance(value.low, Skipped) else value.low
+    return value.mean if isinstance(value.lower, Skipped) else value.lower
 
 
 def located(report: Report) -> Located | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bnaudit.records.recalibration import Averaged
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from bnaudit.records.recalibration import Average, Recalibration
@@ -61,7 +60,7 @@ def outcome_of(change: Average, accuracy: Average) -> Outcome:
 
 def _side(change: Average) -> int | None:
     """The sign of a change whose interval is clear of 0, else 0; None where there is no interval."""
-    if not isinstance(change, Averaged) or isinstance(change.lower, Skipped):
+    if not isinstance(change, Estimate) or isinstance(change.lower, Skipped):
         return None
     if isinstance(change.upper, Skipped):
         return None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bnaudit.documents import Recalibration
 from bnaudit.records.recalibration import (
-    Averaged,
     LayerChange,
     Offset,
     Performance,
@@ -15,7 +14,7 @@ from bnaudit.records.recalibration import (
     WrittenFile,
 )
 from bnaudit.records.run import DataInfo
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +24,8 @@ _ONCE = Skipped("called once")
 _SETTLED = Offset(0.0, 1e-7, 0.0, 2e-7)
 
 
-def averaged(mean: float, by: float = 0.1) -> Averaged:
-    return Averaged(mean, mean * (1 - by), mean * (1 + by))
+def averaged(mean: float, by: float = 0.1) -> Estimate:
+    return Estimate(mean, mean * (1 - by), mean * (1 + by), 8)
 
 
 def performance(loss: float, accuracy: float, distance: float) -> Performance:
@@ -71,8 +70,8 @@ def averaged_weights() -> Recalibration:
         batch=batch,
         before=performance(1.11, 0.515, 0.68),
         after=performance(0.117, 0.979, 0.16),
-        change=Averaged(-0.99, -1.1, -0.87),
-        accuracy_change=Averaged(0.46, 0.4, 0.52),
+        change=Estimate(-0.99, -1.1, -0.87, 8),
+        accuracy_change=Estimate(0.46, 0.4, 0.52, 8),
         recovered=1.03,
         written=WrittenFile(0.0, 2e-7, 1e-4),
         versions={"python": "3.12.1", "torch": "2.9.0"},
@@ -116,8 +115,8 @@ def forced() -> Recalibration:
         forced=True,
         output="fixed.onnx",
         after=performance(1.4, 0.4, 0.9),
-        change=Averaged(0.3, 0.2, 0.4),
-        accuracy_change=Averaged(-0.1, -0.2, -0.05),
+        change=Estimate(0.3, 0.2, 0.4, 8),
+        accuracy_change=Estimate(-0.1, -0.2, -0.05, 8),
         recovered=-0.3,
     )
 
@@ -128,7 +127,7 @@ def without_labels() -> Recalibration:
     alone = Skipped("one batch has no spread")
 
     def one(distance: float) -> Performance:
-        return Performance(nothing, _NO_LABELS, Averaged(distance, alone, alone))
+        return Performance(nothing, _NO_LABELS, Estimate(distance, alone, alone, 8))
 
     return replace(
         averaged_weights(),
@@ -142,7 +141,7 @@ def without_labels() -> Recalibration:
         batch=Performance(nothing, _NO_LABELS, Skipped("compared with these outputs")),
         before=one(0.9),
         after=one(0.05),
-        change=Averaged(-0.85, alone, alone),
+        change=Estimate(-0.85, alone, alone, 8),
         accuracy_change=_NO_LABELS,
         recovered=Skipped("there is no loss to compare"),
         written=Skipped("not requested"),

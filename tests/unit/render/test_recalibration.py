@@ -10,8 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.cells import cell_len
 
-from bnaudit.records.recalibration import Averaged
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Estimate, Skipped
 from bnaudit.render.json_v1 import schema_text
 from bnaudit.summary.recalibration import outcome_of
 from tests.golden import documents
@@ -61,16 +60,16 @@ def test_document(name: str, channels: bool) -> None:
 @pytest.mark.parametrize(
     ("loss", "accuracy", "word"),
     [
-        (Averaged(-1, -2, -0.5), Averaged(0.1, 0.05, 0.2), "better"),
-        (Averaged(-1, -2, -0.5), Averaged(-0.1, -0.2, -0.05), "worse"),
-        (Averaged(1, 0.5, 2), Averaged(0.1, 0.05, 0.2), "worse"),
-        (Averaged(0.1, -0.5, 0.7), Averaged(0.0, -0.1, 0.1), "same"),
-        (Averaged(-1, -2, -0.5), Skipped("no labels given"), "better"),
-        (Averaged(-1, Skipped("one batch"), Skipped("one batch")), Skipped(""), "unknown"),
+        (Estimate(-1, -2, -0.5, 8), Estimate(0.1, 0.05, 0.2, 8), "better"),
+        (Estimate(-1, -2, -0.5, 8), Estimate(-0.1, -0.2, -0.05, 8), "worse"),
+        (Estimate(1, 0.5, 2, 8), Estimate(0.1, 0.05, 0.2, 8), "worse"),
+        (Estimate(0.1, -0.5, 0.7, 8), Estimate(0.0, -0.1, 0.1, 8), "same"),
+        (Estimate(-1, -2, -0.5, 8), Skipped("no labels given"), "better"),
+        (Estimate(-1, Skipped("one batch"), Skipped("one batch"), 8), Skipped(""), "unknown"),
         (Skipped("not finite"), Skipped(""), "unknown"),
     ],
 )
-def test_outcome(loss: Averaged, accuracy: Averaged, word: str) -> None:
+def test_outcome(loss: Estimate, accuracy: Estimate, word: str) -> None:
     assert outcome_of(loss, accuracy) == word
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bnaudit.judge.examples.channels import BATCHES
-from bnaudit.records.deployment import Deployment, Estimate, Outcome
-from bnaudit.records.values import Skipped
+from bnaudit.records.deployment import Deployment, Outcome
+from bnaudit.records.values import Estimate, Skipped
 
 
 def estimate(mean: float, margin: float = 0.02) -> Estimate:

@@ -9,10 +9,9 @@ from bnaudit.judge.examples.deployment import deployment
 from bnaudit.judge.examples.report import report
 from bnaudit.judge.remedies import RECOMPUTE, remedy, supposed
 from bnaudit.judge.rule import Needs, Rule, Threshold
-from bnaudit.records.deployment import Deployment, Estimate
 from bnaudit.records.finding import NEEDS_RUN, Severity
 from bnaudit.records.report import Report
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Estimate, Skipped
 from bnaudit.summary.deployment import (
     deployed,
     explained,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnaudit.judge.rule import Details
+    from bnaudit.records.deployment import Deployment
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import Inspection
 
@@ -126,11 +126,11 @@ def _accuracies(found: Deployment) -> str:
 def _interval(value: Estimate | Skipped) -> tuple[float, float] | None:
     if (
         isinstance(value, Skipped)
-        or isinstance(value.low, Skipped)
-        or isinstance(value.high, Skipped)
+        or isinstance(value.lower, Skipped)
+        or isinstance(value.upper, Skipped)
     ):
         return None
-    return value.low, value.high
+    return value.lower, value.upper
 
 
 def _confidence(value: Estimate) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from bnaudit.records.deployment import Estimate
-from bnaudit.records.values import NOT_REQUESTED, Skipped
+from bnaudit.records.values import NOT_REQUESTED, Estimate, Skipped
 from bnaudit.render.text.channels import write_channels
 from bnaudit.render.text.layers import layer_table
 from bnaudit.render.text.sheet import input_text
@@ -145,9 +144,9 @@ def estimate_text(value: Estimate | Skipped) -> str:
     if isinstance(value, Skipped):
         return f"none ({value.reason})"
     text = significant(value.mean)
-    if isinstance(value.low, Skipped) or isinstance(value.high, Skipped):
+    if isinstance(value.lower, Skipped) or isinstance(value.upper, Skipped):
         return text
-    return f"{text} [{significant(value.low)}, {significant(value.high)}]"
+    return f"{text} [{significant(value.lower)}, {significant(value.upper)}]"
 
 
 def _run(report: Report, run: RunInfo) -> list[Entry]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bnaudit.records.recalibration import Averaged, LayerChange
-from bnaudit.records.values import Skipped
+from bnaudit.records.recalibration import LayerChange
+from bnaudit.records.values import Estimate, Skipped
 from bnaudit.render.text.audit import origin
 from bnaudit.render.text.sheet import HANGING
 from bnaudit.render.text.table import LEFT, RIGHT, Column, Notes, Room, Row, Table
@@ -93,11 +93,11 @@ def _header(report: Recalibration) -> list[Entry]:
 
 def _performance(loss: Average, accuracy: Average, distance: Average | None) -> str:
     parts = []
-    if isinstance(loss, Averaged):
+    if isinstance(loss, Estimate):
         parts.append(f"loss {_averaged(loss)}")
-    if isinstance(accuracy, Averaged):
+    if isinstance(accuracy, Estimate):
         parts.append(f"accuracy {percent(accuracy.mean)}")
-    if isinstance(distance, Averaged):
+    if isinstance(distance, Estimate):
         parts.append(f"outputs {significant(distance.mean)} from those with batch statistics")
     if not parts:
         return loss.reason if isinstance(loss, Skipped) else ""
@@ -106,7 +106,7 @@ def _performance(loss: Average, accuracy: Average, distance: Average | None) -> 
     return ", ".join(parts)
 
 
-def _averaged(value: Averaged) -> str:
+def _averaged(value: Estimate) -> str:
     if isinstance(value.lower, Skipped) or isinstance(value.upper, Skipped):
         return significant(value.mean)
     return f"{significant(value.mean)} ({significant(value.lower)} to {significant(value.upper)})"
@@ -115,16 +115,16 @@ def _averaged(value: Averaged) -> str:
 def _sentence(report: Recalibration, layers: str) -> str:
     parts = []
     before, after = report.before.loss, report.after.loss
-    if isinstance(before, Averaged) and isinstance(after, Averaged):
+    if isinstance(before, Estimate) and isinstance(after, Estimate):
         parts.append(f"deployed loss {significant(before.mean)} → {significant(after.mean)}")
-    elif isinstance(after, Averaged):
+    elif isinstance(after, Estimate):
         parts.append(f"deployed loss {significant(after.mean)} (before: {before.reason})")  # type: ignore[union-attr]
     was, now = report.before.accuracy, report.after.accuracy
-    if isinstance(was, Averaged) and isinstance(now, Averaged):
+    if isinstance(was, Estimate) and isinstance(now, Estimate):
         parts.append(f"accuracy {percent(was.mean)} → {percent(now.mean)}")
     if not parts:
         far, near = report.before.distance, report.after.distance
-        if isinstance(far, Averaged) and isinstance(near, Averaged):
+        if isinstance(far, Estimate) and isinstance(near, Estimate):
             parts.append(
                 f"distance to the outputs with batch statistics {significant(far.mean)} → "
                 f"{significant(near.mean)}"

@@ -10,9 +10,9 @@ import pytest
 from bnaudit.judge.examples.deployment import deployment, estimate
 from bnaudit.judge.examples.report import report
 from bnaudit.judge.verdicts import judge
-from bnaudit.records.deployment import Estimate, Evidence, LayerGap, Located, Outcome
+from bnaudit.records.deployment import Evidence, LayerGap, Located, Outcome
 from bnaudit.records.finding import Severity
-from bnaudit.records.values import Skipped
+from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
