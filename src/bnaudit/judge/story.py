@@ -60,6 +60,7 @@ ANYWHERE: Mapping[str, tuple[str, ...]] = {
     "BN203": ("BN204", "BN208"),
     "BN204": ("BN208",),
     "BN206": ("BN208",),
+    "BN210": ("BN209",),
 }
 """Rule -> what a warning of it explains about the model as a whole: another function was measured.
 

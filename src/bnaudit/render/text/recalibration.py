@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnaudit.records.recalibration import Average, Recalibration
     from bnaudit.render.text.sheet import Entry, Sheet
 
-_LABELS = len("deployed after") + 2
+_LABELS = len("deployed before") + 2
 _CHOICE = (
     "These are the statistics of this data. Data of the place where the network is used fits it to that "
     "place; data of training makes it what training meant. Which is right is a choice."
