@@ -215,10 +215,10 @@ def test_labels_come_by_key_by_path_or_by_their_usual_name(tmp_path: Path) -> No
 
 
 def test_labels_that_cannot_be_found_are_told(tmp_path: Path) -> None:
-    data = npz(tmp_path / "b.npz", x=ROWS, y=LABELS)
+    data = npz(tmp_path / "b.npz", x=ROWS, z=LABELS)
     several = npz(tmp_path / "several.npz", a=LABELS, b=LABELS)
     plain = npz(tmp_path / "x.npz", x=ROWS)
-    assert "array 'y' is not an input" in refused(data).message
+    assert "array 'z' is not an input" in refused(data).message
     missing = refused(plain, labels="nosuch").message
     assert missing.endswith(f"neither a key of {plain} (it has: x) nor a file")
     assert "none is called 'labels'" in refused(plain, labels=several).message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn.parameter import is_lazy
 
 from bnaudit.errors import InputError
@@ -45,7 +46,8 @@ def _places(module: nn.Module) -> tuple[int, ...]:
     """Where its tensors lie: a compiled module has another wrapper for each name that it is registered at."""
     names = ("weight", "bias", "running_mean", "running_var")
     tensors = (getattr(module, name, None) for name in names)
-    return tuple(t.data_ptr() for t in tensors if t is not None and t.numel() and not t.is_meta)
+    real = (t for t in tensors if isinstance(t, torch.Tensor) and t.numel() and not t.is_meta)
+    return tuple(t.data_ptr() for t in real)
 
 
 def _channels(module: nn.Module) -> int | None:

@@ -10,31 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
-from bnaudit.data.loss import outputs_of
-from bnaudit.data.outputs import primary
 from bnaudit.errors import RunError
 from bnaudit.measure.estimate import estimate
 from bnaudit.measure.location import Location
-from bnaudit.measure.moments import channel_moments
+from bnaudit.measure.modes import Modes
 from bnaudit.records.deployment import Deployment, LayerGap, Located, Outcome
 from bnaudit.records.values import Estimate, Skipped
-from bnaudit.tap.call import normalise
-from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from bnaudit.data.batch import Batch
-    from bnaudit.measure.collect import Collected, Found, LayerRecord
-    from bnaudit.measure.location import Statistics
+    from bnaudit.measure.collect import Collected, Found
+    from bnaudit.measure.modes import Seen
     from bnaudit.measure.session import Session
     from bnaudit.options import AuditOptions
     from bnaudit.progress import Progress
-    from bnaudit.tap.call import BatchNormCall
 
 Key = tuple[str, int]
 
@@ -66,7 +59,7 @@ def measure_deployment(
     shares: Mapping[Key, LayerGap] = {}
     if session.batches.info.source not in {"synthetic", "example"}:
         try:
-            found, shares = Modes(session, collected, options).measure(progress)
+            found, shares = _measured(Modes(session, collected, options), progress)
         except RunError as error:
             found = Skipped(f"not run in the other mode: {error.message}")
     reason = found if isinstance(found, Skipped) else found.located
@@ -75,122 +68,53 @@ def measure_deployment(
     return {"deployment": found, "gap": {key: shares.get(key, none) for key in keys}}
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """One batch in one mode: the loss, and the output that labels are for (rows, ...)."""
+def _measured(
+    modes: Modes, progress: Progress
+) -> tuple[Deployment | Skipped, Mapping[Key, LayerGap]]:
+    """The network's record, and those of the layers where there is a gap."""
+    items, further = modes.session.batches.items, _further(modes)
+    progress.stage("deployment", len(items) + len(further))
+    compared = _Compared(modes.session)
+    for index, batch in enumerate((*items, *further)):
+        seen = {
+            mode: modes.known(index, mode) or modes.run(batch, index, mode)
+            for mode in ("running", "batch")
+        }
+        if not modes.tracked and not any(r.running_var is not None for r in modes.records(0)):
+            return _UNTRACKED, {}
+        compared.add(seen["batch"], seen["running"], batch.labels)
+        progress.advance()
+    gap = compared.estimated(compared.gaps, "loss")
+    located, shares = _located(modes, compared.gaps[: len(items)], gap, compared.batch)
+    found = Deployment(
+        batches=len(compared.gaps),
+        rows=sum(b.rows for b in (*items, *further)),
+        batch=Outcome(compared.estimated(compared.batch, "loss"), compared.accuracy("batch")),
+        running=Outcome(compared.estimated(compared.running, "loss"), compared.accuracy("running")),
+        gap=gap,
+        distance=compared.estimated(compared.distances, "output"),
+        changed=compared.changed(),
+        located=located,
+    )
+    return found, shares
 
-    loss: float
-    output: Tensor
+
+def _further(modes: Modes) -> tuple[Batch, ...]:
+    values = sum(r.m * r.channels for r in modes.records(0))
+    return modes.session.batches.further[: int(_BUDGET // max(values, 1))]
 
 
-@dataclass(slots=True)
-class Modes:
-    """Runs batches with either kind of statistics.
-
-    `tracked` tells whether a call with running statistics was met.
-    """
-
-    session: Session
-    collected: Collected
-    options: AuditOptions
-    tracked: bool = False
-
-    def measure(self, progress: Progress) -> tuple[Deployment | Skipped, Mapping[Key, LayerGap]]:
-        """The network's record, and those of the layers where there is a gap."""
-        items, further = self.session.batches.items, self._further()
-        progress.stage("deployment", len(items) + len(further))
-        compared = _Compared(self.session)
-        for index, batch in enumerate((*items, *further)):
-            seen = {
-                mode: self._known(index, mode) or self.run(batch, index, mode)
-                for mode in ("running", "batch")
-            }
-            if not self.tracked and not any(r.running_var is not None for r in self.records(0)):
-                return _UNTRACKED, {}
-            compared.add(seen["batch"], seen["running"], batch.labels)
-            progress.advance()
-        gap = compared.estimated(compared.gaps, "loss")
-        located, shares = self._locate(compared.gaps[: len(items)], gap, compared.batch)
-        found = Deployment(
-            batches=len(compared.gaps),
-            rows=sum(b.rows for b in (*items, *further)),
-            batch=Outcome(compared.estimated(compared.batch, "loss"), compared.accuracy("batch")),
-            running=Outcome(
-                compared.estimated(compared.running, "loss"), compared.accuracy("running")
-            ),
-            gap=gap,
-            distance=compared.estimated(compared.distances, "output"),
-            changed=compared.changed(),
-            located=located,
-        )
-        return found, shares
-
-    def records(self, index: int) -> Sequence[LayerRecord]:
-        """What the first-order pass has of a batch, of the selected layers."""
-        return self.collected.batches[index]
-
-    def _further(self) -> tuple[Batch, ...]:
-        values = sum(r.m * r.channels for r in self.records(0))
-        return self.session.batches.further[: int(_BUDGET // max(values, 1))]
-
-    def _known(self, index: int, mode: str) -> _Seen | None:
-        """What the first-order pass has of it."""
-        if mode != self.options.mode or index >= len(self.collected.losses):
-            return None
-        output = self.collected.outputs[index]
-        return None if output is None else _Seen(self.collected.losses[index], output)
-
-    def run(
-        self,
-        batch: Batch,
-        index: int,
-        mode: str,
-        statistics: Callable[[BatchNormCall], Tensor] | None = None,
-    ) -> _Seen:
-        """One batch in a mode, or with a handler of its calls."""
-
-        def plain(call: BatchNormCall) -> Tensor:
-            self.tracked |= call.running_var is not None
-            return normalise(call, call.x, mode)
-
-        with tapped(self.session.placed.namer, statistics or plain) as tap, torch.no_grad():
-            tap.start()
-            output, loss = self.session.execution.both(batch, index)
-        return _Seen(float(loss), primary(outputs_of(output))[1].detach())
-
-    def _locate(
-        self, gaps: Sequence[float], gap: Estimate | Skipped, batch_losses: Sequence[float]
-    ) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
-        if isinstance(gap, Skipped):
-            return gap, {}
-        sure = gap.mean if isinstance(gap.lower, Skipped) else gap.lower
-        scale = sum(batch_losses) / len(batch_losses)
-        if not (sure > 0 and gap.mean >= _WORTH * abs(scale)):
-            return Skipped("there is no gap to speak of"), {}
-        index = min(range(len(gaps)), key=lambda i: abs(gaps[i] - gap.mean))
-        return Location(self, index, gaps[index]).found()
-
-    def statistics(self, index: int) -> dict[Key, tuple[int, Statistics]]:
-        """Values per channel, and mean and variance, of each call on a batch that normalises by itself."""
-        if self.options.mode == "batch" and self.options.layers is None:
-            return {
-                r.key: (r.m, (r.moments.mean, r.moments.var))
-                for r in self.records(index)
-                if r.moments is not None
-            }
-        return self.noted(self.session.batches.items[index], index)
-
-    def noted(self, batch: Batch, index: int) -> dict[Key, tuple[int, Statistics]]:
-        """The same of any batch."""
-        found: dict[Key, tuple[int, Statistics]] = {}
-
-        def noting(call: BatchNormCall) -> Tensor:
-            moments = channel_moments(call.x, None, None)[0]
-            found[call.key] = (call.m, (moments.mean, moments.var))
-            return normalise(call, call.x, "batch")
-
-        self.run(batch, index, "batch", noting)
-        return found
+def _located(
+    modes: Modes, gaps: Sequence[float], gap: Estimate | Skipped, batch_losses: Sequence[float]
+) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
+    if isinstance(gap, Skipped):
+        return gap, {}
+    sure = gap.mean if isinstance(gap.lower, Skipped) else gap.lower
+    scale = sum(batch_losses) / len(batch_losses)
+    if not (sure > 0 and gap.mean >= _WORTH * abs(scale)):
+        return Skipped("there is no gap to speak of"), {}
+    index = min(range(len(gaps)), key=lambda i: abs(gaps[i] - gap.mean))
+    return Location(modes, index, gaps[index]).found()
 
 
 @dataclass(slots=True)
@@ -206,7 +130,7 @@ class _Compared:
     right: dict[str, list[float]] = field(default_factory=lambda: {"batch": [], "running": []})
     differing: list[float] = field(default_factory=list)
 
-    def add(self, batch: _Seen, running: _Seen, labels: Tensor | None) -> None:
+    def add(self, batch: Seen, running: Seen, labels: Tensor | None) -> None:
         self.rows.append(len(batch.output))
         self.batch.append(batch.loss)
         self.running.append(running.loss)

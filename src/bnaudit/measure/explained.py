@@ -101,9 +101,12 @@ def _about_inputs(layers: Mapping[Key, Layer], trial: Trial, whole: float) -> It
             explains = (trial.deployed - trial.loss(other)) / trial.gap
             if not explains >= (_RESIZED if cause == "other-resolution" else _EXACT):
                 continue
-            left = _distance(layers, trial.statistics(other))
+            found = trial.statistics(other)
         except BnauditError:
             continue  # of this size, say, the network cannot be run
+        if not found.keys() >= layers.keys():
+            continue  # they take another way through the network
+        left = _distance(layers, found)
         if 1 - left / whole >= _OF_THE_DISTANCE:
             yield Evidence(cause, value, min(explains, 1.0))
 
@@ -148,7 +151,8 @@ def _other_values(
     factor = _factor(layers)
     if factor is not None:
         yield "inputs-scaled", factor, x / factor
-    shift = _shift(layers, trial.statistics(replace(trial.batch, inputs=given(x + 1))))
+    moved = trial.statistics(replace(trial.batch, inputs=given(x + 1)))
+    shift = _shift(layers, moved)
     if shift is not None:
         yield "inputs-shifted", shift, x - shift
     others = [d for d in range(x.dim()) if d != 1]

@@ -45,12 +45,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.measure.deployment import Modes
+    from bnaudit.measure.modes import Modes, Statistics
     from bnaudit.tap.call import BatchNormCall
 
 Key = tuple[str, int]
-Statistics = tuple["Tensor", "Tensor"]
-"""Mean and variance, (C,) float64 on the CPU."""
 
 _NODES = (0.0, 0.212340538239153, 0.590533135559265, 0.911412040487296)
 _WEIGHTS = (0.0625, 0.328844319980060, 0.388193468843172, 0.220462211176768)

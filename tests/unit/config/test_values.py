@@ -18,7 +18,7 @@ from .reading import from_toml, from_yaml, refusal
 
 PERSONAL = {"color", "progress", "quiet", "verbose", "models", "config", "no_config", "help"}
 """Options that say how one person wants to see a run: a project's configuration has no say."""
-OF_ONE_MODEL = {"weights", "kwargs", "strict", "inputs"}
+OF_ONE_MODEL = {"weights", "entry", "kwargs", "strict", "inputs"}
 """Options without which the one model on the command line cannot be loaded or called."""
 CONSENT = {"trust"}
 """What runs code of a file has to be typed: a file that lies about must not give itself leave."""

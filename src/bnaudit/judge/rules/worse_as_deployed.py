@@ -76,7 +76,7 @@ def _by_loss(rule: Rule, report: Report, found: Deployment, gap: Estimate) -> It
 
 def _by_outputs(rule: Rule, found: Deployment) -> Iterator[Finding]:
     distance, limit = found.distance, rule.limit("distance")
-    if isinstance(distance, Skipped) or lower_end(distance) <= limit:
+    if isinstance(distance, Skipped) or distance.n < 2 or lower_end(distance) <= limit:
         return
     changed = mean_of(found.changed)
     decisions = "" if changed is None else f", and {changed:.0%} of the decisions are others"
@@ -197,7 +197,8 @@ RULE = Rule(
         Threshold(
             "distance",
             0.5,
-            "without labels: |y_run - y_batch| over what the outputs differ from row to row, at the near end",
+            "without labels: |y_run - y_batch| over what the outputs differ from row to row, at the near end "
+            "over several batches",
             _SWEPT + "largest 0.32 (32 rows)",
         ),
     ),

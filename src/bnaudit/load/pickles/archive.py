@@ -158,7 +158,7 @@ class Archive:
         member = self._member(of.key)
         if member.compress_type != zipfile.ZIP_STORED:
             raise DamagedError(f"{of.key} inside it is packed")
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             return self._start(file, member) + of.start * SIZES[of.dtype] + start
 
     def _member(self, name: str) -> zipfile.ZipInfo:

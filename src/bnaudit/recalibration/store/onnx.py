@@ -19,6 +19,7 @@ import torch
 from onnx import ModelProto, TensorProto, helper, inliner, numpy_helper
 
 from bnaudit.errors import InputError, RunError
+from bnaudit.files import content
 from bnaudit.load.onnx.external import inside, span
 from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.names import layer_names, layers_by_use
@@ -69,7 +70,7 @@ class OnnxStore(Store):
     def open(cls, path: Path, layers: Mapping[str, Layer]) -> OnnxStore:
         """Finds the tensors by the names that an audit gives their layers."""
         model = ModelProto()
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(content(path))
         stored = _Stored.of(model)
         inlined = _inlined(model)
         norms = _batchnorms(inlined.graph)
@@ -95,7 +96,7 @@ class OnnxStore(Store):
     def write(self, folder: Path, name: str, statistics: Mapping[str, Statistics]) -> None:
         """See `Store.write`."""
         model = ModelProto()
-        model.ParseFromString(self.path.read_bytes())
+        model.ParseFromString(content(self.path))
         stored = _Stored.of(model)
         change = _Change(self, model, stored, folder, name)
         change.copy_external()
@@ -358,7 +359,7 @@ class _Change:
                 for entry in tensor.external_data:
                     if entry.key == "checksum":
                         file = self.folder / _entries(tensor)["location"]
-                        entry.value = hashlib.sha1(file.read_bytes()).hexdigest()  # noqa: S324  # the format's
+                        entry.value = hashlib.sha1(content(file)).hexdigest()  # noqa: S324  # the format's
 
 
 def _channels(tensor: TensorProto) -> int:
