@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bnaudit.documents import Report
 from bnaudit.judge.examples.deployment import deployment
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.twins import Upstream
@@ -16,6 +16,9 @@ from bnaudit.render.text.ending import ending
 
 from . import samples
 from .sick import sick
+
+if TYPE_CHECKING:
+    from bnaudit.documents import Report
 
 WORSE = Finding("BN209", "worse-as-deployed", Severity.ERROR, None, "it is 1.02", "recompute")
 

@@ -62,11 +62,11 @@ def test_layers_outside_are_named_with_value_and_range() -> None:
 
 def test_nothing_is_outside_on_made_up_inputs_running_statistics_or_without_labels() -> None:
     report = samples.healthy()
-    assert report.run is not None
     odd = replace(report.layers[0], first_order=first_order(99.0))
     report = replace(report, layers=(odd,))
     assert [e.quantity for e in outside(report)] == ["reduction"]
     run = report.run
+    assert run is not None
     for other in (
         replace(run, mode="running"),
         replace(run, data=replace(run.data, source="synthetic")),

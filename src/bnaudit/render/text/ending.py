@@ -32,7 +32,7 @@ _COLUMNS = {
     "mean_drift": "mean drift",
     "variance_drift": "log2 var drift",
 }
-_DRIFT = {"mean-drift", "variance-drift"}
+_DRIFT = ("BN201", "BN202")
 _QUANTITIES, _LAYERS = 3, 2
 """Shown, of each quantity; the JSON has all."""
 
@@ -129,9 +129,9 @@ def _does(report: Report) -> str:
 def _stands_out(report: Report) -> str:
     if not comparable(report):
         return ""
-    names = {finding.name for finding in report.findings}
     # Where drift starts, and how much there is, is told there for all layers.
-    told = {"mean_drift", "variance_drift"} if names & _DRIFT else set()
+    drift = any(rule == f.rule or rule in f.message for f in report.findings for rule in _DRIFT)
+    told = {"mean_drift", "variance_drift"} if drift else set()
     found = [entry for entry in outside(report) if entry.quantity not in told]
     if not found and any(f.layer and f.severity > Severity.INFO for f in report.findings):
         return ""
