@@ -50,7 +50,7 @@ def main() -> None:
         largest: dict[str, float] = defaultdict(float)
         layers = 0
         for path in sorted(folder.glob("*.pt")):
-            report = _audit(path, size, batches)
+            report = audit(path, size, batches)
             layers += len(report.layers)
             for key, value in _values(report):
                 largest[key] = max(largest[key], value)
@@ -62,7 +62,13 @@ def main() -> None:
             print(f"  {key}: {value:.3g}")
 
 
-def _audit(path: Path, size: int, batches: int) -> Report:
+def audit(
+    path: Path,
+    size: int,
+    batches: int,
+    metrics: tuple[str, ...] = ("first_order", "statistics", "deployment"),
+) -> Report:
+    """One network of a sweep on the rows that it has not seen."""
     name = path.name.partition(".")[0]
     net = NETS[name].make()
     net.load_state_dict(torch.load(path, weights_only=True))
@@ -73,7 +79,7 @@ def _audit(path: Path, size: int, batches: int) -> Report:
         labels=labels,
         batch_size=size,
         batches=None if batches == DEFAULT_BATCHES else min(batches, len(x) // size),
-        metrics=("first_order", "statistics", "deployment"),
+        metrics=metrics,
     )
 
 

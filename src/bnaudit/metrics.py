@@ -50,6 +50,13 @@ METRICS: dict[str, MetricInfo] = {
         True,
         "bnaudit.measure.deployment:measure_deployment",
     ),
+    "upstream": MetricInfo(
+        "end-to-end effect of BatchNorm on the gradients of all weights in front of it, first batch of "
+        "real data",
+        "about 5 F",
+        True,
+        "bnaudit.measure.twins:measure_upstream",
+    ),
     "weight_space": MetricInfo(
         "gradient of the weights that feed each layer, minimax bound, first batch only",
         "about 8 to 25 F",
@@ -57,8 +64,8 @@ METRICS: dict[str, MetricInfo] = {
         "bnaudit.measure.weight_space:measure_weight_space",
     ),
     "twins": MetricInfo(
-        "effect of BatchNorm on all upstream weight gradients, first batch only",
-        "about 13 F",
+        "the same by parameter, and without the projection alone, first batch only; implies upstream",
+        "about 8 F",
         False,
         "bnaudit.measure.twins:measure_twins",
     ),

@@ -105,6 +105,7 @@ class AuditOptions:
             object.__setattr__(self, parameter, option.accept(getattr(self, parameter)))
         implied = {
             "twins": self.twins is not None,
+            "upstream": "twins" in self.metrics or self.twins is not None,
             "second_order": "second_order_bound" in self.metrics,
         }
         added = (name for name, wanted in implied.items() if wanted and name not in self.metrics)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.errors import UsageError
-from bnaudit.records.values import Skipped
+from bnaudit.records.twins import Upstream
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from tests import nets
 
 if TYPE_CHECKING:
@@ -141,7 +142,30 @@ class Counting(nn.Module):
         return self.runs * self.bn(self.fc(x))
 
 
-def test_a_forward_that_is_not_repeatable_has_no_twins() -> None:
-    report = bnaudit.audit(Counting(), data=torch.randn(24, 6), metrics=("twins",))
-    assert isinstance(report.twins, Skipped)
-    assert "not repeatable" in report.twins.reason
+def test_a_forward_that_is_not_repeatable_has_twins_all_the_same() -> None:
+    """They go back through one graph: the share that BatchNorm leaves is that of a single run."""
+    net, x = Counting().double(), torch.randn(24, 6).double()
+    counted = bnaudit.audit(net, data=x, loss="noise_mse", metrics=("twins",)).twins
+    assert not isinstance(counted, Skipped)
+    assert [t.kind for t in counted] == ["frozen", "identity"]
+    assert all(t.twin_grad_norm > 0 and t.loss_difference == 0 for t in counted)
+
+
+def test_upstream_is_the_identity_twin_of_all_layers() -> None:
+    net, x = nets.make(nets.PreActivation).double(), nets.inputs_for(nets.PreActivation).double()
+    identity = next(t for t in audited(net, x) if t.kind == "identity")
+    report = bnaudit.audit(net, data=x, labels=LABELS, batch_size=24, metrics=("upstream",))
+    assert isinstance(report.upstream, Upstream)
+    assert report.twins == NOT_REQUESTED
+    assert report.upstream.parameters == len(identity.parameters)
+    assert report.upstream.grad_norm == pytest.approx(identity.grad_norm, rel=1e-12)
+    assert report.upstream.twin_grad_norm == pytest.approx(identity.twin_grad_norm, rel=1e-12)
+
+
+def test_upstream_is_measured_on_data_alone_and_on_batch_statistics() -> None:
+    net = nets.make(nets.Plain)
+    made_up = bnaudit.audit(net, input_shapes={"": (4, *nets.inputs_for(nets.Plain).shape[1:])})
+    running = bnaudit.audit(net, data=nets.inputs_for(nets.Plain), mode="running")
+    for report, word in ((made_up, "made-up"), (running, "batch statistics")):
+        assert isinstance(report.upstream, Skipped)
+        assert word in report.upstream.reason

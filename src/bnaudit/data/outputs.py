@@ -39,6 +39,9 @@ def floating(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def primary(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     """The tensor that labels are for: one called logits or the like, else the first."""
+    tensors = {
+        k: t for k, t in tensors.items() if t.dim()
+    } or tensors  # a loss beside them is a number
     for wanted in _PREFERRED:
         for key, tensor in tensors.items():
             if key.rpartition(".")[2] == wanted:

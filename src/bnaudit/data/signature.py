@@ -65,7 +65,8 @@ def named(
     """
     inputs = [s.name for s in model.inputs]
     strange = [n for n in arrays if n != key and n not in model.values and not model.accepts(n)]
-    if len(inputs) != 1 or len(strange) != 1 or inputs[0] in arrays or any(model.groups.values()):
+    several = len(inputs) != 1 or len(strange) != 1 or inputs[0] in arrays
+    if several or any(s.dtype is None for s in model.further) or any(model.groups.values()):
         return arrays, ()
     note = f"the array {strange[0]!r} was taken for {inputs[0]!r}, the model's only input"
     return {inputs[0] if n == strange[0] else n: a for n, a in arrays.items()}, (note,)

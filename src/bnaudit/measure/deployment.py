@@ -82,7 +82,7 @@ def _measured(
         }
         if not modes.tracked and not any(r.running_var is not None for r in modes.records(0)):
             return _UNTRACKED, {}
-        compared.add(seen["batch"], seen["running"], batch.labels)
+        compared.add(seen["batch"], seen["running"], batch)
         progress.advance()
     gap = compared.estimated(compared.gaps, "loss")
     located, shares = _located(modes, compared.gaps[: len(items)], gap, compared.batch)
@@ -130,12 +130,15 @@ class _Compared:
     right: dict[str, list[float]] = field(default_factory=lambda: {"batch": [], "running": []})
     differing: list[float] = field(default_factory=list)
 
-    def add(self, batch: Seen, running: Seen, labels: Tensor | None) -> None:
-        self.rows.append(len(batch.output))
+    def add(self, batch: Seen, running: Seen, rows: Batch) -> None:
+        self.rows.append(rows.rows)
         self.batch.append(batch.loss)
         self.running.append(running.loss)
         self.gaps.append(running.loss - batch.loss)
-        y, other = batch.output.double(), running.output.double()
+        y, other, labels = batch.output.double(), running.output.double(), rows.labels
+        if y.shape != other.shape:  # how many boxes there are depends on the numbers
+            self.distances.append(float("nan"))
+            return
         spread = (y - y.mean(0)).norm()
         self.distances.append(float((other - y).norm() / spread) if spread > 0 else float("nan"))
         loss = self.session.execution.loss

@@ -1,29 +1,33 @@
-"""The model against its twins: equal forward values, BatchNorm's backward replaced.
+"""The model against its twins: one forward pass, BatchNorm's backward replaced.
 
-With z the layer's output on batch statistics, D = gamma/sigma and sg(.) the value without gradient:
+With G = dL/dz at a layer's output and D = gamma/sigma, what the layer sends back is
 
-    frozen     z' = sg(z) + sg(D) (x - sg(x))      backward D G: the scaling without the projection
-    identity   z' = sg(z) + (x - sg(x))            backward G: as if the layer were not there
+    as it is    D (G - Gbar - xh s/m)
+    frozen      D G      the scaling without the projection
+    identity    G        as if the layer were not there
 
-x - sg(x) is exactly zero, so every activation and the loss keep their values, and the gradients of all
-parameters in front of the replaced layers show the end-to-end effect. Ratios of single layers must
+Activations and the loss are those of the model, since all three go back through one graph: the gradients of
+all parameters in front of the replaced layers show the end-to-end effect. Ratios of single layers must
 not be multiplied through depth instead: with skip connections the product is off by orders of magnitude.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.errors import UsageError
-from bnaudit.records.twins import ParameterEffect, Twin
+from bnaudit.records.twins import ParameterEffect, Twin, Upstream
 from bnaudit.records.values import Skipped
-from bnaudit.tap.call import BatchNormCall, differentiable, walk
+from bnaudit.tap.call import BatchNormCall, differentiable
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor, nn
 
     from bnaudit.measure.collect import Collected, Found
@@ -33,54 +37,119 @@ if TYPE_CHECKING:
 
 KINDS = ("frozen", "identity")
 
-_FORWARD_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+_RUNNING = Skipped("twins replace the backward of batch statistics (--mode batch)")
+_MADE_UP = Skipped("made-up inputs (the metric 'twins' measures on them too)")
 
 
 @dataclass(slots=True)
-class _Replace:
-    """Carries out the chosen calls as a twin, and notes which parameters stand in front of them.
+class _Switch:
+    """What the layers send back in the next backward pass.
 
     Attributes:
         kind: "frozen", "identity", or None for the model as it is.
-        label: of the layer to replace, None for all.
-        upstream: identities of the parameters in front of a chosen layer.
-        own: identities of the chosen layers' gamma and beta, which a twin cannot have.
-        seen: labels of all calls.
+        label: of the layer that is replaced, None for all.
     """
 
-    kind: str | None
-    label: str | None
-    upstream: set[int] = field(default_factory=set)
-    own: set[int] = field(default_factory=set)
+    kind: str | None = None
+    label: str | None = None
+
+    def of(self, label: str) -> str | None:
+        return self.kind if self.label in (None, label) else None
+
+
+class _Switched(torch.autograd.Function):
+    """BatchNorm on batch statistics, whose backward asks the switch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, *how: Any
+    ) -> Tensor:
+        eps = how[0]
+        if x.dim() > 3 and x.shape[0] == 1:
+            # One image with the channels last: PyTorch's backward takes gradients in the wrong order.
+            x = x.clone(memory_format=torch.contiguous_format)
+        z, mean, invstd = torch.ops.aten.native_batch_norm.default(
+            x, gamma, beta, None, None, True, 0.0, eps
+        )
+        ctx.save_for_backward(x, gamma, mean, invstd)
+        ctx.how = how
+        return z  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, gamma, mean, invstd = ctx.saved_tensors
+        eps, label, switch = ctx.how
+        (grad,), kind = grads, switch.of(label)
+        if kind == "identity":
+            return grad, *[None] * 5
+        if kind == "frozen":
+            gain = invstd if gamma is None else invstd * gamma
+            shape = [-1 if d == 1 else 1 for d in range(grad.dim())]
+            return grad * gain.to(grad.dtype).view(shape), *[None] * 5
+        wanted = list(ctx.needs_input_grad[:3])
+        return *torch.ops.aten.native_batch_norm_backward.default(
+            grad.contiguous(), x, gamma, None, None, mean, invstd, True, eps, wanted
+        ), *[None] * 3
+
+
+@dataclass(slots=True)
+class _Fronts:
+    """Carries out every call with a switched backward, and notes the parameters in front of it.
+
+    Attributes:
+        switch: what the calls will send back.
+        chosen: label of a layer whose own front is wanted, None for none.
+        fronts: identities of the parameters in front of any layer (None) and of the chosen one.
+        own: likewise, those of gamma and beta, which a twin cannot have.
+        seen: labels of all calls.
+        visited: nodes of the graph that were walked.
+    """
+
+    switch: _Switch
+    chosen: str | None
+    fronts: dict[str | None, set[int]] = field(default_factory=dict)
+    own: dict[str | None, set[int]] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
+    visited: set[Any] = field(default_factory=set)
 
     def __call__(self, call: BatchNormCall) -> Tensor:
         label = call.name if call.occurrence == 1 else f"{call.name}#{call.occurrence}"
         self.seen.append(label)
+        self._note(None, call, self.visited)
+        if label == self.chosen:
+            self._note(label, call, set())
+        apply: Any = _Switched.apply
         x = differentiable(call.x)
-        # gamma and beta receive their gradients too.
-        z: Tensor = torch.ops.aten.native_batch_norm.default(
-            x, call.gamma, call.beta, None, None, True, 0.0, call.eps
-        )[0]
-        if self.label is not None and label != self.label:
-            return z
-        # The parameters that the graph behind x ends in.
-        self.upstream |= {id(node.variable) for node in walk(call.x) if hasattr(node, "variable")}
-        self.own |= {id(p) for p in (call.gamma, call.beta) if p is not None}
-        return z if self.kind is None else _twin(self.kind, call, x, z)
+        z: Tensor = apply(x, call.gamma, call.beta, call.eps, label, self.switch)
+        return z
+
+    def _note(self, key: str | None, call: BatchNormCall, visited: set[Any]) -> None:
+        stack: list[Any] = [call.x.grad_fn]
+        front = self.fronts.setdefault(key, set())
+        while stack:
+            node = stack.pop()
+            if node is None or node in visited:
+                continue
+            visited.add(node)
+            if hasattr(node, "variable"):
+                front.add(id(node.variable))
+            stack += [parent for parent, _ in node.next_functions]
+        own = self.own.setdefault(key, set())
+        own |= {id(p) for p in (call.gamma, call.beta) if p is not None}
 
 
-def _twin(kind: str, call: BatchNormCall, x: Tensor, z: Tensor) -> Tensor:
-    zero = x - x.detach()
-    if kind == "identity":
-        return z.detach() + zero
-    dims = [d for d in range(x.dim()) if d != 1]
-    shape = [-1 if d == 1 else 1 for d in range(x.dim())]
-    var = x.detach().double().var(dims, correction=0)
-    gain = (var + call.eps).rsqrt()
-    if call.gamma is not None:
-        gain = gain * call.gamma.detach()
-    return z.detach() + gain.to(x.dtype).view(shape) * zero
+def measure_upstream(
+    session: Session, _collected: Collected, options: AuditOptions, progress: Progress
+) -> Found:
+    """The identity twin of all layers at once, summed over the parameters, on data that somebody gave."""
+    if "twins" in options.metrics:
+        return {}  # has it
+    if options.mode == "running":
+        return {"upstream": _RUNNING}
+    if session.batches.info.made_up:
+        return {"upstream": _MADE_UP}
+    found = _twins(session, (("identity", None),), progress)
+    return {"upstream": found if isinstance(found, Skipped) else _upstream(found)}
 
 
 def measure_twins(
@@ -91,91 +160,97 @@ def measure_twins(
     Args:
         session: the model and its batches; the first batch is used.
         options: the mode, and the label of one layer.
-        progress: told of each forward and backward.
+        progress: told of each backward.
 
     Raises:
         UsageError: no layer has this label.
     """
     if options.mode == "running":
-        reason = "twins replace the backward of batch statistics (--mode batch)"
-        return {"twins": Skipped(reason)}
-    return {"twins": _twins(session, options.twins, progress)}
+        return {"twins": _RUNNING, "upstream": _RUNNING}
+    labels = (None,) if options.twins is None else (None, options.twins)
+    found = _twins(session, tuple((kind, label) for label in labels for kind in KINDS), progress)
+    return {
+        "twins": found,
+        "upstream": found if isinstance(found, Skipped) else _upstream(found),
+    }
 
 
-def _twins(session: Session, label: str | None, progress: Progress) -> tuple[Twin, ...] | Skipped:
+def _upstream(twins: tuple[Twin, ...]) -> Upstream | Skipped:
+    whole = next(twin for twin in twins if twin.kind == "identity" and twin.layer is None)
+    if not isfinite(whole.grad_norm + whole.twin_grad_norm):
+        return Skipped("the gradients are not finite")
+    return Upstream(whole.grad_norm, whole.twin_grad_norm, len(whole.parameters))
+
+
+def _twins(
+    session: Session, wanted: tuple[tuple[str, str | None], ...], progress: Progress
+) -> tuple[Twin, ...] | Skipped:
     name = session.placed.loaded.parameter_name
     parameters = {name(k): p for k, p in session.placed.module.named_parameters()}
     if not parameters:
         return Skipped("the model has no parameters (a frozen file holds constants)")
     for p in parameters.values():
         p.requires_grad_(p.is_floating_point())
-    targets = [None] if label is None else [None, label]
-    progress.stage("twins", 3 * len(targets))
+    progress.stage("twins", 1 + len(wanted))
     try:
-        found = [
-            twin for target in targets for twin in _of_target(session, parameters, target, progress)
-        ]
+        return _measured(session, parameters, wanted, progress)
     except RuntimeError as error:
         first = next(iter(str(error).splitlines()), "unknown error")
         return Skipped(f"the weights cannot be differentiated: {first[:160]}")
     finally:
         for p in parameters.values():
             p.requires_grad_(False)
-    if not found:
-        return Skipped("no parameter stands in front of a BatchNorm layer")
-    # Only twins whose forward is the model's own say anything.
-    worst = max(twin.loss_difference / (1 + abs(loss)) for loss, twin in found)
-    if not worst <= _FORWARD_TOLERANCE.get(session.placed.dtype, 1e-2):
-        return Skipped(
-            f"the twins' loss differs by {worst:.1e}: the model's forward is not repeatable"
-        )
-    return tuple(twin for _, twin in found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Loss and gradient norms of one forward and backward."""
-
-    loss: float
-    norms: dict[str, float]
-
-
-def _of_target(
-    session: Session, parameters: dict[str, nn.Parameter], label: str | None, progress: Progress
-) -> list[tuple[float, Twin]]:
-    """The loss of the model as it is with each twin."""
-    plain = _Replace(None, label)
-    base = _run(session, plain, parameters)
-    progress.advance()
-    if label is not None and label not in plain.seen:
-        raise UsageError(
-            f"--twins {label!r}: no such layer", hint=f"the layers are: {', '.join(plain.seen[:8])}"
-        )
-    upstream = [
-        name for name, p in parameters.items() if id(p) in plain.upstream and id(p) not in plain.own
-    ]
-    twins: list[tuple[float, Twin]] = []
-    for kind in KINDS if upstream else ():
-        twin = _run(session, replace(plain, kind=kind), parameters)
-        progress.advance()
-        total, other = (
-            float(torch.tensor([run.norms[n] for n in upstream], dtype=torch.float64).norm())
-            for run in (base, twin)
-        )
-        effects = tuple(ParameterEffect(n, base.norms[n], twin.norms[n]) for n in upstream)
-        off = abs(base.loss - twin.loss)
-        twins.append((base.loss, Twin(kind, label, off, total, other, effects)))
-    return twins
-
-
-def _run(session: Session, handler: _Replace, parameters: dict[str, nn.Parameter]) -> _Run:
-    with tapped(session.placed.namer, handler) as tap, torch.enable_grad():
+def _measured(
+    session: Session,
+    parameters: dict[str, nn.Parameter],
+    wanted: tuple[tuple[str, str | None], ...],
+    progress: Progress,
+) -> tuple[Twin, ...] | Skipped:
+    switch = _Switch()
+    chosen = next((label for _, label in wanted if label is not None), None)
+    fronts = _Fronts(switch, chosen)
+    with tapped(session.placed.namer, fronts) as tap, torch.enable_grad():
         tap.start()
         loss = session.execution.value(session.batches.items[0], 0)
-        wanted = [p for p in parameters.values() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    norms = {
-        id(p): 0.0 if g is None else float(torch.linalg.vector_norm(g.detach().double()))
-        for p, g in zip(wanted, gradients, strict=True)
+        if chosen is not None and chosen not in fronts.seen:
+            shown = ", ".join(fronts.seen[:8])
+            raise UsageError(f"--twins {chosen!r}: no such layer", hint=f"the layers are: {shown}")
+        upstream = {n: p for n, p in parameters.items() if id(p) in fronts.fronts.get(None, ())}
+        if not upstream:
+            return Skipped("no parameter stands in front of a BatchNorm layer")
+        as_is = _norms(loss, upstream)
+        progress.advance()
+        twins = []
+        for kind, label in wanted:
+            switch.kind, switch.label = kind, label
+            norms = _norms(loss, upstream)
+            progress.advance()
+            front = fronts.fronts[label] - fronts.own[label]
+            effects = tuple(
+                ParameterEffect(n, as_is[n], norms[n])
+                for n, p in upstream.items()
+                if id(p) in front
+            )
+            if effects:
+                whole = _together(e.grad_norm for e in effects)
+                other = _together(e.twin_grad_norm for e in effects)
+                twins.append(Twin(kind, label, 0.0, whole, other, effects))
+    return tuple(twins) or Skipped("no parameter stands in front of a BatchNorm layer")
+
+
+def _together(norms: Iterable[float]) -> float:
+    return sqrt(sum(norm**2 for norm in norms))
+
+
+def _norms(loss: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, float]:
+    """Of the gradients, by name; the graph stays."""
+    differentiated = {n: p for n, p in parameters.items() if p.requires_grad}
+    gradients = torch.autograd.grad(
+        loss, list(differentiated.values()), retain_graph=True, allow_unused=True
+    )
+    return dict.fromkeys(parameters, 0.0) | {
+        n: 0.0 if g is None else float(torch.linalg.vector_norm(g.detach(), dtype=torch.float64))
+        for n, g in zip(differentiated, gradients, strict=True)
     }
-    return _Run(float(loss.detach()), {n: norms.get(id(p), 0.0) for n, p in parameters.items()})

@@ -12,7 +12,7 @@ from bnaudit.records.inspection import Inspection
 from bnaudit.records.layer import LayerReport
 from bnaudit.records.model import ModelInfo
 from bnaudit.records.run import Failure, RunInfo
-from bnaudit.records.twins import Twin
+from bnaudit.records.twins import Twin, Upstream
 from bnaudit.records.values import NOT_REQUESTED, Metric, Skipped
 
 
@@ -26,6 +26,7 @@ class Report:
             same numbers.
         layers: an entry for each executed BatchNorm call, in execution order.
         twins: an entry for each replacement, None where twins were not measured.
+        upstream: what BatchNorm does, end to end, to the gradients of the weights in front of it.
         deployment: the network with running statistics, as deployed, beside batch statistics.
         findings: what the rules found, worst first.
         suppressed: findings that the configuration silences.
@@ -44,6 +45,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     _: KW_ONLY
     twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
+    upstream: Upstream | Skipped = NOT_REQUESTED
     deployment: Deployment | Skipped = NOT_REQUESTED
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...] = ()

@@ -34,6 +34,11 @@ class DataInfo:
     distribution: str | None = None
     sorted_by_label: bool = False
 
+    @property
+    def made_up(self) -> bool:
+        """Whether nothing follows about data that the model has seen."""
+        return self.source in {"synthetic", "example"}
+
 
 @dataclass(frozen=True, slots=True)
 class LossInfo:

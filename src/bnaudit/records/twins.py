@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bnaudit.records.values import Count, Finite
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterEffect:
@@ -32,7 +34,7 @@ class Twin:
         kind: frozen: D G is sent back, BatchNorm's scaling without its projection. identity: G is
             sent back.
         layer: label of the replaced layer, or None for all at once.
-        loss_difference: |loss - loss of the twin|, zero but for rounding.
+        loss_difference: |loss - loss of the twin|; 0, since they share the forward pass.
         grad_norm: |dL/dtheta| of the model as it is, over all parameters upstream of a replaced
             layer.
         twin_grad_norm: the same for the twin.
@@ -45,3 +47,18 @@ class Twin:
     grad_norm: float
     twin_grad_norm: float
     parameters: tuple[ParameterEffect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """BatchNorm's end-to-end effect: gradients with its backward, and with the identity in place of it.
+
+    Attributes:
+        grad_norm: |dL/dtheta| over all parameters in front of a BatchNorm layer, on the first batch.
+        twin_grad_norm: the same where every layer hands its gradient on as it is.
+        parameters: how many those are.
+    """
+
+    grad_norm: Finite
+    twin_grad_norm: Finite
+    parameters: Count

@@ -56,6 +56,7 @@ from bnaudit.summary.gain import (
 from bnaudit.summary.initialisation import InitSummary
 from bnaudit.summary.initialisation import summarize as summarize_start
 from bnaudit.summary.inspection import InspectSummary, summarize_inspection
+from bnaudit.summary.normal import NORMAL, Outside
 from bnaudit.summary.recalibration import RecalibrationSummary
 from bnaudit.summary.recalibration import summarize as summarize_recalibration
 from bnaudit.summary.residuals import Residual
@@ -121,6 +122,17 @@ FORMS: dict[type, Form] = {
             )
         }
     ),
+    Outside: Form(
+        computed={
+            "depends_on_scale": Computed(
+                "high",
+                bool,
+                lambda entry: NORMAL[entry.quantity].gauge,
+                "Whether the quantity depends on how large the weights happen to be.",
+            )
+        },
+        quiet=True,
+    ),
     # An audit
     DataInfo: Form(hidden=("sorted_by_label",)),
     Verification: Form(
@@ -145,13 +157,18 @@ FORMS: dict[type, Form] = {
                 "everything upstream measured, on the first batch: its end-to-end effect.",
                 True,
             ),
+            "upstream": Group(
+                ("upstream",),
+                "BatchNorm's end-to-end effect on the gradients of the weights in front of it, first batch.",
+                True,
+            ),
             "deployment": Group(
                 ("deployment",),
                 "The network with running statistics, as deployed, beside the same with those of each batch.",
                 True,
             ),
         },
-        inline=("deployment",),
+        inline=("upstream", "deployment"),
         computed={
             "summary": Computed("baseline", Summary, summarize, "The report in a few numbers.")
         },

@@ -14,6 +14,8 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import Skipped
 from bnaudit.render.outcome import outcome_of
 from bnaudit.render.rules_markdown import rules_to_markdown
+from bnaudit.render.text.ending import ending
+from bnaudit.render.text.verdict import verdict_line
 from bnaudit.render.text.words import error_size, plural, significant
 from bnaudit.summary.audit import gain_of, gain_statistics
 
@@ -38,9 +40,15 @@ def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
     if isinstance(record, RuleList):
         return rules_to_markdown(record)
     outcome = outcome_of(record)
-    parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
+    told = [] if isinstance(record, InspectionReport) else ending(record)
+    headline = outcome.headline
+    if told:
+        word, _, sentence = verdict_line(record, after=True)
+        headline = f"{word}: {sentence}"
+    parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(headline)}**"]
     if outcome.failure is not None:
         parts.append(_failure(outcome.failure.message, outcome.failure.hint))
+    parts += [_escaped(sentence) for sentence in told]
     if outcome.findings:
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from bnaudit.records.curvature import SWEEP
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Count, Metric, Skipped
+from bnaudit.summary.deployment import Conclusion, conclusion
 from bnaudit.summary.gain import median_of
+from bnaudit.summary.normal import Outside, outside
 from bnaudit.summary.outcome import Verdict, count, verdict_of
 from bnaudit.summary.residuals import (
     Residual,
@@ -22,6 +24,7 @@ from bnaudit.summary.residuals import (
     weight_residual,
     worst,
 )
+from bnaudit.summary.twins import upstream_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -119,6 +122,15 @@ class Summary:
             of the loss, where any were taken.
         second_order: the same counts for the curvature.
         weight_space: the same counts for the weights that feed the layers.
+        deployed: whether the network as deployed does what it was trained to do, by the rules BN209 and
+            BN208. as-trained: it does. worse: its running statistics make it worse. guessing: with
+            either statistics it is no better on these labels than one constant answer. Without
+            labels, unmoved or moved: whether running statistics give other outputs than the batch's.
+            None where it was not compared or not judged.
+        upstream: how many times as large BatchNorm makes the gradients of the weights in front of it, end
+            to end; rescaling those weights changes it.
+        outside: layers outside what healthy networks show, the furthest first. Information, and no
+            finding.
         fail_on: severity at which findings make `exit_code` 1, None for never.
         allow_no_bn: whether a model without BatchNorm passes.
         verdict: clean: nothing above severity info. findings: at least one warning or error,
@@ -145,6 +157,9 @@ class Summary:
     worst_difference: Difference | None
     second_order: SecondOrderSummary
     weight_space: WeightSpaceSummary
+    deployed: Conclusion | None
+    upstream: float | Skipped
+    outside: tuple[Outside, ...]
     fail_on: Severity | None
     allow_no_bn: bool
     verdict: Verdict
@@ -178,6 +193,9 @@ def summarize(report: Report) -> Summary:
         worst_difference=worst_difference(report),
         second_order=_second_order(report.layers),
         weight_space=_weight_space(report.layers),
+        deployed=conclusion(report),
+        upstream=upstream_factor(report.upstream),
+        outside=outside(report),
         fail_on=report.fail_on,
         allow_no_bn=report.allow_no_bn,
         verdict=verdict_of(report),
@@ -187,7 +205,7 @@ def summarize(report: Report) -> Summary:
 
 def is_synthetic(report: Report) -> bool:
     """Whether the batches were made up, so that nothing follows about data the model has seen."""
-    return report.run is not None and report.run.data.source in {"synthetic", "example"}
+    return report.run is not None and report.run.data.made_up
 
 
 def gain_statistics(report: Report) -> Statistics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bnaudit.records.deployment import Deployment, LayerGap, Located
 from bnaudit.records.values import Estimate, Skipped
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from bnaudit.records.layer import LayerReport
     from bnaudit.records.report import Report
 
+WORSE, GUESSING = "BN209", "BN208"
+"""Rules that judge the network as a whole."""
+
+Conclusion = Literal["as-trained", "worse", "guessing", "unmoved", "moved"]
+
 _SHOWN = 0.1
 """Of the gap: layers with less of it are not named."""
 
@@ -19,6 +24,24 @@ _SHOWN = 0.1
 def deployed(report: Report) -> Deployment | None:
     """The comparison of the two kinds of statistics, where there is one."""
     return report.deployment if isinstance(report.deployment, Deployment) else None
+
+
+def says(report: Report, rule: str) -> bool:
+    """Whether a finding of this rule is in the report, and not silenced."""
+    return any(finding.rule == rule for finding in report.findings)
+
+
+def conclusion(report: Report) -> Conclusion | None:
+    """Whether the deployed network does what it was trained to do, by the rules; None where none judged.
+
+    A silenced finding is one all the same.
+    """
+    if deployed(report) is None or any(entry.rule == WORSE for entry in report.rules_not_run):
+        return None
+    found = {f.rule for f in report.findings} | {s.finding.rule for s in report.suppressed}
+    if report.run is not None and report.run.loss.label_free:
+        return "moved" if WORSE in found else "unmoved"
+    return "worse" if WORSE in found else "guessing" if GUESSING in found else "as-trained"
 
 
 def mean_of(value: Estimate | Skipped) -> float | None:

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
-    from bnaudit.records.twins import ParameterEffect, Twin
+    from bnaudit.records.twins import ParameterEffect, Twin, Upstream
 
 # A bias in front of a BatchNorm has no gradient but for rounding. In float32 some 1e-6 of the other
 # gradients remain of it, and the factor between two such remainders means nothing.
 _ROUNDING = 1e-5
 
 
-def effect(gradients: Twin | ParameterEffect) -> float | Skipped:
+def effect(gradients: Twin | ParameterEffect | Upstream) -> float | Skipped:
     """The twin's gradient norm over the model's: above 1, BatchNorm makes gradients smaller."""
     if gradients.grad_norm == 0:
         return Skipped("the gradient of the model is 0")
     return gradients.twin_grad_norm / gradients.grad_norm
+
+
+def upstream_factor(found: Upstream | Skipped) -> float | Skipped:
+    """How many times as large BatchNorm makes the gradients in front of it, end to end."""
+    if isinstance(found, Skipped):
+        return found
+    times = found.grad_norm / found.twin_grad_norm if found.twin_grad_norm else inf
+    return times if isfinite(times) else Skipped("without BatchNorm's backward the gradient is 0")
 
 
 def most_affected(twin: Twin, limit: int) -> list[tuple[str, float]]:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from math import inf, nan
 
 from bnaudit.documents import Report
+from bnaudit.judge.examples.deployment import deployment
 from bnaudit.records.curvature import CurvatureRow
 from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.finding import Finding, Severity
 from bnaudit.records.layer import ChannelValues, FiniteDifference, FirstOrder
 from bnaudit.records.run import Failure
-from bnaudit.records.twins import ParameterEffect, Twin
+from bnaudit.records.twins import ParameterEffect, Twin, Upstream
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 
 from .builders import (
@@ -112,7 +113,7 @@ def twins() -> tuple[Twin, ...]:
     )
     return (
         Twin("frozen", None, 0.0, 0.1021, 0.1704, frozen),
-        Twin("identity", None, 3e-9, 0.1021, 0.0561, identity),
+        Twin("identity", None, 0.0, 0.1021, 0.0561, identity),
     )
 
 
@@ -136,8 +137,16 @@ def everything() -> Report:
         )
         for place, entry in enumerate(report.layers)
     )
-    run = replace(report.run, metrics=(*report.run.metrics, "weight_space", "twins"))
-    return replace(report, run=run, layers=layers, twins=twins())
+    further = ("deployment", "upstream", "weight_space", "twins")
+    run = replace(report.run, metrics=(*report.run.metrics, *further))
+    return replace(
+        report,
+        run=run,
+        layers=layers,
+        twins=twins(),
+        upstream=Upstream(0.1021, 0.0561, 6),
+        deployment=deployment(),
+    )
 
 
 def drifted() -> Report:

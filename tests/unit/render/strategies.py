@@ -21,7 +21,7 @@ from bnaudit.records.layer import (
     Gain,
     LayerReport,
 )
-from bnaudit.records.twins import ParameterEffect, Twin
+from bnaudit.records.twins import ParameterEffect, Twin, Upstream
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
 from bnaudit.records.weights import WeightSpace
 
@@ -129,6 +129,7 @@ LAYER = st.builds(
 )
 # Norms are not negative, whatever else they are.
 NORM = st.floats(min_value=0) | st.just(nan)
+FINITE_NORM = st.floats(min_value=0, allow_infinity=False)
 EFFECT = st.builds(ParameterEffect, TEXT, NORM, NORM)
 TWIN = st.builds(
     Twin,
@@ -215,6 +216,7 @@ REPORT = st.builds(
     allow_no_bn=st.booleans(),
     failure=st.none() | FAILURE,
     twins=st.lists(TWIN, max_size=6).map(tuple) | SKIPPED | ABSENT,
+    upstream=st.builds(Upstream, FINITE_NORM, FINITE_NORM, COUNT) | SKIPPED | ABSENT,
     gradient_scale=METRIC | ABSENT,
     suppressed=st.lists(SUPPRESSED, max_size=2).map(tuple),
     rules_not_run=st.lists(NOT_RUN, max_size=3).map(tuple),

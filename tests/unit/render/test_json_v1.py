@@ -63,6 +63,7 @@ def test_top_level_keys_and_tool() -> None:
         "run",
         "layers",
         "twins",
+        "upstream",
         "deployment",
         "findings",
         "suppressed",
@@ -263,11 +264,23 @@ def test_summary_of_a_healthy_report() -> None:
             "violations": 0,
             "weight_ratio": None,
         },
+        "deployed": None,
+        "upstream": None,
+        "outside": [
+            {
+                "layer": "layer3.0.shortcut.bn",
+                "quantity": "reduction",
+                "value": pytest.approx(0.334, rel=1e-6),
+                "low": 0.58,
+                "high": 7.37,
+                "depends_on_scale": True,
+            }
+        ],
         "fail_on": "error",
         "allow_no_bn": False,
         "verdict": "clean",
         "exit_code": 0,
-        "skipped": [],
+        "skipped": [{"metric": "upstream", "reason": "not requested"}],
     }
 
 

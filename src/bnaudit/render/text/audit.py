@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from bnaudit.records.values import NOT_REQUESTED, Estimate, Skipped
+from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.channels import write_channels
+from bnaudit.render.text.ending import ending
 from bnaudit.render.text.layers import layer_table
 from bnaudit.render.text.sheet import input_text
 from bnaudit.render.text.twins import write_twins
 from bnaudit.render.text.verdict import verdict_line, why_nothing
 from bnaudit.render.text.weights import write_weights
-from bnaudit.render.text.words import count, listing, percent, plural, significant
-from bnaudit.summary.audit import gain_statistics, is_synthetic
+from bnaudit.render.text.words import count, listing, plural, significant
+from bnaudit.summary.audit import gain_statistics
 
 if TYPE_CHECKING:
     from bnaudit.records.report import Report
@@ -53,7 +54,12 @@ def write_audit(sheet: Sheet, report: Report, *, verbose: bool) -> None:
         if hint is not None:
             sheet.beside(Text("hint:  ", style="bold cyan"), Text(clean(hint)))
         sheet.gap()
-    sheet.closing(*verdict_line(report))
+    told = ending(report)
+    for sentence in told:
+        sheet.wrapped(sentence, "")
+    if told:
+        sheet.gap()
+    sheet.closing(*verdict_line(report, after=bool(told)))
 
 
 def _layers(sheet: Sheet, report: Report) -> None:
@@ -90,7 +96,7 @@ def _header(report: Report) -> list[Entry]:
         names = listing(list(model.not_executed), _NAMES_SHOWN)
         entries.append(("", f"not executed: {names}", "yellow"))
     if run is not None:
-        entries += _run(report, run)
+        entries += _run(run)
     notes = model.notes + (run.notes if run is not None else ())
     return entries + [("note", note, "") for note in notes]
 
@@ -114,49 +120,14 @@ def _executed(report: Report) -> str:
     return text
 
 
-def _deployed(report: Report) -> list[Entry]:
-    """The losses of both kinds of statistics, and why there are none where that is worth a line."""
-    found = report.deployment
-    if isinstance(found, Skipped):
-        known = found == NOT_REQUESTED or report.run is None or is_synthetic(report)
-        return [] if known else [("deployed", f"not compared: {found.reason}", "yellow")]
-    of = f"({plural(found.batches, 'batch')}, {found.rows} rows)"
-    if report.run is not None and report.run.loss.label_free:
-        distance = estimate_text(found.distance)
-        parts = [
-            f"running statistics move the outputs by {distance} of their spread over the rows {of}"
-        ]
-        if isinstance(found.changed, Estimate):
-            parts.append(f"{percent(found.changed.mean)} of the largest outputs are others")
-        return [("deployed", "; ".join(parts), "")]
-    parts = [
-        f"loss {estimate_text(found.running.loss)} with running statistics, "
-        f"{estimate_text(found.batch.loss)} with those of each batch {of}"
-    ]
-    running, batch = found.running.accuracy, found.batch.accuracy
-    if isinstance(running, Estimate) and isinstance(batch, Estimate):
-        parts.append(f"accuracy {percent(running.mean)} and {percent(batch.mean)}")
-    return [("deployed", "; ".join(parts), "")]
-
-
-def estimate_text(value: Estimate | Skipped) -> str:
-    """A mean with its interval."""
-    if isinstance(value, Skipped):
-        return f"none ({value.reason})"
-    text = significant(value.mean)
-    if isinstance(value.lower, Skipped) or isinstance(value.upper, Skipped):
-        return text
-    return f"{text} [{significant(value.lower)}, {significant(value.upper)}]"
-
-
-def _run(report: Report, run: RunInfo) -> list[Entry]:
+def _run(run: RunInfo) -> list[Entry]:
     parts = [f"{run.mode} statistics", run.device, run.dtype, f"seed {run.seed}"]
     if "torch" in run.versions:
         parts.append(f"torch {run.versions['torch']}")
     if run.verify_gradients is not None:
         parts.append(f"finite differences: {run.verify_gradients}")
     data, loss = run.data, run.loss
-    made_up = data.source in {"synthetic", "example"}
+    made_up = data.made_up
     rows = f" ({data.available} rows available)" if data.available is not None else ""
     size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}"
     labels = "label-free" if loss.label_free else f"labels from {loss.labels or 'the data'}"
@@ -169,7 +140,6 @@ def _run(report: Report, run: RunInfo) -> list[Entry]:
         ("data", f"{origin(data)}: {size}", "yellow" if made_up else ""),
         ("loss", f"{loss.name} ({labels}; {loss.why}), {value}", ""),
     ]
-    entries += _deployed(report)
     if run.inputs:
         given = ", ".join(f"{name}={json.dumps(value)}" for name, value in run.inputs.items())
         entries.append(("given", given, ""))

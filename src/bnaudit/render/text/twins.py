@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.table import LEFT, Column, Room, Row, Table
-from bnaudit.render.text.words import error_size, factor, plural, significant
+from bnaudit.render.text.words import factor, plural, significant
 from bnaudit.summary.twins import effect, most_affected, only_in_twin
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ _COLUMNS: tuple[Column[Twin], ...] = (
     Column("twin", "kind", str, 1, align=LEFT, room=Room(8, 16)),
     Column("replaces", "layer", str, 5, align=LEFT, room=Room(12, 48), absent="all layers"),
     Column("parameters", "parameters", lambda found: str(len(found)), 6, style="dim"),
-    Column("loss off by", "loss_difference", error_size, 7, style="dim"),
     Column("with BN", "grad_norm", significant, 4, group=_GRADIENT),
     Column("of twin", "twin_grad_norm", significant, 3, group=_GRADIENT),
     Column("twin / BN", "", _effect, 2, group=_GRADIENT, style="bold"),
