@@ -15,7 +15,6 @@ from bnaudit.records.values import Skipped
 from bnaudit.render.outcome import outcome_of
 from bnaudit.render.rules_markdown import rules_to_markdown
 from bnaudit.render.text.ending import ending
-from bnaudit.render.text.verdict import verdict_line
 from bnaudit.render.text.words import error_size, plural, significant
 from bnaudit.summary.audit import gain_of, gain_statistics
 
@@ -41,11 +40,7 @@ def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
         return rules_to_markdown(record)
     outcome = outcome_of(record)
     told = [] if isinstance(record, InspectionReport) else ending(record)
-    headline = outcome.headline
-    if told:
-        word, _, sentence = verdict_line(record, after=True)
-        headline = f"{word}: {sentence}"
-    parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(headline)}**"]
+    parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
     if outcome.failure is not None:
         parts.append(_failure(outcome.failure.message, outcome.failure.hint))
     parts += [_escaped(sentence) for sentence in told]

@@ -59,7 +59,7 @@ def write_audit(sheet: Sheet, report: Report, *, verbose: bool) -> None:
         sheet.wrapped(sentence, "")
     if told:
         sheet.gap()
-    sheet.closing(*verdict_line(report, after=bool(told)))
+    sheet.closing(*verdict_line(report))
 
 
 def _layers(sheet: Sheet, report: Report) -> None:

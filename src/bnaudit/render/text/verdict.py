@@ -22,20 +22,11 @@ if TYPE_CHECKING:
 GOOD, CAREFUL, BAD = "bold green", "bold yellow", "bold red"
 
 
-def verdict_line(report: Report | InspectionReport, *, after: bool = False) -> tuple[str, str, str]:
-    """(word, style of the word, sentence). The word leads: eyes and `grep ^FAIL` look there.
-
-    Args:
-        report: an audit or an inspection.
-        after: whether the sentences of `ending` stand above: what they have is not said again.
-    """
+def verdict_line(report: Report | InspectionReport) -> tuple[str, str, str]:
+    """(word, style of the word, sentence). The word leads: eyes and `grep ^FAIL` look there."""
     word = word_of(report)
     style = GOOD if word == "PASS" else CAREFUL if word.startswith("PASS") else BAD
-    parts = (
-        _inspected(report)
-        if isinstance(report, InspectionReport)
-        else _audited(report, after=after)
-    )
+    parts = _inspected(report) if isinstance(report, InspectionReport) else _audited(report)
     return word, style, "; ".join(part for part in parts if part)
 
 
@@ -60,7 +51,7 @@ def _inspected(report: InspectionReport) -> list[str]:
     return parts if report.baseline is None else [*parts, _known(report)]
 
 
-def _audited(report: Report, *, after: bool) -> list[str]:
+def _audited(report: Report) -> list[str]:
     summary = summarize(report)
     measured = plural(summary.measured, "layer")
     if summary.verdict == "failed":
@@ -76,7 +67,7 @@ def _audited(report: Report, *, after: bool) -> list[str]:
         held = f", minimax bound exceeded {plural(weights.violations, 'time')}"
     off = "" if difference is None else error_size(difference.relative_error)
     return [
-        "" if after else _deployed(report),
+        _deployed(report),
         f"{measured} measured",
         _agrees("theory and autograd", summary, many=True),
         f"finite differences off by at most {off}" if off else "",
