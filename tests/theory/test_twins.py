@@ -166,6 +166,6 @@ def test_upstream_is_measured_on_data_alone_and_on_batch_statistics() -> None:
     net = nets.make(nets.Plain)
     made_up = bnaudit.audit(net, input_shapes={"": (4, *nets.inputs_for(nets.Plain).shape[1:])})
     running = bnaudit.audit(net, data=nets.inputs_for(nets.Plain), mode="running")
-    for report, word in ((made_up, "made-up"), (running, "batch statistics")):
+    for report, word in ((made_up, "made up"), (running, "batch statistics")):
         assert isinstance(report.upstream, Skipped)
         assert word in report.upstream.reason

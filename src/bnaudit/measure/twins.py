@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 KINDS = ("frozen", "identity")
 
 _RUNNING = Skipped("twins replace the backward of batch statistics (--mode batch)")
-_MADE_UP = Skipped("made-up inputs (the metric 'twins' measures on them too)")
+_MADE_UP = Skipped("the inputs are made up")
 
 
 @dataclass(slots=True)
