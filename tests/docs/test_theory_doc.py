@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+READING = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## An inspection")[0]
 SCHEMA = json.loads(schema_text("report"))
@@ -107,7 +108,7 @@ def test_rescaling_leaves_the_function() -> None:
             assert runs.at(b, path) == pytest.approx(factor * runs.at(a, path), rel=1e-9)
 
 
-@pytest.mark.parametrize("text", [THEORY, GUIDE], ids=["theory", "report"])
+@pytest.mark.parametrize("text", [THEORY, GUIDE, READING], ids=["theory", "report", "reading"])
 def test_links_anchors_and_rules_exist(text: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text):
         file, _, anchor = target.partition("#")
