@@ -53,7 +53,7 @@ METRICS: dict[str, MetricInfo] = {
     "upstream": MetricInfo(
         "end-to-end effect of BatchNorm on the gradients of all weights in front of it, first batch of "
         "real data",
-        "about 5 F",
+        "about 8 F",
         True,
         "bnaudit.measure.twins:measure_upstream",
     ),
@@ -65,7 +65,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "twins": MetricInfo(
         "the same by parameter, and without the projection alone, first batch only; implies upstream",
-        "about 8 F",
+        "about 12 F",
         False,
         "bnaudit.measure.twins:measure_twins",
     ),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+READING = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## An inspection")[0]
 SCHEMA = json.loads(schema_text("report"))
@@ -107,22 +108,23 @@ def test_rescaling_leaves_the_function() -> None:
             assert runs.at(b, path) == pytest.approx(factor * runs.at(a, path), rel=1e-9)
 
 
-def _headings(text: str) -> set[str]:
-    return {
-        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("#")
-    }
-
-
-@pytest.mark.parametrize("text", [THEORY, GUIDE], ids=["theory", "report"])
+@pytest.mark.parametrize("text", [THEORY, GUIDE, READING], ids=["theory", "report", "reading"])
 def test_links_anchors_and_rules_exist(text: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text):
         file, _, anchor = target.partition("#")
         assert file.startswith("https://") or not file or (ROOT / "docs" / file).exists(), target
-        whole = (ROOT / "docs" / file).read_text(encoding="utf-8") if file and anchor else THEORY
-        assert not anchor or anchor in _headings(whole), target
+        page = (ROOT / "docs" / file).read_text(encoding="utf-8") if file.endswith(".md") else text
+        assert not anchor or anchor in headings(page), target
     assert set(re.findall(r"BN\d{3}", text)) <= {rule.id for rule in RULES}
+
+
+def headings(page: str) -> set[str]:
+    """The anchors of a page."""
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in page.splitlines()
+        if line.startswith("#")
+    }
 
 
 def test_every_metric_is_explained() -> None:

@@ -166,6 +166,41 @@ def test_upstream_is_measured_on_data_alone_and_on_batch_statistics() -> None:
     net = nets.make(nets.Plain)
     made_up = bnaudit.audit(net, input_shapes={"": (4, *nets.inputs_for(nets.Plain).shape[1:])})
     running = bnaudit.audit(net, data=nets.inputs_for(nets.Plain), mode="running")
-    for report, word in ((made_up, "made-up"), (running, "batch statistics")):
+    for report, word in ((made_up, "made up"), (running, "batch statistics")):
         assert isinstance(report.upstream, Skipped)
         assert word in report.upstream.reason
+
+
+class Refuses(torch.autograd.Function):
+    """Has a gradient for activations, and none for its weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if ctx.needs_input_grad[1]:
+            raise ValueError("inference only")
+        return grads[0] * ctx.saved_tensors[0], None
+
+
+class InferenceOnly(nn.Module):
+    """Whose weights cannot be differentiated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(6))
+        self.bn = nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        apply: Any = Refuses.apply
+        return self.bn(apply(x, self.weight)) ** 2
+
+
+def test_weights_without_a_gradient_cost_this_number_alone() -> None:
+    report = bnaudit.audit(InferenceOnly(), data=torch.randn(24, 6))
+    assert isinstance(report.upstream, Skipped)
+    assert "inference only" in report.upstream.reason
+    assert report.layers[0].measured

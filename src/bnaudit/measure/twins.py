@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 KINDS = ("frozen", "identity")
 
 _RUNNING = Skipped("twins replace the backward of batch statistics (--mode batch)")
-_MADE_UP = Skipped("made-up inputs (the metric 'twins' measures on them too)")
+# The model's own autograd functions raise what they like, and no other metric asks them for the weights.
+_OF_A_BACKWARD = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError)
+
+_MADE_UP = Skipped("the inputs are made up")
 
 
 @dataclass(slots=True)
@@ -194,7 +197,7 @@ def _twins(
     progress.stage("twins", 1 + len(wanted))
     try:
         return _measured(session, parameters, wanted, progress)
-    except RuntimeError as error:
+    except _OF_A_BACKWARD as error:
         first = next(iter(str(error).splitlines()), "unknown error")
         return Skipped(f"the weights cannot be differentiated: {first[:160]}")
     finally:

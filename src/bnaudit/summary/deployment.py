@@ -26,11 +26,6 @@ def deployed(report: Report) -> Deployment | None:
     return report.deployment if isinstance(report.deployment, Deployment) else None
 
 
-def says(report: Report, rule: str) -> bool:
-    """Whether a finding of this rule is in the report, and not silenced."""
-    return any(finding.rule == rule for finding in report.findings)
-
-
 def conclusion(report: Report) -> Conclusion | None:
     """Whether the deployed network does what it was trained to do, by the rules; None where none judged.
 

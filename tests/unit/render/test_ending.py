@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnaudit.judge.examples.deployment import deployment
-from bnaudit.records.finding import Finding, Severity
+from bnaudit.records.finding import Finding, Severity, Suppressed
 from bnaudit.records.twins import Upstream
 from bnaudit.records.values import Skipped
 from bnaudit.render.markdown import document_to_markdown
@@ -55,6 +55,20 @@ def test_a_finding_that_has_the_losses_is_not_repeated() -> None:
     report = replace(normal(), findings=(WORSE,), deployment=deployment(1.02))
     assert ending(report)[0] == (
         "As deployed the network does not do what it was trained to do (BN209)."
+    )
+
+
+def test_a_warning_is_told_as_one() -> None:
+    mild = replace(WORSE, severity=Severity.WARNING)
+    report = replace(normal(), findings=(mild,))
+    assert ending(report)[0] == "As deployed the network does worse than in training (BN209)."
+
+
+def test_a_finding_that_is_silenced_is_a_conclusion_all_the_same() -> None:
+    silenced = (Suppressed(WORSE, "ignore: BN209"),)
+    told = ending(replace(normal(), suppressed=silenced, deployment=deployment(1.02)))[0]
+    assert told.startswith(
+        "As deployed the network does not do what it was trained to do (BN209): loss 1.02"
     )
 
 

@@ -12,7 +12,7 @@ from bnaudit.records.twins import Upstream
 from bnaudit.records.values import NOT_REQUESTED, Estimate, Skipped
 from bnaudit.render.text.words import listing, percent, plural, significant
 from bnaudit.summary.audit import is_synthetic, summarize
-from bnaudit.summary.deployment import WORSE, says
+from bnaudit.summary.deployment import WORSE, conclusion
 from bnaudit.summary.normal import HEALTHY_LAYERS, NORMAL, comparable, outside
 from bnaudit.summary.twins import upstream_factor
 
@@ -49,16 +49,22 @@ def _deployed(report: Report) -> str:
     if isinstance(found, Skipped):
         known = found == NOT_REQUESTED or is_synthetic(report)
         return "" if known else f"As deployed: not compared, {found.reason}."
-    summary = summarize(report)
+    concluded = conclusion(report)
     head = {
         "as-trained": "As deployed the network does what it was trained to do",
         "worse": f"As deployed the network does not do what it was trained to do ({WORSE})",
         "guessing": "As deployed the network does not do what these labels ask for",
         "moved": f"As deployed the network gives other answers than in training ({WORSE})",
         "unmoved": "As deployed the network gives the answers that it gives in training",
-    }.get(summary.deployed or "", "As deployed")
-    if says(report, WORSE):
-        return f"{head}."
+    }.get(concluded or "", "As deployed")
+    said = next((f for f in report.findings if f.rule == WORSE), None)
+    if said is not None:
+        mild = said.severity < Severity.ERROR and concluded == "worse"
+        return (
+            f"As deployed the network does worse than in training ({WORSE})."
+            if mild
+            else f"{head}."
+        )
     return f"{head}: {_outputs(found) if _label_free(report) else _losses(found)}."
 
 
@@ -107,10 +113,11 @@ def _does(report: Report) -> str:
     if not isinstance(times, Skipped) and isinstance(report.upstream, Upstream):
         makes = "larger" if times >= 1 else "smaller"
         size = significant(times if times >= 1 or times == 0 else 1 / times)
+        free = ", a loss without labels" if _label_free(report) else ""
         what = f"{size} times {makes}" if times else "vanish"
         return (
             f"What BatchNorm does: it makes the gradients of the weights in front of it {what}, end to end "
-            f"({plural(report.upstream.parameters, 'tensor')}, first batch; against layers that hand "
+            f"({plural(report.upstream.parameters, 'tensor')}, first batch{free}; against layers that hand "
             "gradients on as they are)."
         )
     reduction = summarize(report).reduction
