@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bench.startup import COMMANDS, processor_seconds
 
-LENIENT = 0.25
+LENIENT = 0.35
 
 
 @pytest.fixture(autouse=True)

@@ -193,5 +193,5 @@ def test_a_gap_is_an_error_at_the_layer_that_mends_it(name: str, net: str, form:
     }
     best = max(alone.values())
     named = next((f.layer for f in error if f.rule == "BN209" and f.layer), None)
-    if named is not None:
+    if named is not None and (evidence is None or evidence.cause.endswith("statistics")):
         assert alone[named] >= 0.9 * best, (named, alone)

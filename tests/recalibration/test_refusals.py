@@ -187,6 +187,8 @@ def test_never_worse_without_saying_so() -> None:
     assert "REFUSED" in report.to_table()
     forced = bnaudit.recalibrate(good, data=odd, labels=its, force=True)
     assert "WORSE: deployed loss" in forced.to_table()
+    single = bnaudit.recalibrate(good, data=x[:1], labels=y[:1])  # one batch has no interval
+    assert cases(single) == {"worse"}
 
 
 def test_a_healthy_network_stays_as_it_is() -> None:

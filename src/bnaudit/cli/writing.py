@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +43,7 @@ def write_whole(path: Path, text: str) -> None:
         place, os.W_OK
     ):  # the folder's leave to rename is not the file's
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    beside = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
+    beside = place.with_name(f".{place.name[:200]}.{os.urandom(4).hex()}.part")
     try:
         with _nameless(place.parent, beside) as file:
             if before is not None:

@@ -92,7 +92,7 @@ def _measured(
         batch=Outcome(compared.estimated(compared.batch, "loss"), compared.accuracy("batch")),
         running=Outcome(compared.estimated(compared.running, "loss"), compared.accuracy("running")),
         gap=gap,
-        distance=compared.estimated(compared.distances, "output"),
+        distance=compared.estimated(compared.distances, "distance of the outputs"),
         changed=compared.changed(),
         located=located,
     )
@@ -107,6 +107,8 @@ def _further(modes: Modes) -> tuple[Batch, ...]:
 def _located(
     modes: Modes, gaps: Sequence[float], gap: Estimate | Skipped, batch_losses: Sequence[float]
 ) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
+    if modes.session.execution.loss.label_free:
+        return Skipped("a loss without labels says nothing of a gap (pass --labels)"), {}
     if isinstance(gap, Skipped):
         return gap, {}
     sure = gap.mean if isinstance(gap.lower, Skipped) else gap.lower

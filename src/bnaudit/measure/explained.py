@@ -46,7 +46,7 @@ class Layer:
     """One call's statistics.
 
     Attributes:
-        running, own: mean and variance, stored and of the batch; (C,) float64.
+        running, own: mean and variance, stored and of the audited batches; (C,) float64.
         eps: of the layer.
         share: of the gap, at least 0.
         first: whether no other BatchNorm stands in front.
@@ -174,7 +174,7 @@ _FACTOR = 0.1
 
 
 def _factor(layers: Mapping[Key, Layer]) -> float | None:
-    """How many times larger the inputs are: the middle sigma over the running sigma at the first layers."""
+    """How many times larger the inputs are: sigma over the running sigma of the first layers' channels."""
     ratios = [
         ((layer.own[1] + layer.eps) / (layer.running[1] + layer.eps)).sqrt()
         for layer in layers.values()
@@ -182,7 +182,7 @@ def _factor(layers: Mapping[Key, Layer]) -> float | None:
     ]
     if not ratios:
         return None
-    factor = float(torch.cat(ratios).median())
+    factor = float(torch.cat(ratios).log().mean().exp())
     return factor if isfinite(factor) and factor > 0 and abs(log(factor)) > _FACTOR else None
 
 

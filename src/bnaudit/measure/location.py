@@ -68,7 +68,9 @@ class Location:
 
     def found(self) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
         """The records of the gap and of each layer's part; the layers have none where it cannot be told."""
-        own = self.modes.statistics(self.index)
+        count = len(self.modes.session.batches.items)
+        every = [self.modes.statistics(index) for index in range(count)]
+        own = every[self.index]
         passes = [self._pass({k: s for k, (_, s) in own.items()}, t) for t in _NODES]
         impossible = next((p.impossible for p in passes if p.impossible), None)
         if impossible is not None:
@@ -92,8 +94,8 @@ class Location:
             deployed=deployed,
             gap=self.gap,
             rest=self.gap - sum(shares.values()),
-            recomputed=self._recomputed(own),
-            evidence=self._explained(own, shares, deployed),
+            recomputed=self._recomputed(every),
+            evidence=self._explained(every, shares, deployed),
         )
         unmeasured = Skipped("not among the layers that promise most")
         return located, {
@@ -133,7 +135,7 @@ class Location:
 
     def _explained(
         self,
-        own: Mapping[Key, tuple[int, Statistics]],
+        every: Sequence[Mapping[Key, tuple[int, Statistics]]],
         shares: Mapping[Key, float],
         deployed: float,
     ) -> tuple[Evidence, ...]:
@@ -141,7 +143,7 @@ class Location:
         layers = {
             key: Layer(
                 (r.running_mean, r.running_var),
-                own[key][1],
+                _pooled([found[key] for found in every if key in found]),
                 r.eps,
                 max(share, 0.0),
                 first=not r.reads if r.reads is not None else key == next(iter(shares)),
@@ -162,11 +164,10 @@ class Location:
         )
         return explanations(layers, trial)
 
-    def _recomputed(self, own: Mapping[Key, tuple[int, Statistics]]) -> float | Skipped:
+    def _recomputed(self, every: Sequence[Mapping[Key, tuple[int, Statistics]]]) -> float | Skipped:
         """The loss of the batch with statistics pooled over all audited batches, and over a layer's calls."""
         values: dict[str, list[tuple[int, Statistics]]] = {}
-        for index in range(len(self.modes.session.batches.items)):
-            found = own if index == self.index else self.modes.statistics(index)
+        for found in every:
             for (name, _), part in found.items():
                 values.setdefault(name, []).append(part)
         pooled = {name: _pooled(parts) for name, parts in values.items()}

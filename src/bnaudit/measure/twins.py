@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnaudit.errors import UsageError
+from bnaudit.errors import RunError, UsageError
 from bnaudit.records.twins import ParameterEffect, Twin, Upstream
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import BatchNormCall, differentiable
@@ -151,7 +151,12 @@ def measure_upstream(
         return {"upstream": _RUNNING}
     if session.batches.info.made_up:
         return {"upstream": _MADE_UP}
-    found = _twins(session, (("identity", None),), progress)
+    try:
+        found = _twins(session, (("identity", None),), progress)
+    except RunError as error:  # a default metric does not end an audit
+        found = Skipped(
+            f"the model does not run while its weights are differentiated: {error.message}"
+        )
     return {"upstream": found if isinstance(found, Skipped) else _upstream(found)}
 
 

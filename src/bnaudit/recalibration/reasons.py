@@ -142,15 +142,24 @@ def worse(report: Recalibration, *, label_free: bool) -> Refusal | None:
     )
 
 
+_ENOUGH, _FAR = 4, 0.25
+"""Batches below which an interval says little, and the change, of what was, that is refused there anyway."""
+
+
 def _rise(what: str, was: Average, change: Average, sign: int) -> str | None:
     """How it is told where a quantity changes for the worse, which is up (1) or down (-1)."""
     if not isinstance(was, Estimate) or not isinstance(change, Estimate):
         return None
     near = change.lower if sign > 0 else change.upper
     bound = was.upper if sign > 0 else was.lower
+    now = was.mean + change.mean
+    if was.n < _ENOUGH and sign * change.mean > _FAR * abs(was.mean):
+        return (
+            f"the {what} would {'rise' if sign > 0 else 'fall'} from {was.mean:.3g} to {now:.3g}, on "
+            f"{was.n} {'batch' if was.n == 1 else 'batches'} alone"
+        )
     if isinstance(near, Skipped) or isinstance(bound, Skipped):
         return None
-    now = was.mean + change.mean
     if sign * near <= 0 or sign * now <= sign * bound:
         return None
     return (

@@ -74,6 +74,12 @@ def _by_loss(rule: Rule, report: Report, found: Deployment, gap: Estimate) -> It
     yield _with_origin(rule.finding(message, **details), report)
 
 
+_WITHOUT_LABELS = (
+    "give labels (--labels), which tell whether these answers are worse and where from; findings on drift "
+    "name the layer: inputs unlike those of training, or statistics of other weights"
+)
+
+
 def _by_outputs(rule: Rule, found: Deployment) -> Iterator[Finding]:
     distance, limit = found.distance, rule.limit("distance")
     if isinstance(distance, Skipped) or distance.n < 2 or lower_end(distance) <= limit:
@@ -83,6 +89,7 @@ def _by_outputs(rule: Rule, found: Deployment) -> Iterator[Finding]:
     yield rule.finding(
         f"running statistics move the outputs by {distance.mean:.2g} of what they differ from row to "
         f"row{decisions}",
+        fix=_WITHOUT_LABELS,
         observed=distance.mean,
         threshold=limit,
         interval=_interval(distance),
@@ -111,6 +118,8 @@ def _with_origin(finding: Finding, report: Report) -> Finding:
             f"{where.recomputed:.3g}"
         )
     layer = None if best is None else best[0].label
+    if evidence is not None and not evidence.cause.endswith("statistics") and shares:
+        layer = shares[0][0].label  # what is in front of it is wrong, wherever it could be mended
     return replace(
         finding, message="; ".join(clauses), fix=remedy(report) or finding.fix, layer=layer
     )

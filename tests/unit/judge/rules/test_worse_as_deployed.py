@@ -71,7 +71,9 @@ def test_without_labels_the_outputs_count() -> None:
     near = replace(deployment(), distance=estimate(0.45))
     far = replace(deployment(), distance=estimate(0.8))
     assert not found(replace(subject, deployment=near))
-    assert "0.8" in found(replace(subject, deployment=far))[0].message
+    (finding,) = found(replace(subject, deployment=far))
+    assert "0.8" in finding.message
+    assert "--labels" in finding.fix
 
 
 def test_a_loss_that_is_not_finite_as_deployed() -> None:
@@ -130,6 +132,8 @@ def test_a_cause_comes_with_its_number_and_its_remedy(
     assert f"{evidence.explains:.0%}" in finding.message
     assert fix in finding.fix
     assert "no known cause" not in finding.message
+    statistics = evidence.cause.endswith("statistics")
+    assert finding.layer == located().layers[2 if statistics else 1].label
 
 
 def test_what_is_not_there_is_said() -> None:
