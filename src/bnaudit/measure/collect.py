@@ -358,8 +358,8 @@ class _Pass:
     seconds: float
 
 
-_KEPT = 1 << 24
-"""Values of an output, over all batches, that are kept for `measure/deployment.py`."""
+KEPT = 1 << 24
+"""Values of an output, over all batches, that are kept to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +475,7 @@ class _Runner:
                 _backward(loss, tap.log)
                 probe.finish()
                 y = primary(outputs_of(returned))[1].detach()
-                output = y.clone() if y.numel() * self.batches <= _KEPT else None
+                output = y.clone() if y.numel() * self.batches <= KEPT else None
             log, value = tap.log, float(loss.detach())
         spent = time.perf_counter() - start
         recorded = recorded and replace(recorded, seconds=spent)

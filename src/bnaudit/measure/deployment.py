@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bnaudit.data.decisions import decided, distance, right
 from bnaudit.errors import RunError
 from bnaudit.measure.estimate import estimate
 from bnaudit.measure.location import Location
@@ -19,8 +20,6 @@ from bnaudit.records.values import Estimate, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
 
     from bnaudit.data.batch import Batch
     from bnaudit.measure.collect import Collected, Found
@@ -137,54 +136,32 @@ class _Compared:
         self.batch.append(batch.loss)
         self.running.append(running.loss)
         self.gaps.append(running.loss - batch.loss)
-        y, other, labels = batch.output.double(), running.output.double(), rows.labels
-        if y.shape != other.shape:  # how many boxes there are depends on the numbers
-            self.distances.append(float("nan"))
-            return
-        spread = (y - y.mean(0)).norm()
-        self.distances.append(float((other - y).norm() / spread) if spread > 0 else float("nan"))
-        loss = self.session.execution.loss
-        decisions = {
-            mode: _decisions(seen.output, loss.name)
+        y, other, loss = batch.output.double(), running.output.double(), self.session.execution.loss
+        self.distances.append(distance(other, y))
+        shares = {
+            mode: None if rows.labels is None else right(seen.output, rows.labels, loss.name)
             for mode, seen in (("batch", batch), ("running", running))
         }
-        classes = None if labels is None else _classes(labels.to(y.device), batch.output, loss.name)
-        if classes is not None:
-            counted = classes != _IGNORED
-            for mode, decided in decisions.items():
-                share = (decided == classes)[counted].double().mean()
-                self.right[mode].append(float(share))
-        if classes is not None or (loss.label_free and y.dim() == 2 and y.shape[1] > 1):
-            differ = decisions["batch"] != decisions["running"]
+        for mode, share in shares.items():
+            if share is not None:
+                self.right[mode].append(share)
+        classes = None not in shares.values() or (
+            loss.label_free and y.dim() == 2 and y.shape[1] > 1
+        )
+        if classes and y.shape == other.shape:
+            differ = decided(y, loss.name) != decided(other, loss.name)
             self.differing.append(float(differ.double().mean()))
 
     def estimated(self, values: Sequence[float], what: str) -> Estimate | Skipped:
         return estimate(values, self.rows, what)
 
     def accuracy(self, mode: str) -> Estimate | Skipped:
-        right = self.right[mode]
-        return self.estimated(right, "accuracy") if right else _NO_CLASSES
+        return self._of_all(self.right[mode], "accuracy")
 
     def changed(self) -> Estimate | Skipped:
-        return self.estimated(self.differing, "share") if self.differing else _NO_CLASSES
+        return self._of_all(self.differing, "share")
 
-
-_IGNORED = -100  # as torch's cross_entropy
-
-
-def _decisions(y: Tensor, loss: str) -> Tensor:
-    """(rows, ...) class indices; of binary scores 0 and 1."""
-    if loss == "bce":
-        return (y > 0).long()
-    return y.argmax(1) if y.dim() > 1 else y.argmax(0)
-
-
-def _classes(labels: Tensor, y: Tensor, loss: str) -> Tensor | None:
-    """The labels as `_decisions` has them, or None where they are no classes of this output."""
-    if loss == "bce":
-        return (labels.reshape(y.shape) > 0.5).long() if labels.numel() == y.numel() else None
-    if labels.is_floating_point() or y.dim() < 2:
-        return None
-    shape = (y.shape[0], *y.shape[2:])
-    fits = labels.numel() == y[:, 0].numel() and y.shape[1] > 1
-    return labels.long().reshape(shape) if fits else None
+    def _of_all(self, values: Sequence[float], what: str) -> Estimate | Skipped:
+        if values and len(values) < len(self.rows):
+            return Skipped("some batches have no classes that could be compared")
+        return self.estimated(values, what) if values else _NO_CLASSES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnaudit.data.decisions import distance
 from bnaudit.measure.estimate import estimate
 from bnaudit.records.recalibration import Offset, Performance
 from bnaudit.records.values import Skipped
@@ -77,8 +78,7 @@ class Comparison:
         for y, reference in zip(seen.outputs, self.reference.outputs, strict=True):
             if y is None or reference is None:
                 return None
-            spread = float((reference - reference.mean(0)).norm())
-            found.append(float((y - reference).norm()) / spread if spread > 0 else 0.0)
+            found.append(distance(y, reference))
         return found
 
 

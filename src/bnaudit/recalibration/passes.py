@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.decisions import right
 from bnaudit.data.loss import outputs_of
 from bnaudit.data.outputs import primary
 from bnaudit.errors import RunError
-from bnaudit.measure.collect import Selection, collect
+from bnaudit.measure.collect import KEPT, Selection, collect
 from bnaudit.progress import Silent
 from bnaudit.recalibration.pool import Pool
 from bnaudit.tap.call import normalise
@@ -31,9 +32,6 @@ Key = tuple[str, int]
 
 Statistics = tuple["Tensor", "Tensor"]
 """Mean and variance as they are stored; (C,) float64, on the CPU."""
-
-_KEPT = 1 << 24
-"""Values of the outputs of all batches that are kept to be compared."""
 
 
 @dataclass(slots=True)
@@ -150,10 +148,10 @@ class Passes:
             output, loss = execution.both(batch, index)
         y = primary(outputs_of(output))[1].detach()
         seen.losses.append(float(loss))
-        right = None if batch.labels is None else _right(y, batch.labels, execution.loss.name)
-        if right is not None:
-            seen.right.append(right)
-        small = y.numel() * len(self.batches) <= _KEPT
+        share = None if batch.labels is None else right(y, batch.labels, execution.loss.name)
+        if share is not None:
+            seen.right.append(share)
+        small = y.numel() * len(self.batches) <= KEPT
         seen.outputs.append(y.cpu().double() if small else None)
 
     def _note(self, call: BatchNormCall, paths: Mapping[Address, tuple[str, ...]]) -> None:
@@ -211,21 +209,3 @@ def addresses(module: nn.Module) -> dict[Address, tuple[str, ...]]:
 
 def _double(t: Tensor) -> Tensor:
     return t.detach().cpu().double()
-
-
-_IGNORED = -100  # as torch's cross_entropy
-
-
-def _right(y: Tensor, labels: Tensor, loss: str) -> float | None:
-    """Share of right decisions, where the labels are classes of this output."""
-    labels = labels.to(y.device)
-    if loss == "bce" and labels.numel() == y.numel():
-        return float(((y > 0) == (labels.reshape(y.shape) > 0.5)).double().mean())
-    if labels.is_floating_point() or y.dim() < 2 or y.shape[1] < 2:
-        return None
-    decided = y.argmax(1)
-    if labels.numel() != decided.numel() or loss not in {"cross_entropy", "nll"}:
-        return None
-    classes = labels.reshape(decided.shape)
-    counted = classes != _IGNORED
-    return float((decided == classes)[counted].double().mean()) if bool(counted.any()) else None
