@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from bnaudit.load.onnx.draft import attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Mapping
 
     from numpy.typing import NDArray
     from onnx import NodeProto
@@ -181,3 +181,19 @@ _GROWTH: dict[str, Callable[[Arrays], int]] = {
     "Gather": lambda a: a[1].size * max(a[0].size, 1) // max(min(a[0].shape or (1,)), 1),
     "MatMul": lambda a: _product(a[0].shape[:-1]) * _product(a[1].shape[-1:]),
 }
+
+
+def content_of(makers: Mapping[str, NodeProto], name: str) -> Hashable:
+    """The content of a gamma or beta, see `bnaudit.load.onnx.names.layers_by_use`.
+
+    Args:
+        makers: value -> the node that makes it.
+        name: of the value.
+    """
+    node = makers.get(name)
+    if node is None or node.op_type == "Identity":
+        return name
+    value = next((a.t for a in node.attribute if a.name == "value"), None)
+    if node.op_type != "Constant" or value is None:
+        return None
+    return bytes(numpy_helper.to_array(value).tobytes())

@@ -6,13 +6,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from onnx import numpy_helper
-
 from bnaudit.errors import BnauditError, InputError
 from bnaudit.load.model import BatchNormDef, LoadedModel
 from bnaudit.load.onnx.assemble import assemble
 from bnaudit.load.onnx.checks import check_batchnorms
 from bnaudit.load.onnx.converters import quantisers
+from bnaudit.load.onnx.evaluate import content_of
 from bnaudit.load.onnx.facts import facts, input_specs, producer
 from bnaudit.load.onnx.fold import fold, fold_literals
 from bnaudit.load.onnx.functions import all_nodes
@@ -26,7 +25,7 @@ from bnaudit.load.onnx.read import read_model
 from bnaudit.load.onnx.scale import absorb_scales
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from onnx import NodeProto
@@ -64,7 +63,7 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
     outputs = tuple(value.name for value in draft.outputs)
     keys = [key for key, origin in origins.items() if origin.op == "BatchNormalization"]
     makers = {name: node for node in all_nodes(draft.nodes) for name in node.output}
-    first_use = layers_by_use([origins[key] for key in keys], partial(_content, makers))
+    first_use = layers_by_use([origins[key] for key in keys], partial(content_of, makers))
     layers = [key for key, first in zip(keys, first_use, strict=True) if origins[key] is first]
     by_layer = dict(zip(layers, layer_names([origins[key] for key in layers]), strict=True))
     by_origin = {id(origins[key]): name for key, name in by_layer.items()}
@@ -101,17 +100,6 @@ def _load(path: Path, *, lifting: bool) -> LoadedModel:
         unlifted=partial(load, path, lifting=False) if lifted.rewritten else None,
         reload=partial(load, path, lifting=lifting),
     )
-
-
-def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
-    """See `layers_by_use`."""
-    node = makers.get(name)
-    if node is None or node.op_type == "Identity":
-        return name
-    value = next((a.t for a in node.attribute if a.name == "value"), None)
-    if node.op_type != "Constant" or value is None:
-        return None
-    return numpy_helper.to_array(value).tobytes()
 
 
 def _weight_owners(

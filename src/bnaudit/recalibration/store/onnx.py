@@ -16,10 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from onnx import ModelProto, TensorProto, helper, inliner, numpy_helper
+from onnx import ModelProto, TensorProto, helper, inliner
 
 from bnaudit.errors import InputError, RunError
 from bnaudit.files import content
+from bnaudit.load.onnx.evaluate import content_of
 from bnaudit.load.onnx.external import inside, span
 from bnaudit.load.onnx.functions import all_nodes
 from bnaudit.load.onnx.names import layer_names, layers_by_use
@@ -28,7 +29,7 @@ from bnaudit.recalibration.store.base import Store
 from bnaudit.recalibration.store.numbers import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from onnx import GraphProto, NodeProto
@@ -139,7 +140,7 @@ def _by_layer(norms: Sequence[NodeProto], graph: GraphProto) -> dict[str, tuple[
     """Layer -> its nodes, under the names that the loader gives (`bnaudit.load.onnx.loader`)."""
     makers = {name: node for node in all_nodes(graph.node) for name in node.output}
     origins = [_origin(node) for node in norms]
-    first = layers_by_use(origins, partial(_content, makers))
+    first = layers_by_use(origins, partial(content_of, makers))
     own = [o for o, f in zip(origins, first, strict=True) if o is f]
     names = {id(o): name for o, name in zip(own, layer_names(own), strict=True)}
     found: dict[str, tuple[int, ...]] = {}
@@ -152,17 +153,6 @@ def _origin(node: NodeProto) -> Origin:
     metadata = {entry.key: entry.value for entry in node.metadata_props}
     eps = next((a.f for a in node.attribute if a.name == "epsilon"), None)
     return Origin(node.op_type, node.name, tuple(node.input), metadata.get(_SCOPES, ""), eps)
-
-
-def _content(makers: Mapping[str, NodeProto], name: str) -> Hashable:
-    """See `layers_by_use`."""
-    node = makers.get(name)
-    if node is None or node.op_type == "Identity":
-        return name
-    value = next((a.t for a in node.attribute if a.name == "value"), None)
-    if node.op_type != "Constant" or value is None:
-        return None
-    return bytes(numpy_helper.to_array(value).tobytes())
 
 
 @dataclass(frozen=True, slots=True)
