@@ -67,6 +67,10 @@ WRONG: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "not divided": (lambda x: x / 16, "16 times too small"),
     "shifted": (lambda x: x + 0.7, "shifted by +0.7"),
     "reversed": (lambda x: x.flip(1), "colour channels look reversed"),
+    "reversed, then normalised": (
+        lambda x: ((x * STD + MEAN).flip(1) - MEAN) / STD,
+        "colour channels look reversed",
+    ),
     "not normalised": (lambda x: x * STD + MEAN, "nobody had normalised"),
 }
 

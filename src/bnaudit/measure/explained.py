@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
+from bnaudit.data.preprocessing import is_image, undone
 from bnaudit.errors import BnauditError
 from bnaudit.records.deployment import Evidence
 from bnaudit.tap.call import normalise
@@ -111,10 +112,6 @@ def _about_inputs(layers: Mapping[Key, Layer], trial: Trial, whole: float) -> It
             yield Evidence(cause, value, min(explains, 1.0))
 
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, of RGB in 0..1."""
-
-
 def _other_inputs(
     layers: Mapping[Key, Layer], trial: Trial
 ) -> Iterator[tuple[str, float | None, tuple[Tensor, ...]]]:
@@ -158,12 +155,8 @@ def _other_values(
     others = [d for d in range(x.dim()) if d != 1]
     centred = x - x.mean(others, keepdim=True)
     yield "inputs-not-standardised", None, centred / _spread(x, others)
-    if x.dim() == 4 and x.shape[1] == 3:  # images, RGB
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
-        yield "inputs-not-normalised", None, (x - mean) / std
-        yield "inputs-not-normalised", 255.0, (x / 255 - mean) / std
-        yield "inputs-normalised-twice", None, x * std + mean
-        yield "channels-reversed", None, x.flip(1)
+    if is_image(x):
+        yield from undone(x)
 
 
 _SMALLEST = 4

@@ -17,10 +17,12 @@ values belong to no inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.preprocessing import is_image, undone
 from bnaudit.recalibration.compared import offset
 from bnaudit.records.recalibration import Refusal
 from bnaudit.records.values import Skipped
@@ -40,8 +42,11 @@ _LEFT = 0.25
 """Of the offset, which an explanation may leave."""
 
 _BATCHES = 4
-_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_COLOURS, _IMAGES = 3, 4
+_CAUSES = {
+    "inputs-not-normalised": "the images look as if nobody had normalised them",
+    "inputs-normalised-twice": "the images look normalised twice",
+    "channels-reversed": "the colour channels look reversed",
+}
 
 
 def suspicious_inputs(passes: Passes, before: Seen, batch: Seen) -> Refusal | None:
@@ -70,8 +75,8 @@ def suspicious_inputs(passes: Passes, before: Seen, batch: Seen) -> Refusal | No
     return Refusal(
         "inputs",
         f"{told}: then {names} would agree with what is stored",
-        "feed what training fed (range, mean and std, channel order); if this is what the deployed network "
-        "gets on purpose, --force",
+        "feed what training fed (range, mean and std, channel order), unless the deployed network gets this "
+        "on purpose",
     )
 
 
@@ -127,19 +132,10 @@ class _Search:
             if abs((k or 1.0) - 1) > 0.05:
                 told += f" and {_times(k or 1.0)}"
             yield self._left(lambda x: (x - b) / (k or 1.0)), told, True
-        if all(not _is_image(x) for x in self.passes.batches[0].inputs):
-            return
-        mean, std = (torch.tensor(v).reshape(1, _COLOURS, 1, 1) for v in _PIXELS)
-        for told, undo in (
-            ("the colour channels look reversed", lambda x: x.flip(1)),
-            ("the images look as if nobody had normalised them", lambda x: (x - mean) / std),
-            (
-                "the images look as if nobody had normalised them (values up to 255)",
-                lambda x: (x / 255 - mean) / std,
-            ),
-            ("the images look normalised twice", lambda x: x * std + mean),
-        ):
-            yield self._left(undo, images=True), told, False
+        images = [x for x in self.passes.batches[0].inputs if is_image(x)]
+        for place, (cause, number, _) in enumerate(undone(images[0]) if images else ()):
+            told = _CAUSES[cause] + ("" if number is None else f" (values up to {number:.0f})")
+            yield self._left(partial(_undone, place), images=True), told, False
 
     def _factor(self, seen: Seen) -> float | None:
         ratios = [
@@ -183,13 +179,13 @@ def _times(k: float) -> str:
     return f"{k:.3g} times too large" if k > 1 else f"{1 / k:.3g} times too small"
 
 
-def _is_image(x: Tensor) -> bool:
-    return x.dim() == _IMAGES and x.shape[1] == _COLOURS and x.is_floating_point()
+def _undone(place: int, x: Tensor) -> Tensor:
+    return next(y for n, (_, _, y) in enumerate(undone(x)) if n == place)
 
 
 def _changed(batch: Batch, undo: Callable[[Tensor], Tensor], *, images: bool) -> Batch:
     inputs = tuple(
-        undo(x) if x.is_floating_point() and (_is_image(x) or not images) else x
+        undo(x) if x.is_floating_point() and (is_image(x) or not images) else x
         for x in batch.inputs
     )
     return replace(batch, inputs=inputs)
