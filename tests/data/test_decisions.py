@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.data.decisions import decided, distance, right
+from bnaudit.data.outputs import primary
 from bnaudit.records.deployment import Deployment
 from bnaudit.records.values import Estimate, Skipped
 
@@ -46,6 +47,12 @@ def test_distance() -> None:
     assert distance(reference + 1, reference) == pytest.approx(2 / sqrt(2))
     assert isnan(distance(reference[:1] + 1, reference[:1]))
     assert isnan(distance(reference[:1], reference))
+
+
+def test_labels_are_for_scores_and_not_for_a_loss_beside_them() -> None:
+    loss = torch.tensor(0.5)
+    assert primary({"output[0]": loss, "output[1]": SCORES})[0] == "output[1]"
+    assert primary({"output": loss})[0] == "output"
 
 
 class Boxes(nn.Module):
