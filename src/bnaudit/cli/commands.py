@@ -117,22 +117,14 @@ def invoke(args: list[str], interrupt: Interrupt | None = None) -> int:
     try:
         with remembered():
             outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
-    except BnauditError as error:
-        if interrupt is not None and interrupt.asked:
-            return _interrupted()
-        say_error(error.message, error.hint)
-        _trace(args)
-        return error.exit_code
     except click.ClickException as error:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
-    except (
-        Exception
-    ) as error:  # the outermost boundary: whatever is left is the machine's, or a bug
+    except Exception as error:  # the outermost boundary
         if interrupt is not None and interrupt.asked:
             return _interrupted()
-        code, message, hint = _last(error)
+        code, message, hint = _told(error)
         say_error(message, hint)
         _trace(args)
         return code
@@ -144,8 +136,10 @@ def _interrupted() -> int:
     return EXIT_INTERRUPTED
 
 
-def _last(error: Exception) -> tuple[int, str, str]:
-    """Exit code, fact and remedy of an exception that nobody has explained."""
+def _told(error: Exception) -> tuple[int, str, str | None]:
+    """Exit code, fact and remedy; what nobody has explained is the machine's, or a bug."""
+    if isinstance(error, BnauditError):
+        return error.exit_code, error.message, error.hint
     text = first_line(error)
     if isinstance(error, MemoryError) or any(mark in str(error) for mark in _NO_MEMORY):
         hint = "pass a smaller --batch-size or --input-shape, or run it where there is more memory"

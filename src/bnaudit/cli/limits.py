@@ -51,7 +51,9 @@ def limited(given: dict[str, Any]) -> Iterator[None]:
     size = None if most is None else BY_PARAMETER["max_memory"].accept(most)
     over = RunError(
         f"not done within --timeout {timeout} (seconds)",
-        hint=f"raise it, or ask for less: {', '.join(_less(given))}" if _less(given) else "raise it",
+        hint=f"raise it, or ask for less: {', '.join(_less(given))}"
+        if _less(given)
+        else "raise it",
     )
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(done, timeout, over, size, most), daemon=True)

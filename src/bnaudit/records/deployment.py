@@ -63,6 +63,9 @@ class Evidence:
 class Located:
     """Where the gap comes from, on one batch; each layer's part is in its `gap`.
 
+    Without labels all is in units of the squared distance of the outputs to those with batch statistics, over
+    what these differ from row to row.
+
     Attributes:
         batch: which one, from 1: of the audited batches the one whose gap is nearest to the mean gap.
         deployed: loss of that batch with running statistics.
@@ -111,8 +114,9 @@ class LayerGap:
     """One layer's part in the gap between running and batch statistics, on one batch.
 
     Attributes:
-        share: of the gap, in units of the loss: the integral of the loss's derivative along this layer's
-            statistics, on the path on which all layers go from the running to the batch's together.
+        share: of the gap, in units of the loss (without labels of the squared distance): the integral of the
+            loss's derivative along this layer's statistics, on the path on which all layers go from the
+            running to the batch's together.
         alone: what the batch's own statistics at this layer alone take off the deployed loss; measured at
             the layers with the largest shares.
     """

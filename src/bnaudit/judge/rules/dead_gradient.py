@@ -116,7 +116,9 @@ def _some(
             "statistics of the layers behind and measure the accuracy again"
         )
     elif unread:
-        fact += ": nothing reads them (a slice, weights of exactly 0), or what is added to them does"
+        fact += (
+            ": nothing reads them (a slice, weights of exactly 0), or what is added to them does"
+        )
         fix = "none needed where the network leaves channels out by design; otherwise prune them"
     return Hit(layer.label, fact, severity, share, rule.limit("share"), dead, fix=fix)
 
