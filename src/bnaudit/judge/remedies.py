@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.deployment import OF_INPUTS
 from bnaudit.records.values import Skipped
 from bnaudit.summary.deployment import explained, located
 
@@ -31,7 +32,7 @@ _NOT_RECOMPUTED = (
 _MOST = 0.8
 """Of the gap, that recomputed statistics have to take off to be the remedy."""
 
-_CAUSES = {
+_CAUSES: dict[str, tuple[str, str | None]] = {
     "inputs-scaled": (
         "these inputs are {} times those of training",
         "divide the inputs of the deployed network by {}, as training had them",
@@ -70,8 +71,18 @@ _CAUSES = {
         "the running statistics are those of batches of a single row, which do not see how rows differ",
         RECOMPUTE + "; train with larger batches, or with GroupNorm",
     ),
+    "edited-layers": (
+        "the statistics of {} fit nothing that arrives there while all others fit: changed after training "
+        "(an edit, a conversion, a merge)",
+        None,
+    ),
+    "other-weights": (
+        "the statistics of {} do not fit, behind the inputs no worse than elsewhere: of other weights (an "
+        "average, a soup, further training), or of inputs of another kind",
+        None,
+    ),
 }
-"""Supposition -> how it reads, and the remedy; {} is its number."""
+"""Supposition -> how it reads, and the remedy (None: recomputed statistics tell); {} is its number."""
 
 
 def remedy(report: Report) -> str | None:
@@ -79,8 +90,9 @@ def remedy(report: Report) -> str | None:
     evidence, found = explained(report), located(report)
     if found is None:
         return None
-    if evidence is not None:
-        return _CAUSES[evidence.cause][1].format(_number(evidence))
+    own = None if evidence is None else _CAUSES[evidence.cause][1]
+    if evidence is not None and own is not None:
+        return own.format(_number(evidence))
     if isinstance(found.recomputed, Skipped):
         return RECOMPUTE
     enough = found.deployed - found.recomputed >= _MOST * found.gap
@@ -90,11 +102,15 @@ def remedy(report: Report) -> str | None:
 def supposed(evidence: Evidence) -> str:
     """The supposition in words, with how much it explains."""
     sentence = _CAUSES[evidence.cause][0].format(_number(evidence))
-    of = "distance of the statistics" if evidence.cause.endswith("statistics") else "gap"
+    if _CAUSES[evidence.cause][1] is None:
+        return f"{sentence} (they make {evidence.explains:.0%} of the gap)"
+    of = "gap" if evidence.cause in OF_INPUTS else "distance of the statistics"
     return f"{sentence} (explains {evidence.explains:.0%} of the {of})"
 
 
 def _number(evidence: Evidence) -> str:
+    if evidence.cause in ("edited-layers", "other-weights"):
+        return f"{evidence.value:.0f} layer{'' if evidence.value == 1 else 's'}"
     if evidence.cause == "initial-statistics":
         return f"{evidence.value:.0%}"
     if evidence.cause == "inputs-not-normalised":

@@ -33,8 +33,13 @@ CAUSES = (
     "other-resolution",
     "initial-statistics",
     "single-row-statistics",
+    "edited-layers",
+    "other-weights",
 )
 """What may be supposed of a gap."""
+
+OF_INPUTS = CAUSES[:7]
+"""The network is right then, and gets something else than in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,13 @@ class Evidence:
             after a division by `value` where there is one; inputs-normalised-twice: with the same;
             channels-reversed: RGB for BGR; other-resolution: `value` times that of training;
             initial-statistics: the share `value` of them is still the 0 and 1 that they began with;
-            single-row-statistics: they are those of batches of one row.
+            single-row-statistics: they are those of batches of one row; edited-layers: those of `value`
+            layers, none of which reads the inputs, were changed after training, since all others fit;
+            other-weights: those of `value` layers, most of all, do not fit, and no better behind the inputs
+            than elsewhere.
         value: its number, None where it has none.
-        explains: share of the gap that goes with such inputs, or of the distance between the running
-            and the batch's statistics that is none to the supposed ones (at most 1).
+        explains: share of the gap that goes with such inputs, or that these layers make; or of the distance
+            between the running and the batch's statistics that is none to the supposed ones (at most 1).
     """
 
     cause: Annotated[str, Limits(among=CAUSES)]

@@ -9,6 +9,7 @@ from bnaudit.judge.examples.deployment import deployment
 from bnaudit.judge.examples.report import report
 from bnaudit.judge.remedies import RECOMPUTE, remedy, supposed
 from bnaudit.judge.rule import Needs, Rule, Threshold
+from bnaudit.records.deployment import OF_INPUTS
 from bnaudit.records.finding import NEEDS_RUN, Severity
 from bnaudit.records.report import Report
 from bnaudit.records.values import Estimate, Skipped
@@ -112,13 +113,15 @@ def _with_origin(finding: Finding, report: Report) -> Finding:
     evidence = explained(report)
     if evidence is not None:
         clauses.append(supposed(evidence))
-    elif not isinstance(where.recomputed, Skipped):
+    else:
+        clauses.append("no known cause explains it")
+    told = evidence is not None and evidence.cause not in {"edited-layers", "other-weights"}
+    if not told and not isinstance(where.recomputed, Skipped):
         clauses.append(
-            "no known cause explains it; statistics recomputed from these batches bring "
-            f"{brings} to {where.recomputed:.3g}"
+            f"statistics recomputed from these batches bring {brings} to {where.recomputed:.3g}"
         )
     layer = None if best is None else best[0].label
-    if evidence is not None and not evidence.cause.endswith("statistics") and shares:
+    if evidence is not None and evidence.cause in OF_INPUTS and shares:
         layer = shares[0][0].label  # what is in front of it is wrong, wherever it could be mended
     return replace(
         finding, message="; ".join(clauses), fix=remedy(report) or finding.fix, layer=layer
