@@ -212,6 +212,8 @@ class Columns(Rows):
 
     def take(self, index: Tensor) -> Tensor:
         """See `Rows.take`."""
+        if not len(index):
+            return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
         found = self.table.read(self.names, index)
         if self.table.kinds[self.names[0]] == "numbers":
             return self._lists(found.column(0).to_pylist(), index)
