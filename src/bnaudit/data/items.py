@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch.utils.data import IterableDataset
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batch
@@ -60,9 +62,8 @@ def item_of(given: Any, model: LoadedModel, asked: str | None, mapping: Mapping[
     sequence = isinstance(given, (tuple, list)) and not _is_numbers(given)
     if sequence and (mapping or asked is not None):
         given = {str(place): value for place, value in enumerate(given)}
-    elif sequence and len(given) == 2 and isinstance(given[0], (tuple, list, Mapping)):
-        if not _is_numbers(given[0]):
-            given, labels = given
+    elif sequence and len(given) == 2 and _are_inputs(given[0], model):
+        given, labels = given
     elif sequence and len(given) == len(model.inputs) + 1:
         *given, labels = given
     if labels is not None:
@@ -79,6 +80,14 @@ def item_of(given: Any, model: LoadedModel, asked: str | None, mapping: Mapping[
     return Item(arrays, key if key in arrays else None, labels, left, whole)
 
 
+def _are_inputs(value: Any, model: LoadedModel) -> bool:
+    """Whether it is all inputs together, as in ((inputs...), labels)."""
+    if isinstance(value, Mapping):
+        return True
+    inside = isinstance(value, (tuple, list)) and not _is_numbers(value)
+    return inside and len(value) == len(model.inputs)
+
+
 def _is_numbers(value: Any) -> bool:
     """Whether a sequence is an array written as lists."""
     while isinstance(value, (list, tuple)) and value:
@@ -88,6 +97,8 @@ def _is_numbers(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Texts, names of files, and nothing: what datasets carry beside the numbers."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "USO"
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     return first is None or isinstance(first, (str, bytes))
 
@@ -164,7 +175,8 @@ def batch_of(
 def is_indexed(data: Any) -> bool:
     """Whether it is a data set of samples by number: torch's, Hugging Face's, one of the user's own."""
     numbered = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    return numbered and not (is_array(data) or isinstance(data, (str, bytes, tuple, list, Mapping)))
+    others = (str, bytes, tuple, list, Mapping, IterableDataset)  # the last inherits a __getitem__
+    return numbered and not (is_array(data) or isinstance(data, others))
 
 
 def in_turn(data: Any, seed: int) -> Iterator[Any]:

@@ -70,7 +70,7 @@ def test_the_defaults_take_the_models_size_and_the_range_0_to_1(tmp_path: Path) 
 def test_as_torchvision_does_it(
     tmp_path: Path, shape: Any, resized: Any, corner: Any, resample: str
 ) -> None:
-    """Resize(12), CenterCrop((10, 8)), ToTensor(), Normalize(ImageNet's): sizes and corners by its formulas."""
+    """Resize(12), CenterCrop((10, 8)), ToTensor(), Normalize(...): sizes and corners by its formulas."""
     pixels = image(tmp_path / "a.png", *shape)
     way = Image.Resampling[resample.upper()]
     small = np.asarray(Image.fromarray(pixels).resize(resized[::-1], way)) / 255

@@ -13,11 +13,11 @@ from bnaudit.files import opened
 SOURCES: tuple[Source, ...] = (
     Source(".npy", numpy_files.is_npy, numpy_files.read_npy),
     Source(".npz", numpy_files.is_npz, numpy_files.read_npz),
+    Source("Polygraphy's .json", polygraphy.is_feed, polygraphy.read_feed),
     Source("a folder of images", images.is_images, images.read_images),
     Source(".parquet", tables.is_parquet, tables.read_parquet),
     Source(".csv", tables.is_csv, tables.read_csv),
     Source(".safetensors", tensor_files.is_safetensors, tensor_files.read_safetensors),
-    Source("Polygraphy's .json", polygraphy.is_feed, polygraphy.read_feed),
     Source(".pt tensors", tensor_files.is_saved, tensor_files.read_saved),
 )
 """The first whose test holds reads; .pt comes last, as its pickles have no mark of their own."""

@@ -1,7 +1,7 @@
 """Polygraphy's feed dictionaries: the JSON of `--save-inputs` and `--load-inputs`.
 
-A list with one mapping an iteration, input name -> {"array": an .npy file in base 64, "polygraphy_class":
-"ndarray"}; torch tensors likewise, as torch.save writes them. Old files mark the class by a key
+A list with one mapping an iteration, or a folder with a file for each: input name -> {"array": an .npy
+file in base 64, "polygraphy_class": "ndarray"}; torch tensors likewise, as torch.save writes them. Old files mark the class by a key
 `__polygraphy_encoded_ndarray`, and the first ones are in latin-1.
 """
 
@@ -11,6 +11,7 @@ import base64
 import binascii
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,19 +40,18 @@ _HINT = (
 
 
 def is_feed(path: Path, head: bytes) -> bool:
-    """Whether it is JSON."""
+    """Whether it is JSON, or a folder of nothing else."""
+    if os.path.isdir(path):  # noqa: PTH112  # pathlib's raises
+        suffixes = {entry.suffix for entry in path.iterdir()}
+        return suffixes == {".json"}
     return head.lstrip()[:1] in (b"[", b"{") or path.suffix == ".json"
 
 
 def read_feed(path: Path, wanted: Wanted) -> Found:
     """The iterations' arrays, joined along their rows."""
     del wanted
-    try:
-        feeds = json.loads(content(path, _LIMIT))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON, or cut off", hint=_HINT) from error
-    if not isinstance(feeds, list) or not all(isinstance(f, dict) and f for f in feeds):
-        raise DataError(f"{path}: is JSON, but no list of Polygraphy's inputs", hint=_HINT)
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    feeds = [feed for file in files for feed in _feeds(file)]
     if not feeds:
         raise DataError(f"{path}: holds no iteration", hint=_HINT)
     parts: dict[str, list[Tensor]] = {name: [] for name in feeds[0]}
@@ -65,6 +65,17 @@ def read_feed(path: Path, wanted: Wanted) -> Found:
         for name, value in feed.items():
             parts[name].append(_decoded(value, f"{path}: {name} of iteration {number}"))
     return Found({name: _joined(p, f"{path}: {name}") for name, p in parts.items()})
+
+
+def _feeds(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(content(path, _LIMIT))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON, or cut off", hint=_HINT) from error
+    feeds = found if isinstance(found, list) else [found]
+    if not all(isinstance(f, dict) and f and "polygraphy_class" not in f for f in feeds):
+        raise DataError(f"{path}: is JSON, but none of Polygraphy's inputs", hint=_HINT)
+    return feeds
 
 
 def _joined(parts: list[Tensor], subject: str) -> Rows:
