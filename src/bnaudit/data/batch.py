@@ -116,7 +116,7 @@ class Samples:
             raise DataError(
                 f"the arrays have different numbers of rows ({listing})",
                 hint="the first dimension of every array is the batch; where it is not (a graph, sets of "
-                "points), --data file.py:function can yield whole batches, as (inputs..., labels)",
+                f"points), yield whole batches: --data file.py:function, with `yield {', '.join(counts)}`",
             )
         return next(iter(counts.values()), 1)
 

@@ -96,7 +96,8 @@ def labels_beside(
         return arrays[labels], labels, labels
     if not is_file(labels):
         raise DataError(
-            f"labels {str(labels)!r}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file"
+            f"labels {str(labels)!r}: neither a key of {source} (it has: {', '.join(arrays)}) nor a file",
+            hint=f"--labels names one of them, or a file of labels; unasked, {', '.join(LABELS)} are taken",
         )
     return read_labels(Path(labels)), str(labels), None
 

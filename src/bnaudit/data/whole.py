@@ -92,7 +92,10 @@ def _dealt(
         )
     used = count * size if static_batch is not None else rows
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(options.seed))[:used]
-    parts = torch.tensor_split(order, count)[: options.batches]
+    small, larger = divmod(used, count)  # as many are one row larger
+    asked = min(options.batches or count, count)
+    sizes = [small + (i < larger) for i in range(asked)]
+    parts = order[: sum(sizes)].split(sizes)
     items = Drawn(samples, parts).held(free_memory(torch.device("cpu")) // 8)
     names = tuple(samples.arrays)
     read = None if isinstance(items, Drawn) else digest(names, items)

@@ -1,8 +1,8 @@
 """Polygraphy's feed dictionaries: the JSON of `--save-inputs` and `--load-inputs`.
 
 A list with one mapping an iteration, or a folder with a file for each: input name -> {"array": an .npy
-file in base 64, "polygraphy_class": "ndarray"}; torch tensors likewise, as torch.save writes them. Old files mark the class by a key
-`__polygraphy_encoded_ndarray`, and the first ones are in latin-1.
+file in base 64, "polygraphy_class": "ndarray"}; torch tensors likewise, as torch.save writes them. Old
+files mark the class by a key `__polygraphy_encoded_ndarray`, and the first ones are in latin-1.
 """
 
 from __future__ import annotations
