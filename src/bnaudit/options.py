@@ -42,6 +42,8 @@ class AuditOptions:
             name), or an iterable of batches such as a DataLoader, whose items are (inputs..., labels),
             inputs, or mappings; None takes the batch that the file
             brings along, or draws a synthetic one.
+        map: input name -> key of the data (place, in a tuple of arrays); what it does not name is left out.
+        images: how a folder of images is read: size, crop, mean, std, channels, layout, range, resample.
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
             the key "labels" if there is one.
         loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
@@ -77,6 +79,8 @@ class AuditOptions:
     strict: bool = _DEFAULTS["strict"]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
+    map: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=dict)
     labels: Any = _DEFAULTS["labels"]
     loss: str | Callable[..., Any] = _DEFAULTS["loss"]
     batches: int | None = _DEFAULTS["batches"]

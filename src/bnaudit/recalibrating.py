@@ -351,7 +351,7 @@ class _Results:
     def report(self, label: str, store: Store, count: int, notes: tuple[str, ...]) -> Recalibration:
         """The whole report."""
         work, loss = self.work, self.work.session.execution.loss
-        rows = [batch.rows for batch in work.batches.items]
+        rows = work.batches.sizes
         labelled = work.batches.labels_from is not None
         compared = Comparison(rows, loss.label_free, labelled, self.batch)
         before, after = (compared.performance(seen) for seen in (self.before, self.after))

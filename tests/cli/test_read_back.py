@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnaudit.cli.commands import cli
+from bnaudit.config.data_kinds import Images, Names
 from bnaudit.config.kinds import (
     Flag,
     Kind,
@@ -35,6 +36,10 @@ TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20
 ) | st.sampled_from(["no", "~", "1e-3", "# x", "a: b", "'", '"', "*.bn", "a=b", "x\x1b[31m", "-"])
 SHAPE = st.lists(st.integers(1, 99), min_size=1, max_size=4).map(lambda s: "x".join(map(str, s)))
+NAME = TEXT.filter(lambda text: "=" not in text)
+IMAGES = st.sampled_from(
+    ["size=256", "crop=224x192", "mean=imagenet", "std=0.2,0.3,1e-1", "channels=bgr", "range=255"]
+)
 FILES = st.sampled_from(["r.json", "json=r.log", "junit=a b.log", "x.sarif.json", "R.TXT", "md.md"])
 RULES = st.sampled_from(["BN101", "few-values", "BN1", "BN101,integrity"])
 
@@ -47,6 +52,8 @@ def one_of(kind: Any) -> st.SearchStrategy[str]:
         LayerCount: lambda: st.just("all") | st.integers(0, 10**6).map(str),
         Size: lambda: st.sampled_from(["500MB", "1.5GiB", "7", " 2 gb "]),
         Shapes: lambda: SHAPE | st.tuples(TEXT, SHAPE).map(":".join),
+        Names: lambda: st.tuples(NAME, TEXT).map("=".join),
+        Images: lambda: IMAGES,
         Outputs: lambda: FILES,
         Rules: lambda: RULES,
         Whole: lambda: st.integers(kind.least, kind.most or 10**9).map(str),
@@ -66,7 +73,11 @@ def given_for(option: Option) -> st.SearchStrategy[list[str]]:
     if isinstance(option.kind, Flag):
         return st.just([])
     most = 3 if option.kind.repeated else 1
-    unique = (lambda text: text.rpartition(":")[0]) if isinstance(option.kind, Shapes) else str
+    unique: Any = str
+    if isinstance(option.kind, Shapes):
+        unique = lambda text: text.rpartition(":")[0]  # noqa: E731
+    elif isinstance(option.kind, Names):
+        unique = lambda text: text.partition("=")[0]  # noqa: E731
     return st.lists(one_of(option.kind), min_size=1, max_size=most, unique_by=unique)
 
 

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Samples, cut
+from bnaudit.data.rows import Held
 from bnaudit.errors import DataError, UsageError
 
 
 def samples(rows: int, labels: bool = True) -> Samples:
     x = torch.arange(rows, dtype=torch.float32).unsqueeze(1)
-    return Samples({"x": x}, torch.arange(rows) if labels else None, None, "tensor")
+    return Samples({"x": Held(x)}, Held(torch.arange(rows)) if labels else None, None, "tensor")
 
 
 @given(
@@ -49,14 +50,21 @@ def test_batches_are_consecutive_whole_and_as_many_as_asked(
 
 
 def test_scalars_are_shared_by_all_batches() -> None:
-    rows = Samples({"x": torch.zeros(4, 2), "scale": torch.tensor(3.0)}, None, None, "tensor")
+    rows = Samples(
+        {"x": Held(torch.zeros(4, 2)), "scale": Held(torch.tensor(3.0))}, None, None, "tensor"
+    )
     made = cut(rows, 2, None, None)
     assert [b.inputs[1].item() for b in made.items] == [3.0, 3.0]
     assert all(b.labels is None for b in made.items)
 
 
 def test_arrays_of_different_length_are_refused() -> None:
-    rows = Samples({"a": torch.zeros(4, 2), "b": torch.zeros(5)}, torch.zeros(4), None, "tensor")
+    rows = Samples(
+        {"a": Held(torch.zeros(4, 2)), "b": Held(torch.zeros(5))},
+        Held(torch.zeros(4)),
+        None,
+        "tensor",
+    )
     with pytest.raises(DataError, match=r"different numbers of rows \(a 4, b 5, labels 4\)"):
         cut(rows, None, None, None)
 
@@ -65,4 +73,9 @@ def test_nothing_to_cut_is_told() -> None:
     with pytest.raises(DataError, match="the data has no rows"):
         cut(samples(0), None, None, None)
     with pytest.raises(DataError, match="a single number"):
-        cut(Samples({"x": torch.zeros(4, 2)}, torch.tensor(1), None, "tensor"), None, None, None)
+        cut(
+            Samples({"x": Held(torch.zeros(4, 2))}, Held(torch.tensor(1)), None, "tensor"),
+            None,
+            None,
+            None,
+        )

@@ -70,7 +70,7 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
 
     names = (option.parameter for option in FIELDS)
     fields = {name: given[name] for name in names if name in given and name is not None}
-    fields["data"] = user_data(given["data"])
+    fields["data"] = user_data(given["data"], given["seed"])
     fields["loss"] = user_object(given["loss"]) or given["loss"]
     if "kwargs" in given:
         fields["kwargs"] = {name: parse(text) for name, text in given["kwargs"].items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
 from bnaudit.files import is_file
+from bnaudit.user_data import UserData, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,28 +48,21 @@ def user_object(text: str) -> Callable[..., Any] | None:
     return result
 
 
-def user_data(texts: Sequence[str]) -> Any:
-    """What `--data` names: paths, or what the one function of the user's own returns.
+def user_data(texts: Sequence[str], seed: int) -> Any:
+    """What `--data` names: paths, or one function, whose file is imported under the seed.
 
     Raises:
-        UsageError: a function fails, returns nothing, or stands beside other data.
+        UsageError: the file or function is not there, fails to import, or stands beside other data.
     """
-    functions = [(text, function) for text in texts if (function := user_object(text))]
-    if not functions:
+    if not any(".py:" in text for text in texts):
         return list(texts) or None
-    text, function = functions[0]
+    with seeded(seed):
+        functions = [(text, function) for text in texts if (function := user_object(text))]
+    if not functions:
+        return list(texts)
     if len(texts) > 1:
         raise UsageError(
-            f"--data {text}: a function gives all batches; it cannot be joined with other data",
+            f"--data {functions[0][0]}: a function gives all batches; it cannot be joined with other data",
             hint="read the files in the function",
         )
-    try:
-        data = function()
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"--data {text}: fails ({type(error).__name__}: {error})") from error
-    if data is None:
-        raise UsageError(
-            f"--data {text}: returns nothing",
-            hint="it has to return or yield arrays, mappings by input name, or (inputs..., labels)",
-        )
-    return data
+    return UserData(*functions[0])

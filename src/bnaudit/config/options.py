@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.config import relocate
+from bnaudit.config.data_kinds import Images, Names
 from bnaudit.config.kinds import (
     Count,
     Flag,
@@ -149,15 +150,23 @@ OPTIONS: tuple[Option, ...] = (
     Option("verify", MODEL, Flag(),
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
     Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
-           "Sample batches: .npz keyed by input name, .npy or .pt tensors, or file.py:function"
-           " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the "
-           "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
+           "Sample batches: .npz, .npy, .pt tensors, .safetensors, .csv, .parquet, a folder of images, "
+           "Polygraphy's .json, or file.py:function that gives a loader. Repeat to join rows or add inputs "
+           "(NAME=PATH). Default: the batch inside a .pt2 file, else a synthetic one.",
+           short="d", commands=_RUNNING,
            relocate=relocate.data,
            elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
                       "init": "Sample batch, as for check; its first rows are used. Default: a "
                               "synthetic batch."}),
+    Option("map", DATA, Names(),
+           "Which array of the data an input takes, where their names differ; others are left out. "
+           "Repeatable.", commands=_RUNNING),
+    Option("images", DATA, Images(),
+           "How a folder of images is read: size, crop, mean, std (numbers, or imagenet), channels "
+           "(rgb, bgr, gray), layout (nchw, nhwc), range (1, 255), resample. Repeatable.", commands=_RUNNING),
     Option("labels", DATA, Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
-           "Labels: a key in --data, or a file.", unset="the key 'labels', if there",
+           "Labels: a key in --data, or a file.",
+           unset="the key 'labels', 'label', 'target', 'y' or the like, if there",
            commands=_RUNNING, relocate=relocate.labels),
     Option("loss", DATA, Kind(metavar="NAME", wanted="a name, or file.py:function"),
            "Loss: cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), "

@@ -12,7 +12,7 @@ from bnaudit.data.signature import wanted
 from bnaudit.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -44,14 +44,39 @@ def to_tensor(value: Any, subject: str) -> Tensor:
                 hint="give dense tensors: tensor.to_dense(), tensor.dequantize()",
             )
         return value.detach().cpu()
+    if _is_picture(value):
+        raise DataError(
+            f"{subject}: holds PIL images, not numbers",
+            hint="make tensors of them as in training: transforms.ToTensor(), transforms.Normalize(...); "
+            "a folder of images is read by --data FOLDER",
+        )
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+        return _stacked(value, subject)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{subject}: a {type(value).__name__} is no array of numbers",
-            hint="arrays and tensors are read, and iterables of batches such as a DataLoader",
+            hint="arrays, tensors and lists of numbers of one shape are read, and iterables of batches "
+            "such as a DataLoader",
         ) from error
     return from_numpy(array, subject)
+
+
+def _is_picture(value: Any) -> bool:
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return type(first).__module__.partition(".")[0] == "PIL"
+
+
+def _stacked(value: Sequence[Any], subject: str) -> Tensor:
+    """A list of tensors, as loaders without collation give them."""
+    try:
+        return torch.stack([to_tensor(part, subject) for part in value])
+    except (RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{subject}: a list of tensors of different shapes is no batch",
+            hint="pad, crop or resize them alike",
+        ) from error
 
 
 def from_numpy(array: Any, subject: str) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -15,16 +16,27 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bnaudit.data.rows import Rows
+
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCHES = 8
+_MOST_BATCHES = 1 << 16
+"""Of data without end; places alone would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One sample batch: inputs in the model's order, and labels where there are any."""
+    """One sample batch.
+
+    Attributes:
+        inputs: in the model's order.
+        labels: None without; a tensor, or whatever the user's own loss takes.
+        given: the batch as the user's iterable gave it, None where bnaudit cut it.
+    """
 
     inputs: tuple[Tensor, ...]
-    labels: Tensor | None = None
+    labels: Any = None
+    given: Any = None
 
     @property
     def rows(self) -> int:
@@ -37,18 +49,25 @@ class Batches:
     """What an audit runs on.
 
     Attributes:
-        items: the batches, on the CPU, in the dtype they came in.
+        items: the batches, on the CPU, in the dtype they came in; `Drawn` where memory is too small.
         info: how they were made, for the report.
         names: of the inputs of each batch, in their order.
         labels_from: where the labels came from, None without.
         further: batches of the same size that the data has beyond those, where nobody said how many to run.
     """
 
-    items: tuple[Batch, ...]
+    items: Sequence[Batch]
     info: DataInfo
     names: tuple[str, ...]
     labels_from: str | None = None
-    further: tuple[Batch, ...] = ()
+    further: Sequence[Batch] = ()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each batch."""
+        if isinstance(self.items, Drawn):
+            return [len(place) for place in self.items.places]
+        return [batch.rows for batch in self.items]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +86,8 @@ class Samples:
         notes: what was assumed of them.
     """
 
-    arrays: Mapping[str, Tensor]
-    labels: Tensor | None
+    arrays: Mapping[str, Rows]
+    labels: Rows | None
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
@@ -81,19 +100,92 @@ class Samples:
         Raises:
             DataError: the arrays disagree.
         """
-        counts = {n: a.shape[0] for n, a in self.arrays.items() if a.dim() and n not in self.shared}
+        counts = {n: len(a) for n, a in self.arrays.items() if a.dim() and n not in self.shared}
+        inputs = set(counts.values())
         if self.labels is not None:
             if not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
-            counts["labels"] = self.labels.shape[0]
-        if len(set(counts.values())) > 1:
+            counts["labels"] = len(self.labels)
+        if len(inputs) == 1 and len(set(counts.values())) > 1:
+            raise DataError(
+                f"{counts['labels']} labels ({self.labels_from}) for {inputs.pop()} rows",
+                hint="give one label a row, in the order of the rows",
+            )
+        if len(inputs) > 1:
             listing = ", ".join(f"{name} {n}" for name, n in counts.items())
             raise DataError(
                 f"the arrays have different numbers of rows ({listing})",
                 hint="the first dimension of every array is the batch; where it is not (a graph, sets of "
-                "points), --data file.py:function can yield whole batches, as (inputs..., labels)",
+                f"points), yield whole batches: --data file.py:function, with `yield {', '.join(counts)}`",
             )
         return next(iter(counts.values()), 1)
+
+    def batch(self, index: Tensor) -> Batch:
+        """These rows, in this order.
+
+        Raises:
+            DataError: they cannot be read, or are not what the model takes.
+        """
+        return self.read([index])[0]
+
+    def read(self, places: Sequence[Tensor]) -> list[Batch]:
+        """Batches of these rows, all read at once: a table is gone through once for all of them.
+
+        Raises:
+            DataError: as `batch`.
+        """
+        if not places:
+            return []
+        index, sizes = torch.cat(list(places)), [len(place) for place in places]
+        inputs = [
+            a.take(index).split(sizes)
+            if a.dim() and name not in self.shared
+            else [a.all()] * len(sizes)
+            for name, a in self.arrays.items()
+        ]
+        labels = None if self.labels is None else self.labels.take(index).split(sizes)
+        return [
+            Batch(tuple(parts[i] for parts in inputs), None if labels is None else labels[i])
+            for i in range(len(sizes))
+        ]
+
+    @property
+    def row_bytes(self) -> int:
+        """What one row of all inputs takes in memory."""
+        return sum(a.row_bytes for n, a in self.arrays.items() if a.dim() and n not in self.shared)
+
+
+class Drawn(Sequence[Batch]):
+    """Batches that are read each time that they are asked for.
+
+    Attributes:
+        samples: where their rows are.
+        places: of the rows of each.
+    """
+
+    def __init__(self, samples: Samples, places: Sequence[Tensor]) -> None:
+        self.samples, self.places = samples, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Drawn: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Drawn:
+        if isinstance(index, slice):
+            return Drawn(self.samples, self.places[index])
+        return self.samples.batch(self.places[index])
+
+    def held(self, free: int) -> Sequence[Batch]:
+        """The batches themselves where they fit into so many bytes, else as they are."""
+        rows = sum(len(place) for place in self.places)
+        if rows * self.samples.row_bytes > free:
+            return self
+        return tuple(self.samples.read(self.places))
 
 
 def require_size(size: int, static_batch: int | None) -> None:
@@ -109,10 +201,22 @@ def require_size(size: int, static_batch: int | None) -> None:
         )
 
 
+def places(rows: int, size: int, count: int) -> list[Tensor]:
+    """Which rows make which batch: consecutive ones, in the order of the data.
+
+    Args:
+        rows: that there are.
+        size: of a batch.
+        count: of batches.
+    """
+    count = min(count, rows // size, _MOST_BATCHES)
+    return list(torch.arange(size * count).split(size)) if count else []
+
+
 def cut(
     samples: Samples, batch_size: int | None, batches: int | None, static_batch: int | None
 ) -> Batches:
-    """Cuts batches of consecutive rows, in the order of the data.
+    """Cuts batches out of rows; those that are run are read, further ones where they are asked for.
 
     Args:
         samples: the rows.
@@ -137,18 +241,10 @@ def cut(
             f"the data has {rows} rows, fewer than {wanted}",
             hint="give more data, or pass a smaller --batch-size or --batches",
         )
-    items = tuple(
-        Batch(
-            tuple(
-                a if a.dim() == 0 or name in samples.shared else a[i : i + size]
-                for name, a in samples.arrays.items()
-            ),
-            None if samples.labels is None else samples.labels[i : i + size],
-        )
-        for i in range(0, size * (count if batches else rows // size), size)
-    )
+    drawn = Drawn(samples, places(rows, size, count if batches else rows // size))
     info = DataInfo(samples.source, samples.paths, count, size, rows)
-    return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])
+    items, further = tuple(samples.read(drawn.places[:count])), drawn[count:]
+    return Batches(items, info, tuple(samples.arrays), samples.labels_from, further)
 
 
 _ENOUGH_ROWS = 16

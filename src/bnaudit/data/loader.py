@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.data.arrays import by_name, to_tensor
-from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches, require_size
-from bnaudit.data.signature import labels_key, match, named
+from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Batch, Batches, require_size
+from bnaudit.data.items import batch_of, collated, in_turn, is_sample, item_of
 from bnaudit.errors import BnauditError, DataError, UsageError
+from bnaudit.files import is_file
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from bnaudit.data.items import Item
     from bnaudit.load.model import LoadedModel
     from bnaudit.options import AuditOptions
 
@@ -69,7 +71,7 @@ def checked_batches(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: labels beside it.
     """
-    taken = list(_taken(data, count, model, options.labels))
+    taken = list(_taken(data, count, model, options))
     found = tuple(batch for batch, _, _ in taken)
     if not found:
         raise DataError(
@@ -77,7 +79,10 @@ def checked_batches(
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
     if any(batch.labels is not None and not batch.labels.dim() for batch in found):
-        raise DataError("data: the labels of a batch are a single number")
+        raise DataError(
+            "data: the labels of a batch are a single number",
+            hint="give one label a row: (inputs..., labels) with labels of as many rows as the inputs",
+        )
     names = taken[0][1]
     if any(other != names for _, other, _ in taken):
         raise DataError("data: the batches of the iterable have different inputs")
@@ -92,32 +97,33 @@ def labels_origin(items: Sequence[Batch], options: AuditOptions) -> str | None:
     """
     labelled = all(b.labels is not None for b in items)
     if options.labels is not None and not labelled:
-        raise DataError(f"labels {options.labels!r}: no such key in every batch of the iterable")
+        raise DataError(
+            f"labels {options.labels!r}: no such key in every batch of the iterable",
+            hint="--labels names a key of the mappings, or a place in the tuples (0, 1, ...)",
+        )
     return (options.labels or "the data loader") if labelled else None
 
 
 def _taken(
-    data: Iterable[Any], count: int | None, model: LoadedModel, asked: Any
+    data: Iterable[Any], count: int | None, model: LoadedModel, options: AuditOptions
 ) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
     """The first batches, each with the names of its inputs and notes on them."""
+    asked = options.labels
     if not isinstance(asked, str | None):
         raise UsageError(
             "labels beside an iterable of batches",
             hint="let it give (inputs..., labels), or mappings and name the key of the labels",
         )
+    if asked is not None and is_file(asked):
+        raise UsageError(
+            f"--labels {asked} is a file, which cannot follow the batches of a function or iterable",
+            hint="yield the labels with the inputs: (inputs..., labels), or a mapping",
+        )
     taken = 0
     try:
-        for item in data:
-            parts, labels = item, None
-            if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
-                parts, labels = item[:-1], to_tensor(item[-1], "data: labels")
-            arrays = by_name(parts, model)
-            key = labels_key(arrays, model) if asked is None else asked
-            if labels is None and key is not None:
-                labels = arrays.get(key)
-            arrays, notes = named(arrays, model, key)
-            checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
-            yield Batch(tuple(checked.values()), labels), tuple(checked), notes
+        items = (item_of(item, model, asked, options.map) for item in in_turn(data, options.seed))
+        for item in _batches(items, model, options):
+            yield batch_of(item, model, options.map)
             taken += 1
             if taken == count:
                 return
@@ -128,3 +134,14 @@ def _taken(
             f"data: the iterable failed after {taken} batches ({type(error).__name__}: {error})",
             hint="run it by itself to see where",
         ) from error
+
+
+def _batches(items: Iterator[Item], model: LoadedModel, options: AuditOptions) -> Iterator[Item]:
+    """The items themselves, or batches of them where they are samples."""
+    first = next(items, None)
+    if first is None:
+        return iter(())
+    whole = chain([first], items)
+    if not is_sample(first, model):
+        return whole
+    return collated(whole, options.batch_size or model.static_batch or DEFAULT_BATCH_SIZE)

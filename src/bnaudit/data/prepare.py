@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.data.arrays import by_name, is_array, to_tensor
 from bnaudit.data.batch import Batches, Samples, constant_columns, cut
+from bnaudit.data.digest import digest
 from bnaudit.data.files import labels_beside, read_samples
+from bnaudit.data.items import is_indexed
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
+from bnaudit.data.rows import Held, Rows
 from bnaudit.data.signature import match, named, wanted
 from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
+from bnaudit.data.taken import Taken
 from bnaudit.errors import UsageError
+from bnaudit.user_data import UserData, seeded
 
 if TYPE_CHECKING:
     from bnaudit.load.model import LoadedModel
@@ -38,6 +43,8 @@ def prepare(
     data = options.data
     if data is None and options.labels is not None:
         raise UsageError("labels without data", hint="pass --data as well")
+    if data is None and options.map:
+        raise UsageError("--map without data", hint="it names arrays of --data")
     if data is not None and options.input_shapes:
         raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
     notes: tuple[str, ...] = ()
@@ -52,23 +59,42 @@ def prepare(
             options.seed,
             static_batch,
         )
-    elif gives_batches(data):
-        batches, notes = from_loader(data, model, options, static_batch)
     else:
-        samples = samples_of(options, model)
-        batches = cut(samples, options.batch_size, options.batches, static_batch)
-        notes = samples.notes
-    if data is not None:
-        notes = (*notes, *constant_columns(batches))
+        batches, notes = _given(options, model, static_batch)
     if sorted_by_label([batch.labels for batch in batches.items]):
         info = replace(batches.info, sorted_by_label=True)
         return replace(batches, info=info), (*notes, SORTED_NOTE)
     return batches, notes
 
 
+def _given(
+    options: AuditOptions, model: LoadedModel, static_batch: int | None
+) -> tuple[Batches, tuple[str, ...]]:
+    """Batches of the user's own data; whatever draws in its making does so under the seed."""
+    with seeded(options.seed):
+        origin = origin_of(options.data)
+        if isinstance(options.data, UserData):
+            options = replace(options, data=options.data.made())
+        if gives_batches(options.data):
+            batches, notes = from_loader(options.data, model, options, static_batch)
+        else:
+            samples = samples_of(options, model)
+            batches = cut(samples, options.batch_size, options.batches, static_batch)
+            notes = samples.notes
+    info = replace(batches.info, digest=digest(batches.names, batches.items))
+    if origin is not None:
+        info = replace(info, source="function", paths=(origin.text,))
+    return replace(batches, info=info), (*notes, *constant_columns(batches))
+
+
+def origin_of(data: Any) -> UserData | None:
+    """The function that made the data, if one did."""
+    return data if isinstance(data, UserData) else getattr(data, "origin", None)
+
+
 def gives_batches(data: Any) -> bool:
     """Whether it is iterated over, and no rows to cut batches from."""
-    return not (_is_paths(data) or _is_arrays(data))
+    return isinstance(data, Taken) or not (_is_paths(data) or _is_arrays(data))
 
 
 def samples_of(options: AuditOptions, model: LoadedModel) -> Samples:
@@ -77,7 +103,7 @@ def samples_of(options: AuditOptions, model: LoadedModel) -> Samples:
     Raises:
         DataError: it cannot be read, or does not fit the model.
     """
-    samples = _samples(options.data, options.labels, model)
+    samples = _samples(options, model)
     return replace(samples, shared=_shared(samples, model))
 
 
@@ -125,21 +151,31 @@ def _is_arrays(data: Any) -> bool:
     """One array, or a collection of them; what else can be iterated over gives batches."""
     if isinstance(data, (tuple, list)):
         return bool(data) and all(is_array(d) for d in data)
-    return is_array(data) or isinstance(data, Mapping) or not isinstance(data, Iterable)
+    if is_array(data) or isinstance(data, Mapping):
+        return True
+    return not isinstance(data, Iterable) and not is_indexed(data)
 
 
-def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:
+def _samples(options: AuditOptions, model: LoadedModel) -> Samples:
+    data, labels = options.data, options.labels
+    known = labels is None or _is_path(labels)
+    key = None if labels is None or not known else str(labels)
+    beside: Rows | None = None if known else Held(to_tensor(labels, "labels"))
     if _is_paths(data):
         paths = [str(data)] if _is_path(data) else [str(d) for d in data]
-        if labels is None or _is_path(labels):
-            return read_samples(paths, model, None if labels is None else str(labels))
-        samples = read_samples(paths, model, None)
-        return replace(samples, labels=to_tensor(labels, "labels"), labels_from="given array")
-    arrays = by_name(data, model)
-    if labels is None or _is_path(labels):
-        rows, labels_from, key = labels_beside(arrays, labels, model, "the data")
-    else:
-        rows, labels_from, key = to_tensor(labels, "labels"), "given array", None
-    arrays, notes = named(arrays, model, key)
-    checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
+        samples = read_samples(paths, model, options, key)
+        return samples if known else replace(samples, labels=beside, labels_from="given array")
+    arrays: dict[str, Rows] = {n: Held(t) for n, t in _arrays(data, model, options).items()}
+    rows, labels_from, found = beside, None if known else "given array", None
+    if known:
+        rows, labels_from, found = labels_beside(arrays, key, model, "the data")
+    arrays, notes = named(arrays, model, found, options.map)
+    checked = match(arrays, model, source="data", ignore=[] if found is None else [found])
     return Samples(checked, rows, labels_from, "tensor", notes=notes)
+
+
+def _arrays(data: Any, model: LoadedModel, options: AuditOptions) -> dict[str, Any]:
+    """By name; with --map by place, where they have none."""
+    if options.map and isinstance(data, (tuple, list)):
+        data = {str(place): array for place, array in enumerate(data)}
+    return by_name(data, model)

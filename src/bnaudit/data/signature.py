@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.rows import Rows
 from bnaudit.errors import DataError
 from bnaudit.load.model import InputSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 _MORE = 6
 
-LABELS = ("labels", "label", "targets", "target", "y")
-"""What labels are called, taken without being asked where no input of the model has the name."""
+LABELS = ("labels", "label", "label_ids", "targets", "target", "y", "cls")
+"""What labels are called, taken without being asked where no input of the model has the name: by people,
+Hugging Face's trainer and WebDataset."""
 
 
 def describe(spec: InputSpec) -> str:
@@ -48,9 +51,13 @@ def labels_key(arrays: Iterable[str], model: LoadedModel) -> str | None:
     return next((n for n in LABELS if n in arrays and n not in taken), None)
 
 
+Arrays = Mapping[str, Rows]
+"""By the names that they came with."""
+
+
 def named(
-    arrays: dict[str, Tensor], model: LoadedModel, key: str | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    arrays: Arrays, model: LoadedModel, key: str | None, given: Mapping[str, str]
+) -> tuple[dict[str, Rows], tuple[str, ...]]:
     """The arrays by input name: the only array belongs to the only input, whatever either is called.
 
     A scripted nn.Sequential calls its input `input`, an exporter `onnx::Conv_0`, and nobody chose it.
@@ -59,23 +66,57 @@ def named(
         arrays: by the names that they came with.
         model: what takes them.
         key: of the labels among them.
+        given: input -> array, as `--map` says it; what it does not name is then left out.
 
     Returns:
-        The arrays, and a note where one was given another name.
+        The arrays, and a note where one was given another name or left out.
+
+    Raises:
+        DataError: the mapping names what is not there.
     """
+    if given:
+        return _mapped(arrays, model, key, given)
     inputs = [s.name for s in model.inputs]
     strange = [n for n in arrays if n != key and n not in model.values and not model.accepts(n)]
     several = len(inputs) != 1 or len(strange) != 1 or inputs[0] in arrays
     if several or any(s.dtype is None for s in model.further) or any(model.groups.values()):
-        return arrays, ()
+        return dict(arrays), ()
     note = f"the array {strange[0]!r} was taken for {inputs[0]!r}, the model's only input"
     return {inputs[0] if n == strange[0] else n: a for n, a in arrays.items()}, (note,)
 
 
+def _mapped(
+    arrays: Arrays, model: LoadedModel, key: str | None, given: Mapping[str, str]
+) -> tuple[dict[str, Rows], tuple[str, ...]]:
+    for name, array in given.items():
+        if not model.accepts(name):
+            raise DataError(f"--map {name}={array}: no input {name!r}", hint=wanted(model))
+        if array not in arrays:
+            has = ", ".join(map(str, arrays)) or "nothing"
+            raise DataError(
+                f"--map {name}={array}: no array {array!r} in the data (it has: {has})",
+                hint="write --map INPUT=KEY, with a key of the data",
+            )
+    found = {name: arrays[array] for name, array in given.items()}
+    left = []
+    for name, rows in arrays.items():
+        if name in found or name in given.values():
+            continue
+        if name == key or model.accepts(name):
+            found[name] = rows
+        else:
+            left.append(name)
+    if key is not None:  # labels may be an input as well
+        found[key] = arrays[key]
+    return found, (f"left out, as --map does not name them: {', '.join(left)}",) if left else ()
+
+
 def match(
-    arrays: Mapping[str, Tensor], model: LoadedModel, *, source: str, ignore: Sequence[str] = ()
-) -> dict[str, Tensor]:
+    arrays: Arrays, model: LoadedModel, *, source: str, ignore: Sequence[str] = ()
+) -> dict[str, Rows]:
     """The arrays in input order, checked for name, rank, dtype and static dimensions.
+
+    Their values are checked as they are read.
 
     Args:
         arrays: name -> array.
@@ -87,25 +128,31 @@ def match(
         DataError: names the first mismatch; the hint lists what the model takes.
     """
     hint = wanted(model)
-    _require(arrays, model, source, hint)
     unknown = [n for n in arrays if n not in ignore and not model.accepts(n)]
+    _require(arrays, model, source, hint, unknown)
     if unknown and unknown[0] in model.values:
         raise DataError(
             f"{source}: array {unknown[0]!r} is set with --input as well", hint="leave one out"
         )
     if unknown:
-        raise DataError(f"{source}: array {unknown[0]!r} is not an input of the model", hint=hint)
+        labels = "" if ignore else f"; --labels {unknown[0]} where it holds the labels"
+        raise DataError(
+            f"{source}: array {unknown[0]!r} is not an input of the model",
+            hint=f"{hint}; --map INPUT=KEY says which arrays are meant, and leaves others out{labels}",
+        )
     specs = {s.name: s for s in (*model.inputs, *model.further)}
     order = [n for n in specs if n in arrays] + [n for n in arrays if n not in specs]
     inputs = {s.name for s in model.inputs}  # one of them may be the labels as well
     return {
-        name: _checked(arrays[name], specs.get(name) or InputSpec(name), model, f"{source}: {name}")
+        name: _fitted(arrays[name], specs.get(name) or InputSpec(name), f"{source}: {name}", hint)
         for name in order
         if name in inputs or name not in ignore
     }
 
 
-def _require(arrays: Mapping[str, Tensor], model: LoadedModel, source: str, hint: str) -> None:
+def _require(
+    arrays: Arrays, model: LoadedModel, source: str, hint: str, unknown: Sequence[str]
+) -> None:
     """Every input that the model cannot do without is there, itself or as `name.member`."""
     groups = {name.partition(".")[0] for name in arrays if "." in name}
     required = [s.name for s in model.inputs if s.required]
@@ -114,20 +161,20 @@ def _require(arrays: Mapping[str, Tensor], model: LoadedModel, source: str, hint
     for name in required:
         grouped = name in groups and name in model.groups
         if name not in arrays and name not in model.values and not grouped:
+            ways = f"--map {name}={unknown[0] if unknown else 'KEY'}"
             raise DataError(
                 f"{source}: no array {name!r} (it has: {has})",
-                hint=f"{hint}; rename the array, or give it in a file of its own: --data {name}=PATH",
+                hint=f"{hint}; rename the array, say which one it is ({ways}), or give it in a file "
+                f"of its own: --data {name}=PATH",
             )
     if model.inputs and not required and not any(model.accepts(n) for n in arrays):
         raise DataError(f"{source}: holds no input of the model (it has: {has})", hint=hint)
 
 
-def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -> Tensor:
-    hint = wanted(model)
-    if spec.dtype is not None:
-        array = _cast(array, spec.dtype, subject, hint)
+def _fitted(rows: Rows, spec: InputSpec, subject: str, hint: str) -> Rows:
+    dtype = None if spec.dtype is None else _required_type(rows, spec.dtype, subject, hint)
     if spec.shape is not None:
-        have = list(array.shape)
+        have = list(rows.shape)
         if len(have) != len(spec.shape):
             raise DataError(
                 f"{subject}: has {len(have)} dimensions {have}, but the model takes {len(spec.shape)}",
@@ -141,30 +188,66 @@ def _checked(array: Tensor, spec: InputSpec, model: LoadedModel, subject: str) -
                     f"but the model takes {declared}",
                     hint=hint,
                 )
-    if array.is_floating_point() and not bool(torch.isfinite(array).all()):
-        raise DataError(
-            f"{subject}: holds NaN or infinite values",
-            hint="clean the samples: gradients need finite inputs",
-        )
-    return array
+    return Fitted(rows, dtype, subject, hint)
 
 
-def _cast(array: Tensor, dtype: str, subject: str, hint: str) -> Tensor:
+class Fitted(Rows):
+    """Rows of an input, cast and checked as they are read.
+
+    Args:
+        rows: of the right rank and kind.
+        dtype: what integers are cast to; None leaves the numbers as they are.
+        subject: named in errors.
+        hint: what the model takes.
+    """
+
+    def __init__(self, rows: Rows, dtype: torch.dtype | None, subject: str, hint: str) -> None:
+        self.rows, self.subject, self.hint = rows, subject, hint
+        self.shape, self.dtype = rows.shape, dtype or rows.dtype
+
+    def take(self, index: Tensor) -> Tensor:
+        """See `Rows.take`."""
+        return self._checked(self.rows.take(index), index)
+
+    def all(self) -> Tensor:
+        """See `Rows.all`."""
+        return self._checked(self.rows.all(), None)
+
+    def _checked(self, found: Tensor, index: Tensor | None) -> Tensor:
+        if found.dtype != self.dtype:
+            cast = found.to(self.dtype)
+            if not torch.equal(cast.to(torch.int64), found.to(torch.int64)):
+                name = str(self.dtype).removeprefix("torch.")
+                raise DataError(
+                    f"{self.subject}: holds values that do not fit into {name}", hint=self.hint
+                )
+            found = cast
+        if found.is_floating_point() and not bool((finite := torch.isfinite(found)).all()):
+            where = ""
+            if found.dim():
+                bad = (~finite).reshape(len(found), -1).any(1).nonzero().flatten()
+                rows = bad if index is None else index[bad]
+                more = f" and {len(bad) - 1} more rows" if len(bad) > 1 else ""
+                where = f" (row {int(rows[0])}{more})"
+            raise DataError(
+                f"{self.subject}: holds NaN or infinite values{where}",
+                hint="clean the samples: gradients need finite inputs",
+            )
+        return found
+
+
+def _required_type(rows: Rows, dtype: str, subject: str, hint: str) -> torch.dtype | None:
+    """What the numbers have to be cast to, if anything."""
     target = getattr(torch, dtype, None)
     if not isinstance(target, torch.dtype):
         raise DataError(
             f"{subject}: the model takes {dtype}, which PyTorch does not have", hint=hint
         )
-    if family(array.dtype) == family(target):
+    if family(rows.dtype) == family(target):
         # Floating arrays keep their precision: the run casts them to its own dtype.
-        if target.is_floating_point:
-            return array
-        cast = array.to(target)
-        if torch.equal(cast.to(torch.int64), array.to(torch.int64)):
-            return cast
-        raise DataError(f"{subject}: holds values that do not fit into {dtype}", hint=hint)
-    have = str(array.dtype).removeprefix("torch.")
-    if target.is_floating_point and family(array.dtype) == "integer":
+        return None if target.is_floating_point else target
+    have = str(rows.dtype).removeprefix("torch.")
+    if target.is_floating_point and family(rows.dtype) == "integer":
         hint = f"convert it as in training (scale, normalise); {hint}"
     raise DataError(f"{subject}: is {have}, but the model takes {dtype}", hint=hint)
 

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.data.batch import DEFAULT_BATCH_SIZE, Batch, Batches, require_size
+from bnaudit.data.batch import DEFAULT_BATCH_SIZE, Batch, Batches, Drawn, require_size
+from bnaudit.data.digest import digest
+from bnaudit.data.items import in_turn
 from bnaudit.data.loader import checked_batches, labels_origin
-from bnaudit.data.prepare import gives_batches, samples_of
+from bnaudit.data.prepare import gives_batches, origin_of, samples_of
+from bnaudit.data.room import free_memory
+from bnaudit.data.taken import taken
 from bnaudit.errors import DataError
 from bnaudit.records.run import DataInfo
+from bnaudit.user_data import UserData, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,20 +31,14 @@ def held(options: AuditOptions) -> AuditOptions:
 
     A DataLoader shuffles anew whenever it is read, and a generator is empty behind its end.
     """
-    if options.data is None or not gives_batches(options.data):
+    data, origin = options.data, origin_of(options.data)
+    if data is None:
         return options
-    count, items = options.batches, []
-    try:
-        for item in options.data:
-            items.append(item)
-            if len(items) == count:
-                break
-    except Exception as error:  # whatever the user's iterable raises
-        raise DataError(
-            f"data: the iterable failed after {len(items)} batches ({type(error).__name__}: {error})",
-            hint="run it by itself to see where",
-        ) from error
-    return replace(options, data=items)
+    with seeded(options.seed):
+        data = data.made() if isinstance(data, UserData) else data
+        if gives_batches(data):
+            data = taken(in_turn(data, options.seed), options.batches, origin)
+    return replace(options, data=data)
 
 
 def whole_data(
@@ -67,9 +66,12 @@ def whole_data(
         require_size(found[0].rows, static_batch)
     rows = sum(b.rows for b in found)
     left = rows - sum(b.rows for b in items)
-    info = DataInfo("tensor", (), len(items), max(b.rows for b in items), rows)
-    origin = labels_origin(items, options)
-    return Batches(tuple(items), info, names, origin), _left_out(left, rows, static_batch)
+    origin = origin_of(options.data)
+    source, paths = ("tensor", ()) if origin is None else ("function", (origin.text,))
+    largest = max(b.rows for b in items)
+    info = DataInfo(source, paths, len(items), largest, rows, digest=digest(names, items))
+    labels_from = labels_origin(items, options)
+    return Batches(tuple(items), info, names, labels_from), _left_out(left, rows, static_batch)
 
 
 def _dealt(
@@ -90,28 +92,30 @@ def _dealt(
         )
     used = count * size if static_batch is not None else rows
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(options.seed))[:used]
-    parts = torch.tensor_split(order, count)[: options.batches]
-    items = tuple(
-        Batch(
-            tuple(
-                a if a.dim() == 0 or name in samples.shared else a[part]
-                for name, a in samples.arrays.items()
-            ),
-            None if samples.labels is None else samples.labels[part],
-        )
-        for part in parts
+    small, larger = divmod(used, count)  # as many are one row larger
+    asked = min(options.batches or count, count)
+    sizes = [small + (i < larger) for i in range(asked)]
+    parts = order[: sum(sizes)].split(sizes)
+    items = Drawn(samples, parts).held(free_memory(torch.device("cpu")) // 8)
+    names = tuple(samples.arrays)
+    read = None if isinstance(items, Drawn) else digest(names, items)
+    info = DataInfo(
+        samples.source, samples.paths, len(items), max(map(len, parts)), rows, digest=read
     )
-    info = DataInfo(samples.source, samples.paths, len(items), max(map(len, parts)), rows)
-    batches = Batches(items, info, tuple(samples.arrays), samples.labels_from)
+    batches = Batches(items, info, names, samples.labels_from)
     return batches, _left_out(rows - sum(map(len, parts)), rows, static_batch)
 
 
-def merged(batches: Sequence[Batch]) -> list[Batch]:
+def merged(batches: Sequence[Batch]) -> Sequence[Batch]:
     """The same rows in as few batches as hold some million values each, where they can be put together.
 
     Args:
         batches: of a model that takes any size.
     """
+    if isinstance(batches, Drawn):
+        samples, rows = batches.samples, torch.cat(list(batches.places))
+        size = max(1, _MOST * _BYTES // max(samples.row_bytes, 1), len(batches.places[0]))
+        return batches if samples.shared else Drawn(samples, rows.split(size))
     groups: list[list[Batch]] = []
     size = 0
     for batch in batches:
@@ -129,6 +133,7 @@ def merged(batches: Sequence[Batch]) -> list[Batch]:
 
 _MOST = 1 << 22
 """Values of the inputs in a batch: 27 images of 3x224x224, 65 thousand of the digits'."""
+_BYTES = 4
 
 
 def _together(group: list[Batch]) -> Batch:

@@ -8,6 +8,7 @@ Where the gap comes from: `measure/location.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bnaudit.data.decisions import decided, distance, right
@@ -77,7 +78,7 @@ def _measured(
     items, further = modes.session.batches.items, _further(modes)
     progress.stage("deployment", len(items) + len(further))
     compared = _Compared(modes.session)
-    for index, batch in enumerate((*items, *further)):
+    for index, batch in enumerate(chain(items, further)):
         seen = {
             mode: modes.known(index, mode) or modes.run(batch, index, mode)
             for mode in ("running", "batch")
@@ -101,7 +102,7 @@ def _measured(
     return found, shares
 
 
-def _further(modes: Modes) -> tuple[Batch, ...]:
+def _further(modes: Modes) -> Sequence[Batch]:
     values = sum(r.m * r.channels for r in modes.records(0))
     return modes.session.batches.further[: int(_BUDGET // max(values, 1))]
 

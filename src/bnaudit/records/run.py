@@ -15,24 +15,28 @@ class DataInfo:
     """The sample batches: where they came from and how they were cut.
 
     Attributes:
-        source: where they came from: file, tensor (given from Python), synthetic, which is random
-            data made from the input signature and says nothing about real data, or example, the
-            inputs that a torch.export file brings along, which do not either.
-        paths: as the user typed them.
+        source: where they came from: file, function (of the user's own), tensor (given from Python),
+            synthetic, which is random data made from the input signature and says nothing about real
+            data, or example, the inputs that a torch.export file brings along, which do not either.
+        paths: as the user typed them; of a function its file and name.
         batches: how many were run.
         batch_size: rows in each.
         available: rows in the data, None for synthetic data.
         distribution: what synthetic values were drawn from, None for real data.
         sorted_by_label: whether each batch holds labels of its own.
+        digest: SHA-256 of the inputs and labels of all batches that were run, with their names, types and
+            shapes: two runs with the same one have read the same. None for made-up data, and where a
+            recalibration goes through more than fits into memory.
     """
 
-    source: Annotated[str, Limits(among=("file", "tensor", "synthetic", "example"))]
+    source: Annotated[str, Limits(among=("file", "function", "tensor", "synthetic", "example"))]
     paths: tuple[str, ...]
     batches: Count
     batch_size: Count
     available: Count | None = None
     distribution: str | None = None
     sorted_by_label: bool = False
+    digest: str | None = None
 
     @property
     def made_up(self) -> bool:
