@@ -8,6 +8,7 @@ from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
 
@@ -23,7 +24,8 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration` or `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration` or
+            `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -33,7 +35,14 @@ def document_to_text(
         from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
 
         return rules_to_text(record, width)
-    from bnaudit.render.text import audit, difference, initialisation, inspection, recalibration
+    from bnaudit.render.text import (
+        audit,
+        difference,
+        initialisation,
+        inspection,
+        landscape,
+        recalibration,
+    )
     from bnaudit.render.text.sheet import Sheet
 
     sheet = Sheet(width, unicode=unicode)
@@ -45,6 +54,8 @@ def document_to_text(
         difference.write_difference(sheet, record)
     elif isinstance(record, InitReport):
         initialisation.write_initialisation(sheet, record)
+    elif isinstance(record, Landscape):
+        landscape.write_landscape(sheet, record)
     elif isinstance(record, Recalibration):
         recalibration.write_recalibration(sheet, record)
     else:
