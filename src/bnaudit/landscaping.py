@@ -444,7 +444,7 @@ def _comparison(
 def _group_walk(
     trails: Sequence[Trail], layers: Sequence[Layer], place: int, steps: Sequence[float]
 ) -> GroupWalk:
-    """A layer's change over the distance that it has moved: scale |g_l| a unit of the step, in its own norm."""
+    """A layer's change over the distance that itself has moved, scale |g_l| a unit of the step."""
     betas, changes = [], []
     for trail in trails:
         unit = _units(trail, layers)[place]

@@ -23,18 +23,8 @@ _REFUSED = "bnaudit.no_config"
 _PREFIX = "BNAUDIT_"
 CONFIG_VARIABLE = f"{_PREFIX}CONFIG"
 _OWN = (
-    "run",
-    "frozen",
-    "all",
-    "no-run",
-    "no-config",
-    "way",
-    "force",
-    "dry-run",
-    "eta",
-    "relative",
-    "steps",
-    "form",
+    *("run", "frozen", "all", "no-run", "no-config", "way", "force", "dry-run"),
+    *("eta", "relative", "steps", "form"),
 )
 """Options of single commands, which are in no table; no variable sets them."""
 _NEAR = 0.7

@@ -2,22 +2,26 @@
 
 Santurkar et al. (2018), section 3.1 and figure 4; the gauge-free form is ours.
 
-At weights w, on one batch, with g = dL/dw in training mode, for steps eta:
+At weights w, on one batch, with g = dL/dw in training mode:
 
-    raw        w(eta) = w - eta g                           distance eta |g|, change |g(eta) - g|
-    relative   w_l(r) = w_l - r |w_l|^2 g_l / R             distance r, change (sum_l |w_l|^2 |g_l(r) - g_l|^2)^(1/2)
-               R = (sum_l |w_l|^2 |g_l|^2)^(1/2)            l: the layers, all parameters of a module together
+    raw        w(eta) = w - eta g
+               distance eta |g|, change |g(eta) - g|
+    relative   w_l(r) = w_l - r |w_l|^2 g_l / R,   R = (sum_l |w_l|^2 |g_l|^2)^(1/2)
+               distance r, change (sum_l |w_l|^2 |g_l(r) - g_l|^2)^(1/2)
+               l: the layers, all parameters of a module together
 
     variation  largest minus smallest loss over the steps, 0 included
     beta       the largest change / distance over the steps: effective beta-smoothness
 
-The relative walk is steepest descent where a layer's move is measured by its own size, |d_l|/|w_l|, and r is the size
-of the whole step. Weights in front of a BatchNorm have no size of their own: c w is the same function (but for eps) and
-its gradient is g/c. Of w(eta) and beta another network comes out then; of w_l(r) and all that is made of it the same.
+The relative walk is steepest descent where a layer's move d_l counts by its own size, |d_l|/|w_l|, and r is
+the size of the whole step. Weights in front of a BatchNorm have no size of their own: c w is the same
+function (but for eps) and its gradient is g/c. With c w in their place the raw walk takes another path and
+has another beta; the relative one has the same path, and all that is made of it is the same.
 
-Frozen: each BatchNorm is the affine map gamma (x - mu)/(var + eps)^(1/2) + beta with mu, var of this batch at w, held
-fast. At w both networks have the same values, outputs and loss; what differs is that statistics follow the weights.
-Each walks along its own gradient. Its gradient at w is that of the frozen twin (`measure/twins.py`).
+Frozen: each BatchNorm is the affine map gamma (x - mu)/(var + eps)^(1/2) + beta with the mu, var of this
+batch at w, held fast. At w both networks have the same values, outputs and loss; around it statistics
+follow the weights in one, and not in the other. Each walks along its own gradient; frozen, that is at w the
+one of the frozen twin (`measure/twins.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loss and its gradient along the gradient step: a network with BatchNorm, and with its statistics frozen."""
+"""Loss and gradient along the gradient step: a network with BatchNorm, and with its statistics frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORKS = ("batchnorm", "frozen")
 """The network on batch statistics, and the same with those of the given weights held fast."""
 
 FORMS = ("raw", "relative")
-"""How long a step is: eta |g|, as in the paper, or relative to the weights of each layer, free of their gauge."""
+"""How long a step is: eta |g|, as in the paper, or relative to the weights of each layer, free of a gauge."""
 
 ROLES = ("weights", "batchnorm", "other")
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _LABELS = len("weights") + 2
 _TITLES = {
-    "raw": "raw steps: w − η g, as in the paper; another η fits where weights in front of BatchNorm are rescaled",
-    "relative": "relative steps: each layer by its own size, r for all together; free of that rescaling",
+    "raw": "raw: w − η g, as in the paper; what η means depends on how large the weights are",
+    "relative": "relative: each layer by its own size, r for all together; depends on no size of weights",
 }
 _FROZEN = (
-    "frozen: each BatchNorm is the affine map of its batch's statistics at these weights, held fast: the same "
-    "function there, another around it. β: the largest |Δg| / distance, all layers moving at once; where a step "
-    "is not finite it is a lower bound."
+    "frozen: each BatchNorm is the affine map of its batch's statistics at these weights, held fast: the "
+    "same function there, another around it. β: the largest |Δg| / distance over the steps, all layers "
+    "moving at once; where a step is not finite, a lower bound."
 )
 _WORDS = {
     "smoother": ("SMOOTHER", GOOD),
@@ -97,7 +97,7 @@ def write_landscape(sheet: Sheet, record: Landscape) -> None:
     sheet.entries(" landscape", _header(record), _LABELS)
     for comparison in record.comparisons:
         _write_form(sheet, record, comparison.form)
-    layers = [_layer(record, group) for group in record.groups]
+    layers = [_layer(group) for group in record.groups]
     if layers:
         sheet.heading("by layer")
         rows = [Row(layer, layer.group.name) for layer in layers]
@@ -132,7 +132,8 @@ def _header(record: Landscape) -> list[Entry]:
         ("loss", f"{record.loss} ({record.loss_why})", ""),
         (
             "run",
-            f"{plural(record.gradients, 'gradient')}, {record.device}, {record.dtype}, seed {record.seed}{torch}",
+            f"{plural(record.gradients, 'gradient')}, {record.device}, {record.dtype}, seed "
+            f"{record.seed}{torch}",
             "",
         ),
         (
@@ -162,7 +163,7 @@ def _write_form(sheet: Sheet, record: Landscape, form: str) -> None:
     sheet.table(table)
     sheet.notes(table.notes)
     steps = [_Step(a.step, a, b) for a, b in zip(one.points, two.points, strict=True)]
-    rows = [Row(step, f"step {significant(step.step)}") for step in steps]
+    rows = [Row(step, f"step {_short(step.step)}") for step in steps]
     table_of_steps = Table(
         rows,
         _steps(form),
@@ -192,7 +193,7 @@ def _courses(one: Walk, two: Walk) -> list[_Course]:
     ]
 
 
-def _layer(record: Landscape, group: Group) -> _Layer:
+def _layer(group: Group) -> _Layer:
     pairs = []
     for form in ("raw", "relative"):
         one, two = share_of(group, form, "batchnorm"), share_of(group, form, "frozen")
@@ -212,7 +213,7 @@ def _sentence(record: Landscape) -> str:
         one, two = walk_of(record, form, "batchnorm"), walk_of(record, form, "frozen")
         if one is None or two is None:
             continue
-        ends = [significant(one.points[place].step) for place in (0, -1)]
+        ends = [_short(one.points[place].step) for place in (0, -1)]
         over = (
             f"{'relative steps' if form == 'relative' else 'η'} {' to '.join(dict.fromkeys(ends))}"
         )
@@ -229,6 +230,11 @@ def _sentence(record: Landscape) -> str:
     return "; ".join(
         [*parts, "one batch" if batches == 1 else f"median of {plural(batches, 'batch')}"]
     )
+
+
+def _short(step: float) -> str:
+    """0.001 as it was typed."""
+    return f"{step:.3g}"
 
 
 def _number(value: Metric) -> str:
@@ -257,7 +263,7 @@ _COURSES: tuple[Column[_Course], ...] = (
 def _steps(form: str) -> list[Column[_Step]]:
     cells: Callable[..., Column[_Step]] = partial(Column, align=RIGHT)
     return [
-        cells("η" if form == "raw" else "r", "step", significant, 1),
+        Column("η" if form == "raw" else "r", "step", _short, 1),
         cells("BatchNorm", "batchnorm.loss", significant, 2, group="loss"),
         cells("frozen", "frozen.loss", significant, 2, group="loss"),
         cells("BatchNorm", "batchnorm.change", significant, 4, group="|Δg|"),
@@ -283,9 +289,10 @@ def _has(form: str) -> Callable[[Sequence[_Layer], int], bool]:
 _Of = Callable[..., Column[_Layer]]
 _raw: _Of = partial(Column, group="raw β", align=RIGHT, when=_has("raw"))
 _relative: _Of = partial(Column, group="relative β", align=RIGHT, when=_has("relative"))
+_OF_LAYERS = (1, 0, "β of a layer: its own |Δg| over its own distance")
 _LAYERS: tuple[Column[_Layer], ...] = (
     Column("layer", "group.name", str, 1, align=LEFT, room=Room(14, 40)),
-    Column("in front of", "group.feeds", str, 6, align=LEFT, room=Room(10, 32)),
+    Column("in front of", "group.feeds", str, 6, align=LEFT, room=Room(16, 32)),
     Column("|w|", "group.weight_norm", significant, 5, align=RIGHT),
     Column(
         "radial",
@@ -304,7 +311,7 @@ _LAYERS: tuple[Column[_Layer], ...] = (
         "",
         _beta("relative", 0),
         2,
-        (1, 0, "β of a layer: its own |Δg| over its own distance"),
+        _OF_LAYERS,
     ),
     _relative("frozen", "", _beta("relative", 1), 2),
     _raw("BatchNorm", "", _beta("raw", 0), 3),
