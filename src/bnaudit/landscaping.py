@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from dataclasses import dataclass, replace
-from math import exp, hypot, isfinite, log
+from math import exp, hypot, isfinite, log, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -459,6 +459,6 @@ def _group_walk(
         network=trails[0].network,
         form=trails[0].form,
         grad_norm=_spread(_units(t, layers)[place] * t.norms[place] for t in trails),
-        change=tuple(None if isinstance(m, Skipped) else m.median for m in middle),
+        change=tuple(nan if isinstance(m, Skipped) else m.median for m in middle),
         beta=_metric(betas, "the layer does not move: no gradient arrives, or its weights are 0"),
     )

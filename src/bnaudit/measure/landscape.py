@@ -28,14 +28,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from math import hypot, isfinite
+from math import fsum, hypot, isfinite, sqrt
 from typing import TYPE_CHECKING
 
 import torch
 
 from bnaudit.data.loss import outputs_of
 from bnaudit.errors import BnauditError, RunError, first_line
-from bnaudit.tap.call import as_called, as_given
+from bnaudit.tap.call import as_called, as_given, with_statistics
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Weights:
         with torch.no_grad():
             for p, w, g, size in zip(self.parameters, self.at, along, sizes, strict=True):
                 if g is not None:
-                    p.copy_(torch.sub(w, g, alpha=size))
+                    torch.sub(w, g, alpha=size, out=p)
 
     def restore(self) -> None:
         """Back to where they were, to the bit."""
@@ -180,9 +180,12 @@ def walk(
             one = _Batch(session, batch, index, weights, layers, found, progress)
             one.run(steps, each * len(session.batches.items))
     finally:
-        weights.restore()
-        for p in weights.parameters:
-            p.requires_grad_(False)
+        try:
+            weights.restore()
+        finally:  # once more, where Ctrl-C came into the first
+            weights.restore()
+            for p in weights.parameters:
+                p.requires_grad_(False)
     return found
 
 
@@ -192,17 +195,14 @@ class _Frozen:
 
     found: Found
     look: bool
-    statistics: dict[Key, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    statistics: dict[Key, list[Tensor]] = field(default_factory=dict)
     nodes: set[object] = field(default_factory=set)
 
     def noting(self, call: BatchNormCall) -> Tensor:
         """BatchNorm on batch statistics, written down."""
-        dims = [d for d in range(call.x.dim()) if d != 1]
-        var, mean = torch.var_mean(call.x.detach().double(), dims, correction=0)
-        self.statistics[call.key] = (mean, var)
         if self.look:
             self._trace(call)
-        z = as_called(call)
+        z, *self.statistics[call.key] = with_statistics(call)
         self.nodes.add(z.grad_fn)
         return z
 
@@ -346,8 +346,20 @@ def scales_of(form: str, layers: Sequence[Layer], norms: Sequence[float]) -> lis
     return [layer.size**2 / whole if whole else 0.0 for layer in layers]
 
 
+_BLOCK = 1 << 16
+"""Values whose squares are summed in float32: three digits more than a gradient of that precision has."""
+_RANGE = 1e-24, 1e30
+"""Of a mean square whose values have squares in float32 themselves."""
+
+
 def _norm(t: Tensor) -> float:
-    return float(torch.linalg.vector_norm(t.detach(), dtype=torch.float64))
+    """|t|; of float32 on the processor by blocks, at a fourth of the time of float64 throughout."""
+    t = t.detach()
+    if t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() and t.numel():
+        squares = fsum(float(torch.dot(part, part)) for part in t.view(-1).split(_BLOCK))
+        if _RANGE[0] < squares / t.numel() < _RANGE[1]:
+            return sqrt(squares)
+    return float(torch.linalg.vector_norm(t, dtype=torch.float64))
 
 
 def _together(gradients: Gradients, layer: Layer) -> float:

@@ -73,14 +73,15 @@ class GroupWalk:
         network: with BatchNorm, or frozen.
         form: how steps are measured.
         grad_norm: |g| of the layer's own gradient at the weights; of a relative walk |w| |g|.
-        change: by step the median of the change of the layer's own gradient, null where no batch has one.
+        change: by step the median of the change of the layer's own gradient; not finite where no batch has
+            one.
         beta: largest change over the distance that the layer itself has moved.
     """
 
     network: Network
     form: Way
     grad_norm: Spread
-    change: tuple[float | None, ...]
+    change: tuple[float, ...]
     beta: Metric
 
 
