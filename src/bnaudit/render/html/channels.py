@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bnaudit.records.inspection import BatchNormStatics
     from bnaudit.records.layer import LayerReport
 
-_BUDGET = 200_000
-"""Numbers, some 7 bytes each: with more the page would be slow to load. The JSON has all."""
+_BUDGET = 120_000
+"""Numbers, 10 bytes at most: with more the page would be slow to load. The JSON has all."""
 
 _DIGITS = 4
 _FIELDS = {
