@@ -257,7 +257,7 @@ def test_the_relative_walk_knows_no_size_of_weights_and_the_raw_one_does() -> No
     assert numbers(two, "relative") == pytest.approx(numbers(one, "relative"), rel=1e-9)
     ratio = np.array(numbers(two, "raw")) / np.array(numbers(one, "raw"))
     assert abs(np.log(ratio)).min() > 0.01
-    # Nothing radial where no size counts: gamma and beta in front of a ReLU and a BatchNorm are such, together.
+    # Nothing radial where no size counts: nor at gamma and beta in front of a ReLU and a BatchNorm.
     assert {g.name: middle(g.radial) < 1e-12 for g in one.groups} == {
         "body.0": True,
         "body.1": True,

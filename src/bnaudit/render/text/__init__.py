@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
@@ -11,6 +11,9 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+
+if TYPE_CHECKING:
+    from bnaudit.render.text.sheet import Sheet
 
 
 def document_to_text(
@@ -35,6 +38,21 @@ def document_to_text(
         from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
 
         return rules_to_text(record, width)
+    from bnaudit.render.text.sheet import Sheet
+
+    sheet = Sheet(width, unicode=unicode)
+    write_page(sheet, record, verbose=verbose)
+    return sheet.text(color=color)
+
+
+def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
+    """Writes a document's blocks on a sheet, of text or of another kind.
+
+    Args:
+        sheet: to write on.
+        record: any of `document_to_text` but the rules.
+        verbose: see there.
+    """
     from bnaudit.render.text import (
         audit,
         difference,
@@ -43,9 +61,7 @@ def document_to_text(
         landscape,
         recalibration,
     )
-    from bnaudit.render.text.sheet import Sheet
 
-    sheet = Sheet(width, unicode=unicode)
     if isinstance(record, Report):
         audit.write_audit(sheet, record, verbose=verbose)
     elif isinstance(record, InspectionReport):
@@ -60,4 +76,3 @@ def document_to_text(
         recalibration.write_recalibration(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
-    return sheet.text(color=color)
