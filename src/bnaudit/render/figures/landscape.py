@@ -75,7 +75,6 @@ def _row(form: str, name: str, point: Point) -> Spec:
 def _panel(rows: Sequence[Spec], form: str, what: str, width: int, record: Landscape) -> Spec:
     known = [r[end] for r in rows for end in (what, f"{what}_low") if r["form"] == form]
     logarithmic = all(value is None or positive(value) for value in known)
-    # Median and band share a domain that begins above 0, so a logarithm has no place to fail.
     scale = {"type": "log" if logarithmic else "symlog", "nice": False, "padding": 6}
     x = {
         "field": "step",
@@ -86,59 +85,47 @@ def _panel(rows: Sequence[Spec], form: str, what: str, width: int, record: Lands
     }
     axis = {"format": _format(known), "tickCount": 5}
     y = {"type": "quantitative", "scale": scale, "title": _QUANTITIES[what], "axis": axis}
-    of, quiet = series()
-    line: Spec = {"x": x, "y": {"field": what, **y}, "stroke": quiet, "strokeDash": quiet}
-    layer: list[Spec] = [
-        {
-            "transform": [{"filter": f"datum.{what} != null"}],
-            "mark": {"type": "line", "aria": False, "strokeWidth": 1.8},
-            "encoding": line,
-        },
-        {
-            "transform": [{"filter": f"datum.{what} != null"}],
-            "mark": {"type": "point", "size": 28},
-            "encoding": {
-                "x": x,
-                "y": {"field": what, **y},
-                "color": of,
-                "shape": of,
-                "description": ABOUT,
-            },
-        },
-        *(
-            {
-                "transform": [{"filter": f"datum.{what} == null && datum.of == '{name}'"}],
-                "mark": {"type": "text", "text": "✗", "fontSize": 12, "y": 6 + 12 * height},
-                "encoding": {"x": x, "fill": quiet, "description": ABOUT},
-            }
-            for height, name in enumerate(_NETWORKS.values())
-        ),
-    ]
-    if record.data.batches > 1:
-        layer.insert(
-            0,
-            {
-                "transform": [{"filter": f"datum.{what}_low != null"}],
-                "mark": {"type": "area", "opacity": 0.25, "aria": False},
-                "encoding": {
-                    "x": x,
-                    "y": {"field": f"{what}_low", **y},
-                    "y2": {"field": f"{what}_high"},
-                    "fill": quiet,
-                },
-            },
-        )
+    layer = _marks(what, x, y)
     walk = walk_of(record, form, "batchnorm")
     if what == "loss" and walk is not None:
         at = {"datum": finite(walk.loss), **y}
         mark = {"type": "rule", "strokeDash": [4, 3], "color": "#888", "aria": False}
         layer.insert(0, {"mark": mark, "encoding": {"y": at}})
-    return {
-        "width": width,
-        "height": 150,
-        "transform": [{"filter": f"datum.form == '{form}'"}],
-        "layer": layer,
-    }
+    own = f"datum.form == '{form}'"
+    return {"width": width, "height": 150, "transform": [{"filter": own}], "layer": layer}
+
+
+def _marks(what: str, x: Spec, y: Spec) -> list[Spec]:
+    """Bands, lines and points; and above them where there is no number, a row for each network."""
+    of, quiet = series()
+    there = [{"filter": f"datum.{what} != null"}]
+    at = {"x": x, "y": {"field": what, **y}}
+    low, high = {"field": f"{what}_low", **y}, {"field": f"{what}_high"}
+    return [
+        {
+            "transform": there,
+            "mark": {"type": "area", "opacity": 0.25, "aria": False},
+            "encoding": {"x": x, "y": low, "y2": high, "fill": quiet},
+        },
+        {
+            "transform": there,
+            "mark": {"type": "line", "aria": False, "strokeWidth": 1.8},
+            "encoding": {**at, "stroke": quiet, "strokeDash": quiet},
+        },
+        {
+            "transform": there,
+            "mark": {"type": "point", "size": 28},
+            "encoding": {**at, "color": of, "shape": of, "description": ABOUT},
+        },
+        *(
+            {
+                "transform": [{"filter": f"datum.{what} == null && datum.of == '{name}'"}],
+                "mark": {"type": "text", "text": "✗", "fontSize": 12, "y": 6 + 12 * place},
+                "encoding": {"x": x, "fill": quiet, "description": ABOUT},
+            }
+            for place, name in enumerate(_NETWORKS.values())
+        ),
+    ]
 
 
 def _format(values: Iterable[float | None]) -> str:
