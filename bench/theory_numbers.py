@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.theory import effects, nets, samples
+from bench.theory import effects, nets, samples, walks
 from bench.theory.text import differences
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "initialisation": nets.initialisation,
     "gauge": effects.gauge,
     "twins": effects.twins,
+    "landscapes": walks.landscapes,
     "own-block": effects.own_block,
     "sampling": samples.sampling,
     "few": samples.few,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from bnaudit._version import __version__
 
 if TYPE_CHECKING:
-    from bnaudit.documents import InspectionReport, Recalibration, Report
+    from bnaudit.documents import InspectionReport, Landscape, Recalibration, Report
     from bnaudit.errors import BnauditError
     from bnaudit.inspecting import inspect
+    from bnaudit.landscaping import landscape
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
     from bnaudit.recalibrating import RefusedError, recalibrate
@@ -23,12 +24,14 @@ __all__ = [
     "AuditOptions",
     "BnauditError",
     "InspectionReport",
+    "Landscape",
     "Recalibration",
     "RefusedError",
     "Report",
     "__version__",
     "audit",
     "inspect",
+    "landscape",
     "recalibrate",
 ]
 
@@ -36,11 +39,13 @@ _HOMES = {
     "AuditOptions": "bnaudit.options",
     "BnauditError": "bnaudit.errors",
     "InspectionReport": "bnaudit.documents",
+    "Landscape": "bnaudit.documents",
     "Recalibration": "bnaudit.documents",
     "RefusedError": "bnaudit.recalibrating",
     "Report": "bnaudit.documents",
     "audit": "bnaudit.pipeline",
     "inspect": "bnaudit.inspecting",
+    "landscape": "bnaudit.landscaping",
     "recalibrate": "bnaudit.recalibrating",
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src" / "bnaudit"
-FRAMEWORKS = ("torch", "onnx", "onnx2torch", "numpy", "rich", "yaml", "jsonschema")
+FRAMEWORKS = ("torch", "onnx", "onnx2torch", "numpy", "rich", "yaml", "jsonschema", "vl_convert")
 MODULES = sorted(SRC.rglob("*.py"))
 
 # Each layer, and the layers that it may use besides itself and the modules at the top.

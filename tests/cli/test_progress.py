@@ -41,7 +41,7 @@ def test_a_log_sees_only_stages_that_take_long(
         assert capsys.readouterr().err == ""
         clock.now += 3
         shown.advance()
-        assert capsys.readouterr().err == "measuring: 4 of 5\n"
+        assert capsys.readouterr().err == "measuring: 4 of 5, about 3 seconds left\n"
         clock.now += 100
         shown.advance()
     assert capsys.readouterr() == ("", "")
@@ -54,7 +54,12 @@ def test_a_log_gets_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixt
             clock.now += 1.0
             shown.advance()
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"verifying: {n} of 100" for n in range(10, 100, 10)]
+    left = [f"{90 - n} seconds" for n in range(0, 90, 10)]
+    left[0] = "2 minutes"
+    assert lines == [
+        f"verifying: {n} of 100, about {t} left"
+        for n, t in zip(range(10, 100, 10), left, strict=True)
+    ]
 
 
 def test_nothing_is_shown_unless_wanted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,4 +126,8 @@ def test_steps_of_unlike_length_are_counted_in_mean_ones(
             clock.now += 11
             shown.advance(steps)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["second order: 0 of 4", "second order: 1 of 4", "second order: 2 of 4"]
+    assert lines == [
+        "second order: 0 of 4",
+        "second order: 1 of 4, about 70 seconds left",
+        "second order: 2 of 4, about 20 seconds left",
+    ]

@@ -157,12 +157,35 @@ def audit(net: nn.Module) -> Any:
     return bnaudit.audit(net, data=data, labels=labels, batch_size=12, **EVERYTHING)
 
 
+def landscape(net: nn.Module) -> Any:
+    data, labels = torch.ones(24, 6) * torch.linspace(-1, 1, 24)[:, None], torch.arange(24) % 3
+    return bnaudit.landscape(net, data=data, labels=labels, batch_size=12, steps=2)
+
+
 def test_after_a_run() -> None:
     net = make()
     audit(net)  # lazy imports set what they set once
     with nothing_left(net):
         report = audit(net)
     assert [layer.label for layer in report.layers] == ["body.1", "body.4"]
+
+
+def test_after_a_landscape() -> None:
+    net = make()
+    landscape(net)
+    with nothing_left(net):
+        record = landscape(net)
+    # What was not to be trained is not moved.
+    assert record.groups[0].parameters == ("body.0.bias",)
+
+
+def test_after_a_landscape_that_leads_nowhere() -> None:
+    net = make()
+    landscape(net)
+    with nothing_left(net):
+        data, labels = torch.randn(24, 6), torch.arange(24) % 3
+        record = bnaudit.landscape(net, data=data, labels=labels, eta=(1e30, 1e38), steps=2)
+    assert [point.failed > 0 for point in record.walks[0].points] == [True, True]
 
 
 STAGES = [
@@ -218,7 +241,7 @@ def interrupting(after: int) -> Callable[..., Any]:
     return trace
 
 
-def calls() -> int:
+def calls(run: Callable[[nn.Module], Any]) -> int:
     count = 0
 
     def trace(frame: Any, event: str, _: Any) -> None:
@@ -233,24 +256,25 @@ def calls() -> int:
 
     sys.settrace(trace)
     try:
-        audit(make())
+        run(make())
     finally:
         sys.settrace(None)
     return count
 
 
-def test_after_ctrl_c_anywhere() -> None:
+@pytest.mark.parametrize("run", [audit, landscape])
+def test_after_ctrl_c_anywhere(run: Callable[[nn.Module], Any]) -> None:
     """Spread over all calls of a run, where `finally` has to put everything back."""
     net = make()
-    audit(net)
-    whole = calls()
+    run(net)
+    whole = calls(run)
     assert whole > 1000
     rng = random.Random(0)  # noqa: S311
     for after in sorted(rng.sample(range(1, whole), 12)):
         with nothing_left(net):
             sys.settrace(interrupting(after))
             try:
-                audit(net)
+                run(net)
             except KeyboardInterrupt:
                 pass
             finally:

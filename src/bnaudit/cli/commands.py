@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "bnaudit.cli.recalibrate",
         "Compute running statistics again from data, and write the model with them.",
     ),
+    "landscape": (
+        "bnaudit.cli.landscape",
+        "Walk along the gradient step, with BatchNorm and with its statistics frozen.",
+    ),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),

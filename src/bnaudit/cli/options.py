@@ -142,7 +142,9 @@ class TableOption(click.Option):
         document = OF_COMMANDS.get(command, command)
         formats = formats_of(document)
         told = row.elsewhere.get(command, row.help).format(
-            formats=", ".join(f"{name} {form.summary}" for name, form in formats.items()),
+            formats=", ".join(
+                f"{n} {form.summary}" for n, form in formats.items() if not form.file_only
+            ),
             suffixes=", ".join(form.suffix for form in formats.values() if form.suffix),
         )
         short = [f"-{row.short}"] if row.short else []

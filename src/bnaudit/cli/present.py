@@ -24,6 +24,7 @@ from bnaudit.errors import BnauditError, UsageError
 from bnaudit.files import is_file, was_read
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
+from bnaudit.render.figures.draw import missing
 from bnaudit.render.formats import FORMATS, Style, render, split_output
 
 if TYPE_CHECKING:
@@ -102,9 +103,17 @@ def presentation_of(
                 f"{given['stdout_format']} goes",
                 hint="--format none leaves it to --output, or --format alone says what goes there",
             )
+    _drawable([name for _, name in outputs] + [given["stdout_format"]])
     optional = {n: given[n] for n in ("color", "channels", "verbose") if n in given}
     progress = given.get("progress", False) and not given.get("quiet", False)
     return Presentation(document, given["stdout_format"], outputs, progress=progress, **optional)
+
+
+def _drawable(names: Sequence[str]) -> None:
+    """Told before anything runs."""
+    drawn = [name for name in names if name in FORMATS and FORMATS[name].draws]
+    if drawn and (remedy := missing()) is not None:
+        raise UsageError(f"{drawn[0]} needs vl-convert-python, which is not installed", hint=remedy)
 
 
 def _read_by(models: Sequence[str | Path], given: dict[str, Any]) -> list[str]:
@@ -150,11 +159,11 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     """
     errors = []
     for path, name in presentation.outputs:
-        text = render(name, content, Style(channels=presentation.channels))
+        style = Style(channels=presentation.channels, verbose=presentation.verbose > 0)
         try:
             if was_read(path):  # by this command: a model's external weights, a part of an index
                 raise _replaces_input(path)
-            write_whole(path, text)
+            write_whole(path, render(name, content, style))
         except UsageError as error:
             errors.append(error)
         except OSError as error:
@@ -173,9 +182,9 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             verbose=presentation.verbose > 0,
         )
         parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
-        write_stdout(parting + render(wanted, content, style))
+        write_stdout(parting + str(render(wanted, content, style)))
         if wanted == "github":
-            append_step_summary(lambda: render("markdown", content, style))
+            append_step_summary(lambda: str(render("markdown", content, style)))
     if errors:
         raise errors[0]
 

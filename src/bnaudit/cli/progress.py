@@ -25,10 +25,14 @@ LONG = 30.0
 
 def _announced(name: str, seconds: float, shorter: str) -> str:
     """A line about a stage that will take long, or nothing."""
-    if seconds < LONG:
-        return ""
-    long = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{round(seconds, -1):.0f} seconds"
-    return f"{name}: about {long}; {shorter}"
+    return "" if seconds < LONG else f"{name}: about {_told(seconds)}; {shorter}"
+
+
+def _told(seconds: float) -> str:
+    """A time to wait, in words."""
+    if seconds >= 90:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{round(seconds, -1) if seconds >= 10 else seconds:.0f} seconds"
 
 
 @contextmanager
@@ -52,16 +56,21 @@ class _Lines:
     def stage(self, name: str, total: int | None = None) -> None:
         """See `Progress.stage`."""
         self._name, self._total, self._done = name, total, 0.0
-        self._due = time.perf_counter() + INTERVAL
+        self._start = time.perf_counter()
+        self._due = self._start + INTERVAL
 
     def advance(self, steps: float = 1) -> None:
         """See `Progress.advance`."""
         self._done += steps
         done = int(self._done + 1e-6)
-        if time.perf_counter() < self._due or done == self._total:
+        now = time.perf_counter()
+        if now < self._due or done == self._total:
             return
-        self._due = time.perf_counter() + INTERVAL
-        of = "" if self._total is None else f" of {self._total}"
+        self._due = now + INTERVAL
+        of = ""
+        if self._total is not None:
+            left = (now - self._start) * (self._total - self._done) / self._done
+            of = f" of {self._total}" + (f", about {_told(left)} left" if done else "")
         sys.stderr.write(f"{self._name}: {done}{of}\n")
 
     def expect(self, seconds: float, shorter: str) -> None:

@@ -119,8 +119,8 @@ class Option:
 _ALL = ("check", "inspect", "diff", "init")
 _JUDGING = ("check", "inspect", "diff")
 _REPORTING = ("check", "inspect")
-_RUNNING = ("check", "diff", "init", "recalibrate")
-_LOADING = ("check", "diff", "recalibrate")
+_RUNNING = ("check", "diff", "init", "recalibrate", "landscape")
+_LOADING = ("check", "diff", "recalibrate", "landscape")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 # fmt: off
@@ -144,7 +144,8 @@ OPTIONS: tuple[Option, ...] = (
            "Repeatable.", parameter="inputs", typed_only=True, commands=_LOADING),
     Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
            "Entry to read of a checkpoint with several networks ('state_dict_ema').",
-           unset="the one that fits the network", commands=(*_REPORTING, "recalibrate"), typed_only=True,
+           unset="the one that fits the network", typed_only=True,
+           commands=(*_REPORTING, "recalibrate", "landscape"),
            elsewhere={"inspect": "Entry to read of a checkpoint with several networks "
                                  "('state_dict_ema'). Default: all."}),
     Option("verify", MODEL, Flag(),
@@ -176,13 +177,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("batches", DATA, Whole(1),
            "Batches to run.", unset="up to 8, synthetic 4",
            commands=_LOADING,
-           elsewhere={"recalibrate": "Batches to run; all where it is left out."}),
+           elsewhere={"recalibrate": "Batches to run; all where it is left out.",
+                      "landscape": "Batches to walk on, each at the cost of all steps; up to 4 where it is "
+                                   "left out."}),
     Option("batch-size", DATA, Whole(1),
            "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
            elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
-           parameter="input_shapes", commands=("check", "diff", "init"), key="input-shapes"),
+           parameter="input_shapes", commands=("check", "diff", "init", "landscape"), key="input-shapes"),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),
@@ -224,10 +227,10 @@ OPTIONS: tuple[Option, ...] = (
            "Rules that are silent at the layers whose label matches.", parameter=None),
     Option("format", OUTPUT, StdoutFormat(),
            "What goes to stdout: {formats}.", default="table", parameter="stdout_format",
-           commands=(*_ALL, "recalibrate", "rules")),
+           commands=(*_ALL, "recalibrate", "landscape", "rules")),
     Option("output", OUTPUT, Outputs(),
            "Also write a file, in the format that its suffix says ({suffixes}), or "
-           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "rules"),
+           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "landscape", "rules"),
            relocate=relocate.outputs),
     # -o is the model that this command writes
     Option("report", OUTPUT, Outputs(),
@@ -237,7 +240,8 @@ OPTIONS: tuple[Option, ...] = (
            "Add per-channel arrays to the JSON.", commands=(*_REPORTING, "recalibrate")),
     # how one person wants to see a run is no matter of the project's, as the last three
     Option("color", OUTPUT, Word(("auto", "always", "never")),
-           "Whether the table has colour.", default="auto", commands=(*_JUDGING, "recalibrate"), key=False),
+           "Whether the table has colour.", default="auto", key=False,
+           commands=(*_JUDGING, "recalibrate", "landscape")),
     Option("device", RUN, Kind(wanted="a device"),
            "Device: cpu, cuda, cuda:N or mps.", default="cpu", commands=_RUNNING, coerce=str),
     Option("dtype", RUN, Word(DTYPES),
@@ -256,15 +260,18 @@ OPTIONS: tuple[Option, ...] = (
            "What the process may take (2GB, libraries included); above, it ends with exit code 4.",
            unset="what there is", commands=(*_ALL, "init", "recalibrate")),
     Option("progress", RUN, Flag(),
-           "Show progress on stderr.", default=True, unset="on", commands=(*_ALL, "recalibrate"), key=False),
+           "Show progress on stderr.", default=True, unset="on", key=False,
+           commands=(*_ALL, "recalibrate", "landscape")),
     Option("quiet", RUN, Flag(),
-           "Nothing on stderr but errors.", short="q", commands=(*_ALL, "recalibrate"), key=False),
+           "Nothing on stderr but errors.", short="q", key=False,
+           commands=(*_ALL, "recalibrate", "landscape")),
     Option("verbose", RUN, Count(),
            "-v: timings; -vv: library warnings and tracebacks.", default=0, short="v",
-           commands=(*_ALL, "recalibrate"), key=False,
+           commands=(*_ALL, "recalibrate", "landscape"), key=False,
            elsewhere={"inspect": "-v: what is suppressed; -vv: tracebacks.",
                       "init": "-vv: library warnings and tracebacks.",
-                      "recalibrate": "-vv: library warnings and tracebacks."}),
+                      "recalibrate": "-vv: library warnings and tracebacks.",
+                      "landscape": "-vv: library warnings and tracebacks."}),
 )
 # fmt: on
 

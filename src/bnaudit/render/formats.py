@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "recalibration", "rules")
+DOCUMENTS = ("report", "inspect", "init", "diff", "landscape", "recalibration", "rules")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
 OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}
@@ -47,6 +48,8 @@ class Format:
         documents: what it can write.
         prose: whether two of them are parted by an empty line.
         whole: whether it is one document: two of them, one after the other, are none.
+        file_only: whether it is nothing to read on a terminal.
+        draws: whether it needs the library that draws.
     """
 
     suffix: str | None
@@ -56,8 +59,17 @@ class Format:
     documents: tuple[str, ...] = VERDICTS
     prose: bool = False
     whole: bool = False
+    file_only: bool = False
+    draws: bool = False
 
 
+_drawn = partial(
+    Format,
+    documents=tuple(name for name in DOCUMENTS if name != "rules"),
+    whole=True,
+    file_only=True,
+    draws=True,
+)
 _TEXT = ("width", "color", "unicode", "verbose")
 
 FORMATS: dict[str, Format] = {
@@ -75,6 +87,9 @@ FORMATS: dict[str, Format] = {
         prose=True,
     ),
     "github": Format(None, "annotations of GitHub Actions", "github:report_to_github"),
+    "html": _drawn(".html", "for browsers", "html:document_to_html", ("verbose", "channels")),
+    "svg": _drawn(".svg", "the main picture", "pictures:document_to_svg"),
+    "png": _drawn(".png", "the main picture", "pictures:document_to_png"),
 }
 
 
@@ -83,8 +98,8 @@ def formats_of(document: str) -> dict[str, Format]:
     return {name: form for name, form in FORMATS.items() if document in form.documents}
 
 
-def render(name: str, record: Any, style: Style) -> str:
-    """A document as text.
+def render(name: str, record: Any, style: Style) -> str | bytes:
+    """A document as text, or as bytes where its format is no text.
 
     Args:
         name: of a format in which the document is written.
@@ -94,8 +109,10 @@ def render(name: str, record: Any, style: Style) -> str:
     form = FORMATS[name]
     module, function = form.writer.split(":")
     write = getattr(import_module(f"bnaudit.render.{module}"), function)
-    text: str = write(record, **{attribute: getattr(style, attribute) for attribute in form.takes})
-    return text
+    written: str | bytes = write(
+        record, **{attribute: getattr(style, attribute) for attribute in form.takes}
+    )
+    return written
 
 
 def split_output(text: str) -> tuple[str | None, str]:

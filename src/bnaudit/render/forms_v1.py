@@ -21,6 +21,7 @@ from bnaudit.records.initialisation import (
     WeightReport,
 )
 from bnaudit.records.inspection import BatchNormStatics, Inspection, InspectionReport
+from bnaudit.records.landscape import Agreement, Landscape
 from bnaudit.records.layer import ChannelValues, Extent, Gain, LayerReport
 from bnaudit.records.recalibration import (
     LayerChange,
@@ -56,6 +57,8 @@ from bnaudit.summary.gain import (
 from bnaudit.summary.initialisation import InitSummary
 from bnaudit.summary.initialisation import summarize as summarize_start
 from bnaudit.summary.inspection import InspectSummary, summarize_inspection
+from bnaudit.summary.landscape import LandscapeSummary
+from bnaudit.summary.landscape import summarize as summarize_landscape
 from bnaudit.summary.normal import NORMAL, Outside
 from bnaudit.summary.recalibration import RecalibrationSummary
 from bnaudit.summary.recalibration import summarize as summarize_recalibration
@@ -232,6 +235,25 @@ FORMS: dict[type, Form] = {
                 RecalibrationSummary,
                 summarize_recalibration,
                 "The recalibration in a few numbers.",
+            )
+        },
+        skipped=True,
+    ),
+    # A landscape
+    Agreement: Form(
+        computed={
+            "equal": Computed(
+                "tolerance", bool, lambda found: found.equal, "Whether both are within it."
+            )
+        },
+    ),
+    Landscape: Form(
+        computed={
+            "summary": Computed(
+                "labels",
+                LandscapeSummary,
+                summarize_landscape,
+                "The landscape in a few numbers.",
             )
         },
         skipped=True,

@@ -16,6 +16,7 @@ from bnaudit.records.diff import Diff
 from bnaudit.records.finding import Severity
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
 from bnaudit.records.values import NOT_REQUESTED, Metric
@@ -91,6 +92,11 @@ DOCUMENTS = {
         InitReport,
         "One comparison of a network's initial weights W0 with its trained weights W by bnaudit.",
         STARTS,
+    ),
+    "landscape": Document(
+        Landscape,
+        "The loss and its gradient along the gradient step, by bnaudit: the network with BatchNorm, and the "
+        "same with the statistics of each batch frozen. g = dL/dw at the weights w; eta, r: see the points.",
     ),
     "recalibration": Document(
         Recalibration,

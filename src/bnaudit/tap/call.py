@@ -82,7 +82,7 @@ def normalise(call: BatchNormCall, x: Tensor, mode: str) -> Tensor:
     """
     gamma = None if call.gamma is None else call.gamma.detach()
     beta = None if call.beta is None else call.beta.detach()
-    return _kernel(call, x, gamma, beta, stored=mode != "batch")
+    return _kernel(call, x, gamma, beta, stored=mode != "batch")[0]
 
 
 def as_called(call: BatchNormCall) -> Tensor:
@@ -91,29 +91,39 @@ def as_called(call: BatchNormCall) -> Tensor:
     Its flag says nothing, since an ONNX file's is lost, and what such a file stores for a call in training
     mode was filled in by the exporter.
     """
-    return _kernel(call, call.x, call.gamma, call.beta, stored=False)
+    return _kernel(call, call.x, call.gamma, call.beta, stored=False)[0]
+
+
+def with_statistics(call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, with the mean and the biased variance that it normalised with, (C,) float64.
+
+    The kernel keeps 1/sigma: var + eps comes back to the rounding of that, however small var is.
+    """
+    z, mean, invstd = _kernel(call, call.x, call.gamma, call.beta, stored=False)
+    return z, mean.detach().double(), invstd.detach().double() ** -2 - call.eps
 
 
 def as_given(call: BatchNormCall) -> Tensor:
     """A call with the running statistics it is given; its gamma and beta are differentiated too."""
-    return _kernel(call, call.x, call.gamma, call.beta, stored=True)
+    return _kernel(call, call.x, call.gamma, call.beta, stored=True)[0]
 
 
 def _kernel(
     call: BatchNormCall, x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, stored: bool
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, and the mean and 1/sigma that the kernel keeps of a batch."""
     stats: tuple[Tensor | None, Tensor | None] = (None, None)
     if stored and call.running_mean is not None and call.running_var is not None:
         # Autograd keeps them for backward; a model may update its own statistics before that.
         stats = (call.running_mean.clone(), call.running_var.clone())
     single = x.dim() > 3 and x.shape[0] == 1
-    z, _, _ = torch.ops.aten.native_batch_norm.default(
+    z, mean, invstd = torch.ops.aten.native_batch_norm.default(
         _ordered(x) if single else x, gamma, beta, *stats, stats[0] is None, 0.0, call.eps
     )
     output: Tensor = z
     if single and output.requires_grad:
         output.register_hook(_ordered)
-    return output
+    return output, mean, invstd
 
 
 def _ordered(t: Tensor) -> Tensor:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+
+if TYPE_CHECKING:
+    from bnaudit.render.text.sheet import Sheet
 
 
 def document_to_text(
@@ -23,7 +27,8 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration` or `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration` or
+            `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -33,10 +38,30 @@ def document_to_text(
         from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
 
         return rules_to_text(record, width)
-    from bnaudit.render.text import audit, difference, initialisation, inspection, recalibration
     from bnaudit.render.text.sheet import Sheet
 
     sheet = Sheet(width, unicode=unicode)
+    write_page(sheet, record, verbose=verbose)
+    return sheet.text(color=color)
+
+
+def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
+    """Writes a document's blocks on a sheet, of text or of another kind.
+
+    Args:
+        sheet: to write on.
+        record: any of `document_to_text` but the rules.
+        verbose: see there.
+    """
+    from bnaudit.render.text import (
+        audit,
+        difference,
+        initialisation,
+        inspection,
+        landscape,
+        recalibration,
+    )
+
     if isinstance(record, Report):
         audit.write_audit(sheet, record, verbose=verbose)
     elif isinstance(record, InspectionReport):
@@ -45,8 +70,9 @@ def document_to_text(
         difference.write_difference(sheet, record)
     elif isinstance(record, InitReport):
         initialisation.write_initialisation(sheet, record)
+    elif isinstance(record, Landscape):
+        landscape.write_landscape(sheet, record)
     elif isinstance(record, Recalibration):
         recalibration.write_recalibration(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
-    return sheet.text(color=color)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.channels import write_channels
 from bnaudit.render.text.ending import ending
@@ -48,17 +46,8 @@ def write_audit(sheet: Sheet, report: Report, *, verbose: bool) -> None:
         sheet.findings(report.findings)
     sheet.aside(report, verbose=verbose)
     if report.failure is not None:
-        # As stderr has it.
-        clean, hint = sheet.charset.clean, report.failure.hint
-        sheet.beside(Text("error: ", style="bold red"), Text(clean(report.failure.message)))
-        if hint is not None:
-            sheet.beside(Text("hint:  ", style="bold cyan"), Text(clean(hint)))
-        sheet.gap()
-    told = ending(report)
-    for sentence in told:
-        sheet.wrapped(sentence, "")
-    if told:
-        sheet.gap()
+        sheet.failure(report.failure)
+    sheet.ending(ending(report))
     sheet.closing(*verdict_line(report))
 
 

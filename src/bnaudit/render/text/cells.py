@@ -49,6 +49,9 @@ _TO_ASCII = str.maketrans(
         "✗": "x",
         "→": "->",
         "∞": "inf",
+        "η": "eta",
+        "Δ": "d",
+        **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
     }
 )
 

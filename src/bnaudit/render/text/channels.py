@@ -34,13 +34,14 @@ def write_channels(sheet: Sheet, report: Report) -> None:
     found = conspicuous(report, channel_limits(report.thresholds))
     if found:
         sheet.heading("channels worth a look")
-    names = [sheet.charset.clean(entry.layer.label) for entry in found[:_LAYERS_SHOWN]]
+    shown = found[: sheet.most(_LAYERS_SHOWN)]
+    names = [sheet.charset.clean(entry.layer.label) for entry in shown]
     indent = min(max((cell_len(name) for name in names), default=0), sheet.width // 4)
     for name, entry in zip(sheet.charset.shorten_names(names, indent), found, strict=False):
         head = Text(" " * HANGING + pad_right(name, indent) + "  ")
         sheet.beside(head, Text(sheet.charset.clean("; ".join(channel_facts(entry)))))
-    if len(found) > _LAYERS_SHOWN:
-        more = plural(len(found) - _LAYERS_SHOWN, "more layer")
+    if len(found) > len(shown):
+        more = plural(len(found) - len(shown), "more layer")
         sheet.wrapped(f"and {more} (all in the JSON)", "dim")
     if found:
         sheet.gap()

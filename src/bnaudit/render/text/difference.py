@@ -43,16 +43,16 @@ def write_difference(sheet: Sheet, diff: Diff) -> None:
     _findings(sheet, "not judged any more", diff.not_judged)
     if diff.numbers:
         sheet.heading("changed by more than their spread")
-        rows = [Row(change, change.layer) for change in diff.numbers[:SHOWN]]
+        rows = [Row(change, change.layer) for change in diff.numbers[: sheet.most(SHOWN)]]
         numbers = Table(rows, _NUMBERS, sheet.charset, sheet.width)
-        sheet.table(numbers, more=len(diff.numbers) - SHOWN)
+        sheet.table(numbers, more=len(diff.numbers) - len(rows))
     movements = () if isinstance(diff.movements, Skipped) else diff.movements
     moved = [_Moved(m, m.layer in diff.frozen) for m in movements if not m.same]
     if moved:
         sheet.heading("stored values that moved (largest change over largest value)")
-        lines = [Row(layer, layer.layer.layer) for layer in moved[:SHOWN]]
+        lines = [Row(layer, layer.layer.layer) for layer in moved[: sheet.most(SHOWN)]]
         table = Table(lines, _MOVEMENTS, sheet.charset, sheet.width)
-        sheet.table(table, more=len(moved) - SHOWN)
+        sheet.table(table, more=len(moved) - len(lines))
         sheet.notes(table.notes)
     if len(moved) < len(movements):
         still = plural(len(movements) - len(moved), "layer")

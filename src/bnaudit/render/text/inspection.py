@@ -56,7 +56,7 @@ def write_inspection(sheet: Sheet, report: InspectionReport, *, verbose: bool) -
         _layers(sheet, report)
     left = inspection.decomposed
     if left:
-        rows = [Row(norm, norm.name) for norm in left[:_DECOMPOSED_SHOWN]]
+        rows = [Row(norm, norm.name) for norm in left[: sheet.most(_DECOMPOSED_SHOWN)]]
         sheet.table(Table(rows, _DECOMPOSED, sheet.charset, sheet.width))
         if len(left) > len(rows):
             sheet.wrapped(f"and {len(left) - len(rows)} more (all in the JSON)", "dim")

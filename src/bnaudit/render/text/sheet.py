@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
     from bnaudit.records.model import TensorInfo
     from bnaudit.records.report import Report
+    from bnaudit.records.run import Failure
     from bnaudit.render.text.table import Notes, Table
 
 HANGING = 2
@@ -55,13 +56,36 @@ class Sheet:
             self.beside(head, Text(self.charset.clean(text), style=style))
         self.gap()
 
+    def most(self, rows: int) -> int | None:
+        """How many rows of a long list are shown; None for all, where the page has room."""
+        return rows
+
+    def failure(self, failure: Failure) -> None:
+        """Why there is no more, as stderr has it."""
+        clean = self.charset.clean
+        self.beside(Text("error: ", style="bold red"), Text(clean(failure.message)))
+        if failure.hint is not None:
+            self.beside(Text("hint:  ", style="bold cyan"), Text(clean(failure.hint)))
+        self.gap()
+
+    def ending(self, sentences: Sequence[str]) -> None:
+        """What a person wants to know first."""
+        self.paragraphs(sentences, "")
+
     def banner(self, sentence: str, style: str) -> None:
         """A sentence that nobody should miss."""
         self.beside(Text("!! ", style=style), Text(self.charset.clean(sentence), style=style))
         self.gap()
 
-    def table(self, table: Table[Any], *, more: int = 0) -> None:
-        """A table, and how many rows it leaves to the JSON."""
+    def table(self, table: Table[Any], *, more: int = 0, title: str = "") -> None:
+        """A table, and how many rows it leaves to the JSON.
+
+        Args:
+            table: it.
+            more: rows.
+            title: for pages with titles, where that of the first column would not do.
+        """
+        del title
         self.lines += table.lines
         if more > 0:
             self.wrapped(f"and {more} more (all in the JSON)", "dim")

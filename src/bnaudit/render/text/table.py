@@ -5,6 +5,7 @@ Numbers are never cut: columns go instead, in order of rank, and names are short
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -35,6 +36,8 @@ FAILED = "bold red"
 
 MARGIN = 2
 """Room for the letter that says which rows have findings."""
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 _GAP = 2
 _NARROWEST = 4
@@ -114,6 +117,18 @@ class Column(Generic[T]):
             if found is None:
                 return self.absent, False
         return self.write(found.median if isinstance(found, Spread) else found), False
+
+    def value(self, subject: T) -> float | str | None:
+        """What rows are sorted by: the number or name that the path leads to, or else the cell's own."""
+        found: Any = subject
+        for step in self.path.split(".") if self.path else ():
+            found = getattr(found, step, None)
+        found = found.median if isinstance(found, Spread) else found
+        if isinstance(found, (str, int, float)):
+            return found
+        cell, _ = self.read(subject)
+        number = None if isinstance(cell, Skipped) else _NUMBER.search(cell.replace("−", "-"))
+        return float(number[0]) if number else None
 
     def text(self, cell: Cell) -> str:
         """What is printed of it."""
@@ -209,6 +224,7 @@ class Table(Generic[T]):
         lines: header and rows.
         notes: why numbers are missing.
         columns: those that are shown, left to right.
+        rows: from the first to the last.
     """
 
     def __init__(
@@ -235,6 +251,7 @@ class Table(Generic[T]):
         """
         self.charset, self.width, self.margin, self.widen = charset, width, margin, widen
         self.notes = Notes(len(rows)) if notes is None else notes
+        self.rows = rows
         self._subjects = [row.subject for row in rows]
         self._placed = self._kept(self._candidates(columns))
         for placed in self._placed:

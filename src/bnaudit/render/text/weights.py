@@ -40,7 +40,7 @@ def write_weights(sheet: Sheet, layers: Sequence[LayerReport]) -> None:
         sheet.notes(notes)
         return
     table = Table(rows, _COLUMNS, sheet.charset, sheet.width, notes=notes)
-    sheet.table(table)
+    sheet.table(table, title="weights that feed the layers")
     sheet.notes(notes)
     sheet.paragraphs(table.legend())
 
