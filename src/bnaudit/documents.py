@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
 from bnaudit.records import inspection, recalibration, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bnaudit.records.snapshot import Snapshot
@@ -29,9 +29,14 @@ _READ = ("bnaudit.report/1", "bnaudit.inspect/1")
 
 
 class Document:
-    """What the reports of all commands can do."""
+    """What the reports of all commands can do.
+
+    Attributes:
+        document: its name in `bnaudit.render.formats.DOCUMENTS`.
+    """
 
     __slots__ = ()
+    document: ClassVar[str]
 
     def to_json(self, *, channels: bool = False) -> str:
         """One strict JSON document of the schema that `bnaudit schema` prints.
@@ -51,6 +56,9 @@ class Document:
         color: bool = False,
         unicode: bool = True,
         verbose: bool = False,
+        columns: Sequence[str] = (),
+        top: int | None = None,
+        sort: str = "",
     ) -> str:
         """The text that the command line prints.
 
@@ -59,16 +67,28 @@ class Document:
             color: whether to emit ANSI colour.
             unicode: whether letters and lines beyond ASCII may be used.
             verbose: list what is otherwise counted: suppressed findings, rules that did not run.
+            columns: names of the main table's columns, as for --columns.
+            top: how many of its rows, None for all.
+            sort: the column to sort it by, as for --sort.
+
+        Raises:
+            UsageError: there is no such column.
         """
+        from bnaudit.render.columns import View, column_of, order_of
         from bnaudit.render.text import document_to_text
 
-        return document_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)
+        keys = tuple(column_of(self.document, key) for key in columns)
+        view = View(keys, top, order_of(self.document, sort) if sort else "")
+        return document_to_text(
+            self, width=width, color=color, unicode=unicode, verbose=verbose, view=view
+        )
 
 
 class Report(Document, report.Report):
     """One audit, of `bnaudit check` and `bnaudit.audit`."""
 
     __slots__ = ()
+    document = "report"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -87,12 +107,14 @@ class InspectionReport(Document, inspection.InspectionReport):
     """One inspection, of `bnaudit inspect` and `bnaudit.inspect`."""
 
     __slots__ = ()
+    document = "inspect"
 
 
 class Recalibration(Document, recalibration.Recalibration):
     """One recalibration, of `bnaudit recalibrate` and `bnaudit.recalibrate`."""
 
     __slots__ = ()
+    document = "recalibration"
 
 
 def is_document(path: Path) -> bool:
