@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bnaudit.records.snapshot import Snapshot
     from bnaudit.records.wire.forms import Json
+    from bnaudit.render.columns import View
 
 Found = TypeVar("Found")
 T = TypeVar("T", bound="report.Report | inspection.InspectionReport")
@@ -74,14 +75,78 @@ class Document:
         Raises:
             UsageError: there is no such column.
         """
-        from bnaudit.render.columns import View, column_of, order_of
         from bnaudit.render.text import document_to_text
 
-        keys = tuple(column_of(self.document, key) for key in columns)
-        view = View(keys, top, order_of(self.document, sort) if sort else "")
+        view = self._view(columns, top, sort)
         return document_to_text(
             self, width=width, color=color, unicode=unicode, verbose=verbose, view=view
         )
+
+    def to_html(
+        self,
+        *,
+        channels: bool = True,
+        verbose: bool = False,
+        columns: Sequence[str] = (),
+        top: int | None = None,
+        sort: str = "",
+    ) -> str:
+        """One page for a browser, with pictures, that fetches nothing.
+
+        Args:
+            channels: with numbers by channel, where the audit kept them (see `to_json`).
+            verbose: list what is otherwise counted.
+            columns: names of the main table's columns.
+            top: how many of its rows, None for all.
+            sort: the column to sort it by.
+
+        Raises:
+            UsageError: there is no such column, or the library that draws is not installed.
+        """
+        from bnaudit.render.html import document_to_html
+
+        view = self._view(columns, top, sort)
+        return document_to_html(self, verbose=verbose, channels=channels, view=view)
+
+    def to_svg(self) -> str:
+        """The main picture.
+
+        Raises:
+            UsageError: the library that draws is not installed.
+        """
+        from bnaudit.render.pictures import document_to_svg
+
+        return str(document_to_svg(self))
+
+    def to_frame(self) -> Any:
+        """A row a layer and a column a number, as a data frame of pandas, or else of polars.
+
+        The columns are the keys of the JSON's layers, joined by dots; arrays are not in it.
+
+        Raises:
+            UsageError: neither is installed.
+        """
+        from bnaudit.render.frame import frame_of
+
+        return frame_of(json.loads(self.to_json())["layers"])
+
+    def _view(self, columns: Sequence[str], top: int | None, sort: str) -> View:
+        from bnaudit.render.columns import View, column_of, order_of
+
+        keys = tuple(column_of(self.document, key) for key in columns)
+        return View(keys, top, order_of(self.document, sort) if sort else "")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from bnaudit.render.html import document_to_frame
+
+        return document_to_frame(self)
+
+    def __repr__(self) -> str:
+        """One line: which model, and what of it."""
+        from bnaudit.render.oneline import line_of
+
+        return f"<bnaudit.{type(self).__name__} {line_of(self)}>"
 
 
 class Report(Document, report.Report):
