@@ -48,7 +48,7 @@ def step(net: nn.Module, x: Tensor) -> float:
 
 def check(model: Any, batch: int, x: Tensor) -> tuple[float, bnaudit.Report]:
     """Seconds of one, and what it found."""
-    data = {} if isinstance(model, Path) else {"data": x.repeat(4, 1, 1, 1)}
+    data: dict[str, Any] = {} if isinstance(model, Path) else {"data": x.repeat(4, 1, 1, 1)}
     start = time.perf_counter()
     report = bnaudit.audit(model, batch_size=batch, **data)
     return time.perf_counter() - start, report

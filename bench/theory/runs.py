@@ -30,8 +30,8 @@ def audit(model: str | nn.Module, net: str, **options: Any) -> Report:
     """A shipped file or a live module on the shipped batch of `net`; float64 unless told otherwise."""
     folder = FIXTURES / net
     options = {"dtype": "float64", "batch_size": BATCH, "metrics": EVERYTHING, **options}
-    data = {"data": str(folder / "batch.npz")}
-    return bnaudit.audit(folder / model if isinstance(model, str) else model, **data, **options)
+    options["data"] = str(folder / "batch.npz")
+    return bnaudit.audit(folder / model if isinstance(model, str) else model, **options)
 
 
 def value(found: object) -> float:

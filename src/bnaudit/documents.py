@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
 from bnaudit.records import inspection, landscape, recalibration, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bnaudit.records.snapshot import Snapshot
     from bnaudit.records.wire.forms import Json
+    from bnaudit.render.columns import View
 
 Found = TypeVar("Found")
 T = TypeVar("T", bound="report.Report | inspection.InspectionReport")
@@ -29,9 +30,14 @@ _READ = ("bnaudit.report/1", "bnaudit.inspect/1")
 
 
 class Document:
-    """What the reports of all commands can do."""
+    """What the reports of all commands can do.
+
+    Attributes:
+        document: its name in `bnaudit.render.formats.DOCUMENTS`.
+    """
 
     __slots__ = ()
+    document: ClassVar[str]
 
     def to_json(self, *, channels: bool = False) -> str:
         """One strict JSON document of the schema that `bnaudit schema` prints.
@@ -51,6 +57,9 @@ class Document:
         color: bool = False,
         unicode: bool = True,
         verbose: bool = False,
+        columns: Sequence[str] = (),
+        top: int | None = None,
+        sort: str = "",
     ) -> str:
         """The text that the command line prints.
 
@@ -59,16 +68,92 @@ class Document:
             color: whether to emit ANSI colour.
             unicode: whether letters and lines beyond ASCII may be used.
             verbose: list what is otherwise counted: suppressed findings, rules that did not run.
+            columns: names of the main table's columns, as for --columns.
+            top: how many of its rows, None for all.
+            sort: the column to sort it by, as for --sort.
+
+        Raises:
+            UsageError: there is no such column.
         """
         from bnaudit.render.text import document_to_text
 
-        return document_to_text(self, width=width, color=color, unicode=unicode, verbose=verbose)
+        view = self._view(columns, top, sort)
+        return document_to_text(
+            self, width=width, color=color, unicode=unicode, verbose=verbose, view=view
+        )
+
+    def to_html(
+        self,
+        *,
+        channels: bool = True,
+        verbose: bool = False,
+        columns: Sequence[str] = (),
+        top: int | None = None,
+        sort: str = "",
+    ) -> str:
+        """One page for a browser, with pictures, that fetches nothing.
+
+        Args:
+            channels: with numbers by channel, where the audit kept them (see `to_json`).
+            verbose: list what is otherwise counted.
+            columns: names of the main table's columns.
+            top: how many of its rows, None for all.
+            sort: the column to sort it by.
+
+        Raises:
+            UsageError: there is no such column, or the library that draws is not installed.
+        """
+        from bnaudit.render.html import document_to_html
+
+        view = self._view(columns, top, sort)
+        return document_to_html(self, verbose=verbose, channels=channels, view=view)
+
+    def to_svg(self) -> str:
+        """The main picture.
+
+        Raises:
+            UsageError: the library that draws is not installed.
+        """
+        from bnaudit.render.pictures import document_to_svg
+
+        return str(document_to_svg(self))
+
+    def to_frame(self) -> Any:
+        """A row a layer and a column a number, as a data frame of pandas, or else of polars.
+
+        The columns are the keys of the JSON's layers, joined by dots; arrays are not in it.
+
+        Raises:
+            UsageError: neither is installed.
+        """
+        from bnaudit.render.frame import frame_of
+
+        return frame_of(json.loads(self.to_json())["layers"])
+
+    def _view(self, columns: Sequence[str], top: int | None, sort: str) -> View:
+        from bnaudit.render.columns import View, column_of, order_of
+
+        keys = tuple(column_of(self.document, key) for key in columns)
+        return View(keys, top, order_of(self.document, sort) if sort else "")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from bnaudit.render.html import document_to_frame
+
+        return document_to_frame(self)
+
+    def __repr__(self) -> str:
+        """One line: which model, and what of it."""
+        from bnaudit.render.oneline import line_of
+
+        return f"<bnaudit.{type(self).__name__} {line_of(self)}>"
 
 
 class Report(Document, report.Report):
     """One audit, of `bnaudit check` and `bnaudit.audit`."""
 
     __slots__ = ()
+    document = "report"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -87,12 +172,14 @@ class InspectionReport(Document, inspection.InspectionReport):
     """One inspection, of `bnaudit inspect` and `bnaudit.inspect`."""
 
     __slots__ = ()
+    document = "inspect"
 
 
 class Recalibration(Document, recalibration.Recalibration):
     """One recalibration, of `bnaudit recalibrate` and `bnaudit.recalibrate`."""
 
     __slots__ = ()
+    document = "recalibration"
 
 
 class Landscape(Document, landscape.Landscape):

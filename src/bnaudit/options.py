@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from bnaudit.config.options import BY_PARAMETER
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bnaudit.judge.policy import Policy
     from bnaudit.records.finding import Severity
     from bnaudit.records.snapshot import Snapshot
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _DEFAULTS: dict[str, Any] = {name: option.default for name, option in BY_PARAMETER.items()}
 
@@ -130,7 +135,23 @@ def settings_of(options: Mapping[str, Any], function: str) -> AuditOptions:
     Raises:
         UsageError: there is no such option, or a value has no meaning.
     """
-    known = {f.name for f in fields(AuditOptions)}
+    _known(options, [f.name for f in fields(AuditOptions)], function)
+    return AuditOptions(**options)
+
+
+def named(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, which says what was meant where a keyword is misspelt."""
+    keywords = list(signature(function).parameters)
+
+    @wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> T:
+        _known(options, keywords, function.__name__)
+        return function(*args, **options)
+
+    return called
+
+
+def _known(options: Iterable[str], known: Sequence[str], function: str) -> None:
     for name in options:
         if name not in known:
             close = get_close_matches(name, known, 1)
@@ -138,4 +159,3 @@ def settings_of(options: Mapping[str, Any], function: str) -> AuditOptions:
                 f"{function} has no option {name!r}"
                 + (f", did you mean {close[0]!r}?" if close else "")
             )
-    return AuditOptions(**options)

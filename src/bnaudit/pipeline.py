@@ -25,7 +25,8 @@ from bnaudit.load.sniff import FileKind, sniff
 from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
-from bnaudit.options import AuditOptions, settings_of
+from bnaudit.metrics import DEFAULT
+from bnaudit.options import AuditOptions, named
 from bnaudit.progress import Silent
 from bnaudit.records.inspection import Absence
 from bnaudit.records.run import Failure
@@ -34,13 +35,19 @@ from bnaudit.tap.dispatch import whole_audit
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import nn
 
+    from bnaudit.judge.policy import Policy
     from bnaudit.measure.collect import Collected
     from bnaudit.progress import Progress
+    from bnaudit.records.finding import Severity
     from bnaudit.records.inspection import Inspection
+
+
+_OWN_DEFAULT = frozenset({"kwargs", "inputs", "input_shapes", "policy"})
+"""Options that are never None: left out they are those of `AuditOptions`."""
 
 
 @dataclass(slots=True)
@@ -56,24 +63,65 @@ class _Clock:
             self.seconds[name] = time.perf_counter() - start
 
 
-def audit(model: str | Path | nn.Module, **options: Any) -> Report:
+@named
+def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` show it
+    model: str | Path | nn.Module,
+    *,
+    trust: bool = False,
+    weights: str | Path | None = None,
+    entry: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    strict: bool = True,
+    inputs: Mapping[str, Any] | None = None,
+    data: Any = None,
+    labels: Any = None,
+    loss: str | Callable[..., Any] = "auto",
+    batches: int | None = None,
+    batch_size: int | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    seed: int = 0,
+    mode: str = "batch",
+    verify: bool = False,
+    verify_gradients: int | str = 0,
+    verify_second_order: int | str = 0,
+    memory: int | str | None = None,
+    metrics: str | Sequence[str] = DEFAULT,
+    layers: str | None = None,
+    twins: str | None = None,
+    channels: bool = False,
+    fail_on: Severity | str | None = "error",
+    allow_no_bn: bool = False,
+    policy: Policy | None = None,
+    baseline: str | Path | Snapshot | None = None,
+) -> Report:
     """Audits the BatchNorm layers of a model.
+
+    All options are keywords, of the meaning that `help(bnaudit.AuditOptions)` and `bnaudit check --help` say.
 
     Args:
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
-        **options: the fields of `bnaudit.AuditOptions`: trust, weights, kwargs, strict, inputs, data,
-            labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
-            verify_gradients, verify_second_order, memory, metrics, layers, twins, channels,
-            fail_on, allow_no_bn, policy, baseline.
+        trust, weights, entry, kwargs, strict, inputs: how to load it.
+        data, labels, loss, batches, batch_size, input_shapes: what to run.
+        device, dtype, seed, mode, memory: how.
+        metrics, layers, twins, channels, verify, verify_gradients, verify_second_order: what to measure.
+        fail_on, allow_no_bn, policy, baseline: how to judge.
 
     Returns:
-        The report; `to_table()` and `to_json()` render it.
+        The report; `to_table()`, `to_json()` and `to_html()` render it, `to_frame()` has a row a layer.
 
     Raises:
         BnauditError: with the message, hint and exit code that the command line would show.
     """
-    settings = settings_of(options, "audit")
+    settings = AuditOptions(
+        **{
+            name: value
+            for name, value in locals().items()
+            if name != "model" and not (value is None and name in _OWN_DEFAULT)
+        }
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
         loaded = load_to_audit(model, settings)

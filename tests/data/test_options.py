@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -42,7 +44,7 @@ def test_names_are_taken_for_what_they_mean() -> None:
         ("batch_sise", 8, "did you mean 'batch_size'"),
     ],
 )
-def test_what_has_no_meaning_is_refused(name: str, value: object, message: str) -> None:
+def test_what_has_no_meaning_is_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         bnaudit.audit(nn.BatchNorm1d(3), data=torch.randn(8, 3), **{name: value})
     assert caught.value.hint or "did you mean" in caught.value.message

@@ -31,7 +31,7 @@ def labels(report: Report) -> list[str]:
     return [layer.label for layer in report.layers]
 
 
-def audit(net: nn.Module, cls: type[nn.Module], **options: object) -> Report:
+def audit(net: nn.Module, cls: type[nn.Module], **options: Any) -> Report:
     return bnaudit.audit(net, data=nets.inputs_for(cls), **options)
 
 

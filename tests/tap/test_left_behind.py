@@ -22,7 +22,7 @@ from bnaudit.tap import dispatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "metrics": tuple(METRICS),
     "verify_gradients": 1,
     "verify_second_order": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -218,7 +218,7 @@ def test_curvature_beyond_float32_is_skipped_not_called_wrong() -> None:
     torch.manual_seed(0)
     net = nets.randomise(Head(3), 0)
     x = torch.randn(64, 3)
-    options = {"data": x, "metrics": ("second_order",), "batches": 2}
+    options: dict[str, Any] = {"data": x, "metrics": ("second_order",), "batches": 2}
     (usual,) = bnaudit.audit(net, loss=lambda out, _: out.square().mean(), **options).layers
     (tiny,) = bnaudit.audit(net, loss=lambda out, _: 1e-20 * out.square().mean(), **options).layers
     assert isinstance(usual.second_order, SecondOrder)

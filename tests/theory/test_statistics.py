@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from bnaudit.records.values import Skipped, Spread
 from tests import nets
 
 
-def statistics(net: nn.Module, x: Tensor, **options: object) -> list[Channels]:
+def statistics(net: nn.Module, x: Tensor, **options: Any) -> list[Channels]:
     report = bnaudit.audit(net, data=x, dtype="float64", metrics=("statistics",), **options)
     found = [layer.statistics for layer in report.layers]
     assert all(isinstance(s, Channels) for s in found)

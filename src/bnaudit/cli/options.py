@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from bnaudit.cli.streams import Helpful
 from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
 from bnaudit.config.options import HEADINGS, OPTIONS, RUN
+from bnaudit.render.columns import COLUMNS
 from bnaudit.render.formats import OF_COMMANDS, formats_of
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class TableOption(click.Option):
             formats=", ".join(
                 f"{n} {form.summary}" for n, form in formats.items() if not form.file_only
             ),
+            columns=", ".join(COLUMNS.get(document, ())),
             suffixes=", ".join(form.suffix for form in formats.values() if form.suffix),
         )
         short = [f"-{row.short}"] if row.short else []

@@ -24,6 +24,7 @@ from bnaudit.errors import BnauditError, UsageError
 from bnaudit.files import is_file, was_read
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
+from bnaudit.render.columns import ALL, View
 from bnaudit.render.figures.draw import missing
 from bnaudit.render.formats import FORMATS, Style, render, split_output
 
@@ -53,6 +54,7 @@ class Presentation:
         channels: whether machine formats have per-channel arrays.
         progress: whether to show progress on stderr.
         verbose: 0, 1 (timings, what is suppressed) or 2 (library warnings and tracebacks).
+        view: columns and rows of the main table.
         follows: whether a document stands above it; prose has an empty line between two.
     """
 
@@ -63,6 +65,7 @@ class Presentation:
     channels: bool = False
     progress: bool = False
     verbose: int = 0
+    view: View = ALL
     follows: bool = False
 
 
@@ -106,7 +109,9 @@ def presentation_of(
     _drawable([name for _, name in outputs] + [given["stdout_format"]])
     optional = {n: given[n] for n in ("color", "channels", "verbose") if n in given}
     progress = given.get("progress", False) and not given.get("quiet", False)
-    return Presentation(document, given["stdout_format"], outputs, progress=progress, **optional)
+    view = View(given.get("columns") or (), given.get("top"), given.get("sort") or "")
+    shown = given["stdout_format"]
+    return Presentation(document, shown, outputs, progress=progress, view=view, **optional)
 
 
 def _drawable(names: Sequence[str]) -> None:
@@ -159,7 +164,11 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     """
     errors = []
     for path, name in presentation.outputs:
-        style = Style(channels=presentation.channels, verbose=presentation.verbose > 0)
+        style = Style(
+            channels=presentation.channels,
+            verbose=presentation.verbose > 0,
+            view=presentation.view,
+        )
         try:
             if was_read(path):  # by this command: a model's external weights, a part of an index
                 raise _replaces_input(path)
@@ -180,6 +189,7 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             unicode=unicode_stdout(),
             channels=presentation.channels,
             verbose=presentation.verbose > 0,
+            view=presentation.view,
         )
         parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
         write_stdout(parting + str(render(wanted, content, style)))

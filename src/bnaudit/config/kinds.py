@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from bnaudit.config.tree import described, did_you_mean
 from bnaudit.errors import UsageError
+from bnaudit.render.columns import COLUMNS, order_of
 from bnaudit.render.formats import formats_of, split_output
 from bnaudit.values import Typed
 
@@ -479,6 +480,39 @@ class Pairs(Kind):
         if not isinstance(value, Mapping):
             raise UsageError(f"{name} has to be a mapping from names to values")
         return value
+
+
+class Columns(Words):
+    """Columns of a document's main table, or all."""
+
+    def __init__(self, document: str = "report") -> None:
+        super().__init__(COLUMNS.get(document, ()), "column")
+
+    def of(self, document: str) -> Columns:
+        """See `Kind.of`."""
+        return Columns(document)
+
+
+class Order(Kind):
+    """One of them, with a direction or without."""
+
+    metavar = "COLUMN[:up]"
+    wanted = "a column, and :up or :down"
+
+    def __init__(self, document: str = "report") -> None:
+        super().__init__()
+        self.document = document
+
+    def of(self, document: str) -> Order:
+        """See `Kind.of`."""
+        return Order(document)
+
+    def typed(self, text: str) -> str:
+        """See `Kind.typed`."""
+        try:
+            return order_of(self.document, super().typed(text))
+        except UsageError as error:
+            raise ValueError(error.message) from None
 
 
 class StdoutFormat(Word):

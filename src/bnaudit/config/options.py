@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.config import relocate
 from bnaudit.config.data_kinds import Images, Names
 from bnaudit.config.kinds import (
+    Columns,
     Count,
     Flag,
     Kind,
     LayerCount,
+    Order,
     Outputs,
     Pairs,
     Shapes,
@@ -50,7 +52,8 @@ class Option:
         name: as it is typed, without dashes, and the key of the file where there is one.
         heading: of `HEADINGS`.
         kind: what it takes.
-        help: a sentence or two for --help; "{formats}" and "{suffixes}" are those of the command.
+        help: a sentence or two for --help; "{formats}", "{suffixes}" and "{columns}" are those of the
+            command.
         default: in the form that the file has, else `Kind.empty`; None where the audit decides.
         unset: the default in words, where --help shows no value, or not that one.
         parameter: its name in Python, the field of `AuditOptions` if there is one; None for a key that
@@ -121,6 +124,7 @@ _JUDGING = ("check", "inspect", "diff")
 _REPORTING = ("check", "inspect")
 _RUNNING = ("check", "diff", "init", "recalibrate", "landscape")
 _LOADING = ("check", "diff", "recalibrate", "landscape")
+_VIEWED = ("check", "inspect", "init", "recalibrate")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 # fmt: off
@@ -236,8 +240,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("report", OUTPUT, Outputs(),
            "Also write the report, in the format that its suffix says ({suffixes}), or "
            "FORMAT=FILE. Repeatable.", parameter="reports", commands=("recalibrate",), typed_only=True),
+    # what one look at one model is to show
+    Option("columns", OUTPUT, Columns(),
+           "Columns of the main table, by commas and in this order, whatever fits: in text, Markdown and "
+           "HTML; all, or some of {columns}.", typed_only=True, commands=_VIEWED),
+    Option("sort", OUTPUT, Order(),
+           "Column to sort the main table by: the largest first, and names by letter; COLUMN:up and "
+           "COLUMN:down say which way.", unset="the order of the model", typed_only=True, commands=_VIEWED),
+    Option("top", OUTPUT, Whole(1),
+           "Only the first rows of the main table.", unset="all", typed_only=True, commands=_VIEWED),
     Option("channels", OUTPUT, Flag(),
-           "Add per-channel arrays to the JSON.", commands=(*_REPORTING, "recalibrate")),
+           "Add per-channel arrays to the JSON, and to the HTML.", commands=(*_REPORTING, "recalibrate")),
     # how one person wants to see a run is no matter of the project's, as the last three
     Option("color", OUTPUT, Word(("auto", "always", "never")),
            "Whether the table has colour.", default="auto", key=False,

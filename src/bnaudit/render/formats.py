@@ -7,6 +7,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from bnaudit.render.columns import ALL, View
+
 DOCUMENTS = ("report", "inspect", "init", "diff", "landscape", "recalibration", "rules")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
@@ -27,6 +29,7 @@ class Style:
         unicode: whether letters beyond ASCII may be used.
         channels: whether per-channel arrays are included.
         verbose: whether tables list what is otherwise counted.
+        view: columns and rows of the main table.
     """
 
     width: int = 100
@@ -34,6 +37,7 @@ class Style:
     unicode: bool = True
     channels: bool = False
     verbose: bool = False
+    view: View = ALL
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ _drawn = partial(
     file_only=True,
     draws=True,
 )
-_TEXT = ("width", "color", "unicode", "verbose")
+_TEXT = ("width", "color", "unicode", "verbose", "view")
 
 FORMATS: dict[str, Format] = {
     "table": Format(".txt", "for people", "text:document_to_text", _TEXT, DOCUMENTS, prose=True),
@@ -83,11 +87,14 @@ FORMATS: dict[str, Format] = {
         ".md",
         "for pull-request comments",
         "markdown:document_to_markdown",
+        ("view",),
         documents=(*VERDICTS, "rules"),
         prose=True,
     ),
     "github": Format(None, "annotations of GitHub Actions", "github:report_to_github"),
-    "html": _drawn(".html", "for browsers", "html:document_to_html", ("verbose", "channels")),
+    "html": _drawn(
+        ".html", "for browsers", "html:document_to_html", ("verbose", "channels", "view")
+    ),
     "svg": _drawn(".svg", "the main picture", "pictures:document_to_svg"),
     "png": _drawn(".png", "the main picture", "pictures:document_to_png"),
 }

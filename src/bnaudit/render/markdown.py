@@ -6,12 +6,14 @@ GitHub takes 65,536 characters a comment; rows that would not fit are counted in
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnaudit.escaping import printable
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.report import Report
 from bnaudit.records.values import Skipped
+from bnaudit.render.columns import ALL
 from bnaudit.render.outcome import outcome_of
 from bnaudit.render.rules_markdown import rules_to_markdown
 from bnaudit.render.text.ending import ending
@@ -23,19 +25,25 @@ if TYPE_CHECKING:
 
     from bnaudit.records.finding import Finding
     from bnaudit.records.layer import LayerReport
-    from bnaudit.records.report import Report
     from bnaudit.records.values import Metric
+    from bnaudit.render.columns import View
     from bnaudit.render.outcome import Outcome
 
 LIMIT = 65_536
 """Characters of a comment on GitHub."""
 
 _FINDINGS = 40_000
+_WIDE = 10_000  # columns of text: all that there are
 _ROOM = 1_500  # for headings, and the lines that say what was left out
 
 
-def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
-    """The page of the rules; or of a report the verdict, the findings, and all else folded away."""
+def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: View = ALL) -> str:
+    """The page of the rules; or of a report the verdict, the findings, and all else folded away.
+
+    Args:
+        record: the document.
+        view: columns and rows of the layer table, which an inspection has where it is asked for.
+    """
     if isinstance(record, RuleList):
         return rules_to_markdown(record)
     outcome = outcome_of(record)
@@ -48,10 +56,16 @@ def document_to_markdown(record: Report | InspectionReport | RuleList) -> str:
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]
     text = "\n\n".join(parts) + "\n"
-    if isinstance(record, InspectionReport) or not record.layers:
+    room = LIMIT - len(text) - _ROOM
+    if not outcome.layers:
         return text
-    rows = _layer_rows(record, LIMIT - len(text) - _ROOM)
-    return f"{text}\n{_folded(plural(len(record.layers), 'layer'), rows)}\n"
+    if view != ALL:
+        rows = _chosen(record, view, room)
+    elif isinstance(record, InspectionReport):
+        return text
+    else:
+        rows = _layer_rows(record, room)
+    return f"{text}\n{_folded(plural(len(outcome.layers), 'layer'), rows)}\n"
 
 
 def error_to_markdown(path: str, message: str, hint: str | None) -> str:
@@ -115,6 +129,27 @@ def _layer_rows(report: Report, room: int) -> str:
             f"| {_code(layer.label)} | {layer.channels} | {middle} | {_first_order(layer)} |"
         )
     kept, left = _fitting(rows, room)
+    return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
+
+
+def _chosen(report: Report | InspectionReport, view: View, room: int) -> str:
+    """The columns of the table of text that are asked for, or all of them."""
+    from bnaudit.render.text import inspection, layers  # which load rich
+    from bnaudit.render.text.cells import Charset
+    from bnaudit.render.text.table import LEFT
+
+    make: Any = layers if isinstance(report, Report) else inspection
+    table = make.layer_table(report, Charset(), _WIDE, view)
+    columns = [column for column in table.columns if not column.draw]
+    titles = (f"{c.group} {c.title}".strip() for c in columns)
+    ends = ("---" if c.align == LEFT else "--:" for c in columns)
+    head = f"| {' | '.join(map(_escaped, titles))} |\n|{'|'.join(ends)}|\n"
+    rows = []
+    for row in table.rows:
+        cells = [c.text(c.read(row.subject)[0]) for c in columns]
+        rows.append(f"| {' | '.join([_code(cells[0]), *map(_escaped, cells[1:])])} |")
+    kept, left = _fitting(rows, room)
+    left += table.left
     return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
 
 

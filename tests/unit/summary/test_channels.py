@@ -152,7 +152,7 @@ def test_an_audit_carries_the_thresholds_it_was_judged_with() -> None:
     norm.running_mean = rows.mean(0)
     norm.running_var = rows.var(0)
     norm.running_mean[5] += 0.3 * norm.running_var[5].sqrt()
-    data = {"data": rows, "batches": 8, "batch_size": 32}
+    data: dict[str, Any] = {"data": rows, "batches": 8, "batch_size": 32}
     strict = Policy(thresholds={"mean-drift": {"channel": 0.01}})
     told = "mean drift 0.3"
     assert told not in audit(model, **data).to_table(width=140)

@@ -10,8 +10,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from bnaudit._version import __version__
+from bnaudit.render.columns import ALL
 
 if TYPE_CHECKING:
+    from bnaudit.render.columns import View
     from bnaudit.render.html.sheet import HtmlSheet
 
 _FRAME = (
@@ -20,18 +22,21 @@ _FRAME = (
 )
 
 
-def document_to_html(record: Any, *, verbose: bool = False, channels: bool = False) -> str:
+def document_to_html(
+    record: Any, *, verbose: bool = False, channels: bool = False, view: View = ALL
+) -> str:
     """The page of a document.
 
     Args:
         record: any document but the rules.
         verbose: list what is otherwise counted.
         channels: add per-channel numbers, of a record that has them.
+        view: columns and rows of the main table.
 
     Raises:
         UsageError: the library that draws is not installed.
     """
-    return _page(_sheet(record, verbose=verbose, channels=channels, pictures=True))
+    return _page(_sheet(record, verbose=verbose, channels=channels, view=view, pictures=True))
 
 
 def document_to_frame(record: Any) -> str:
@@ -41,18 +46,18 @@ def document_to_frame(record: Any) -> str:
     """
     from bnaudit.render.figures.draw import missing
 
-    page = _page(_sheet(record, verbose=False, channels=True, pictures=missing() is None))
+    page = _page(_sheet(record, verbose=False, channels=True, view=ALL, pictures=missing() is None))
     return _FRAME.format(escape(page))
 
 
-def _sheet(record: Any, *, verbose: bool, channels: bool, pictures: bool) -> HtmlSheet:
+def _sheet(record: Any, *, verbose: bool, channels: bool, view: View, pictures: bool) -> HtmlSheet:
     from bnaudit.render.figures import figures_of
     from bnaudit.render.figures.draw import drawn, missing
     from bnaudit.render.html.channels import channel_values
     from bnaudit.render.html.sheet import HtmlSheet
     from bnaudit.render.text import write_page
 
-    sheet = HtmlSheet()
+    sheet = HtmlSheet(view)
     write_page(sheet, record, verbose=verbose)
     sheet.versions(record)
     figures = figures_of(record)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import Skipped
+from bnaudit.render.columns import ALL
 from bnaudit.render.figures.figure import WIDTH
 from bnaudit.render.text.sheet import Sheet, aside_lines
 from bnaudit.render.text.table import LEFT, Withheld
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
     from bnaudit.records.run import Failure
+    from bnaudit.render.columns import View
     from bnaudit.render.figures.figure import Figure
     from bnaudit.render.html.channels import Columns
     from bnaudit.render.text.sheet import Entry
@@ -43,9 +45,9 @@ class HtmlSheet(Sheet):
         channel_values: id of a row -> title -> a number a channel; empty where they are not wanted.
     """
 
-    def __init__(self, *, prefix: str = "") -> None:
+    def __init__(self, view: View = ALL, *, prefix: str = "") -> None:
         """`prefix` keeps the ids of several sheets on one page apart."""
-        super().__init__(_WIDE, unicode=True)
+        super().__init__(_WIDE, unicode=True, view=view)
         self.title = "bnaudit"
         self.channel_values: dict[str, Columns] = {}
         self._prefix = prefix
@@ -113,6 +115,7 @@ class HtmlSheet(Sheet):
         self._heading = None
         self._body.append(f"<h2>{self._text(_capital(title))}</h2>")
         self._body.append(self._table(table, title))
+        more = max(more, 0) + table.left
         if more > 0:
             self._body.append(f"<p>and {more} more (all in the JSON)</p>")
 

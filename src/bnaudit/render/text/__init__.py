@@ -11,8 +11,10 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+from bnaudit.render.columns import ALL
 
 if TYPE_CHECKING:
+    from bnaudit.render.columns import View
     from bnaudit.render.text.sheet import Sheet
 
 
@@ -23,6 +25,7 @@ def document_to_text(
     color: bool = False,
     unicode: bool = True,
     verbose: bool = False,
+    view: View = ALL,
 ) -> str:
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
@@ -33,6 +36,7 @@ def document_to_text(
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
         verbose: list what is otherwise counted: suppressed findings, rules that did not run.
+        view: columns and rows of the main table.
     """
     if isinstance(record, RuleList):
         from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
@@ -40,7 +44,7 @@ def document_to_text(
         return rules_to_text(record, width)
     from bnaudit.render.text.sheet import Sheet
 
-    sheet = Sheet(width, unicode=unicode)
+    sheet = Sheet(width, unicode=unicode, view=view)
     write_page(sheet, record, verbose=verbose)
     return sheet.text(color=color)
 

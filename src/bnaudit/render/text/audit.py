@@ -53,7 +53,7 @@ def write_audit(sheet: Sheet, report: Report, *, verbose: bool) -> None:
 
 def _layers(sheet: Sheet, report: Report) -> None:
     """The table, the reasons that did not fit into it, and the legend."""
-    table = layer_table(report, sheet.charset, sheet.width)
+    table = layer_table(report, sheet.charset, sheet.width, sheet.view)
     sheet.table(table)
     sheet.notes(table.notes)
     scale = report.gradient_scale

@@ -40,7 +40,9 @@ def write_initialisation(sheet: Sheet, report: InitReport) -> None:
     if all(weight.name.endswith(_SUFFIX) for weight in weights):
         weights = tuple(replace(w, name=w.name.removesuffix(_SUFFIX)) for w in weights)
     rows = [Row(weight, weight.name) for weight in weights]
-    table = Table(rows, _COLUMNS, sheet.charset, sheet.width, margin=0, widen=False)
+    table = Table(
+        rows, _COLUMNS, sheet.charset, sheet.width, margin=0, widen=False, view=sheet.view
+    )
     sheet.table(table)
     run = None if isinstance(report.run, Skipped) else report.run
     notes = Notes(len(rows))
@@ -146,10 +148,10 @@ _rows: _Of = partial(Column, group="k of rows")
 _test: _Of = partial(Column, group="scale test", align=RIGHT, when=_tested)
 _COLUMNS: tuple[Column[WeightReport], ...] = (
     Column("weight", "name", str, 1, align=LEFT, room=Room(20, 44)),
-    Column("BN", "followed", _MARK.__getitem__, 2, align=RIGHT),
-    Column("|W0|", "alignment.start_norm", significant, 14),
-    Column("|W|", "alignment.trained_norm", significant, 13),
-    Column("cos", "alignment.cosine", _plain, 4),
+    Column("BN", "followed", _MARK.__getitem__, 2, align=RIGHT, key="batchnorm"),
+    Column("|W0|", "alignment.start_norm", significant, 14, key="start"),
+    Column("|W|", "alignment.trained_norm", significant, 13, key="trained"),
+    Column("cos", "alignment.cosine", _plain, 4, key="cosine"),
     Column("k", "alignment.k", _plain, 3, (1, 0, "kW: point of W's ray nearest to the start W0")),
     Column(
         "nearer",
@@ -159,17 +161,18 @@ _COLUMNS: tuple[Column[WeightReport], ...] = (
         (1, 1, "; nearer: share of |W0−W|² saved (arXiv 1805.11604)"),
         align=RIGHT,
     ),
-    Column("to ray", "alignment.ray_distance", significant, 8),
-    _rows("min", "rows.k.minimum", _plain, 11),
-    _rows("median", "rows.k.median", _plain, 10),
-    _rows("max", "rows.k.maximum", _plain, 12),
-    _rows("> 0", "rows.positive", whole_percent, 9, align=RIGHT),
+    Column("to ray", "alignment.ray_distance", significant, 8, key="ray"),
+    _rows("min", "rows.k.minimum", _plain, 11, key="k_min"),
+    _rows("median", "rows.k.median", _plain, 10, key="k_median"),
+    _rows("max", "rows.k.maximum", _plain, 12, key="k_max"),
+    _rows("> 0", "rows.positive", whole_percent, 9, align=RIGHT, key="k_positive"),
     _test(
         "|dL|/L",
         "scale.largest_change",
         error_size,
         6,
         (2, 0, "|dL|/L: loss under W → kW, k = 1/4 to 4, worst"),
+        key="loss_change",
     ),
     _test(
         "identity",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
+from bnaudit.render.columns import ALL
 from bnaudit.render.text.audit import FACTS_SHOWN
 from bnaudit.render.text.cells import LogAxis, axis_for
 from bnaudit.render.text.layers import GAIN, SPREAD
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
         Inspection,
         InspectionReport,
     )
-    from bnaudit.render.text.cells import Box
+    from bnaudit.render.columns import View
+    from bnaudit.render.text.cells import Box, Charset
     from bnaudit.render.text.sheet import Entry, Sheet
     from bnaudit.summary.inspection import InspectSummary
 
@@ -118,8 +120,10 @@ class _Layer:
         return None if isinstance(gain, Skipped) else (gain.minimum, gain.median, gain.maximum)
 
 
-def _layers(sheet: Sheet, report: InspectionReport) -> None:
-    """The table, what its gaps mean, and the legend."""
+def layer_table(
+    report: InspectionReport, charset: Charset, width: int, view: View = ALL
+) -> Table[_Layer]:
+    """Lays the table out for `width` columns."""
     layers, worst = report.inspection.batchnorms, worst_by_layer(report.findings)
     subjects = [_Layer(layer, gain_of(layer), None) for layer in layers]
     axis = axis_for([subject.box for subject in subjects if subject.box is not None])
@@ -130,7 +134,12 @@ def _layers(sheet: Sheet, report: InspectionReport) -> None:
             of = f"{gain.not_finite} of {subject.layer.channels} channels"
             faults.append((GAIN, f"not finite in {of}"))
         rows.append(Row(replace(subject, axis=axis), name, worst.get(name), faults=tuple(faults)))
-    table = Table(rows, _COLUMNS, sheet.charset, sheet.width)
+    return Table(rows, _COLUMNS, charset, width, view=view)
+
+
+def _layers(sheet: Sheet, report: InspectionReport) -> None:
+    """The table, what its gaps mean, and the legend."""
+    table = layer_table(report, sheet.charset, sheet.width, sheet.view)
     sheet.table(table)
     sheet.notes(table.notes)
     head = "|γ|/σ: what the stored γ and running variance scale a channel's gradient with"
@@ -169,10 +178,12 @@ _BEHIND: Column[_Layer] = Column(
 )
 _COLUMNS: tuple[Column[_Layer], ...] = (
     Column("layer", "layer.name", str, 1, align=LEFT, room=Room(20, 48)),
-    Column("ch", "layer.channels", str, 3),
-    Column("median", "gain.median", significant, 2, (1, 0, ": median"), group=GAIN),
+    Column("ch", "layer.channels", str, 3, key="channels"),
+    Column("median", "gain.median", significant, 2, (1, 0, ": median"), group=GAIN, key="gain"),
     replace(SPREAD, rank=4, style=""),
-    Column("≤1", "gain.fraction_le_1", whole_percent, 5, (1, 2, ", share ≤1"), group=GAIN),
+    Column(
+        "≤1", "gain.fraction_le_1", whole_percent, 5, (1, 2, ", share ≤1"), group=GAIN, key="le1"
+    ),
     Column("eps", "layer.eps", "{:g}".format, 6, style="dim", when=_known("eps")),
     Column(
         "momentum",

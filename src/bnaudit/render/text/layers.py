@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.records.deployment import LayerGap
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import NOT_REQUESTED, Skipped
+from bnaudit.render.columns import ALL
 from bnaudit.render.text.cells import LogAxis, axis_for, draw
 from bnaudit.render.text.table import LEFT, RIGHT, Column, Refusal, Room, Row, Table, Withheld
 from bnaudit.render.text.words import error_size, percent, scientific, significant, whole_percent
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bnaudit.records.drift import Channels
     from bnaudit.records.layer import Gain, LayerReport
     from bnaudit.records.report import Report
+    from bnaudit.render.columns import View
     from bnaudit.render.text.cells import Box, Charset
     from bnaudit.render.text.table import Cell
     from bnaudit.summary.residuals import Residual
@@ -76,7 +78,7 @@ class _Layer:
         return Refusal(integrity_reason(residual), failed=True, roots=roots)
 
 
-def layer_table(report: Report, charset: Charset, width: int) -> Table[_Layer]:
+def layer_table(report: Report, charset: Charset, width: int, view: View = ALL) -> Table[_Layer]:
     """Lays the table out for `width` columns."""
     chosen, worst = gain_statistics(report), worst_by_layer(report.findings)
     unknown = Skipped("synthetic data") if is_synthetic(report) else None
@@ -89,7 +91,7 @@ def layer_table(report: Report, charset: Charset, width: int) -> Table[_Layer]:
         Row(replace(row, axis=axis), name := row.layer.label, worst.get(name), row.refusal)
         for row in layers
     ]
-    table = Table(rows, _COLUMNS, charset, width)
+    table = Table(rows, _COLUMNS, charset, width, view=view)
     if not _curved(layers):
         # There are no columns whose gaps would tell.
         for layer in report.layers:
@@ -178,14 +180,23 @@ SPREAD: Column[Any] = _gain(
     draw=lambda row, width: draw(row.box, row.axis, width) if row.box else " " * width,
     scale=lambda row, width: row.axis.labels(width),
     when=lambda rows, _: rows[0].axis is not None,
+    key="spread",
 )
 
 _DRIFT = (5, 1, "; drift: batches against running statistics, largest channel")
 _COLUMNS: tuple[Column[_Layer], ...] = (
     Column("layer", "layer.label", str, 1, align=LEFT, room=Room(20, 48)),
-    Column("ch", "layer.channels", str, 14, align=RIGHT, style="dim"),
+    Column("ch", "layer.channels", str, 14, align=RIGHT, style="dim", key="channels"),
     Column("m", "layer.m", str, 13, align=RIGHT, style="dim"),
-    _gain("median", "gain.median", significant, 4, (1, 0, ": median"), about="median |γ|/σ"),
+    _gain(
+        "median",
+        "gain.median",
+        significant,
+        4,
+        (1, 0, ": median"),
+        about="median |γ|/σ",
+        key="gain",
+    ),
     SPREAD,
     _gain(
         "≤1",
@@ -195,6 +206,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         (1, 2, ", share ≤1"),
         align=RIGHT,
         about="share of |γ|/σ ≤ 1",
+        key="le1",
     ),
     _gap(
         "gap",
@@ -216,8 +228,15 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         (5, 0, "; leak: share of eps in the variance of the median channel"),
         from_width=140,
     ),
-    _drift("mean", "statistics.mean_drift.maximum", significant, 18, _DRIFT),
-    _drift("log2 var", "statistics.variance_drift.maximum", significant, 19, _DRIFT),
+    _drift("mean", "statistics.mean_drift.maximum", significant, 18, _DRIFT, key="mean_drift"),
+    _drift(
+        "log2 var",
+        "statistics.variance_drift.maximum",
+        significant,
+        19,
+        _DRIFT,
+        key="variance_drift",
+    ),
     _ratio(
         "predicted",
         "first_order.predicted",
@@ -238,6 +257,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         align=RIGHT,
         from_width=120,
         about=None,
+        key="iqr",
     ),
     # Not the quotient itself: it belongs to one batch, and beside a median over batches the difference
     # between batches would look like a disagreement with theory.
@@ -249,6 +269,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         (2, 4, "; fd error: theory against differences of the loss"),
         when=_verified,
         absent="",
+        key="fd_error",
     ),
     _ratio(
         "residual",
@@ -267,7 +288,9 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         align=RIGHT,
         when=lambda layers, width: not _both_terms(layers, width),
     ),
-    _removed_by("mean", "first_order.removed_mean", percent, 11, about="removed by mean"),
+    _removed_by(
+        "mean", "first_order.removed_mean", percent, 11, about="removed by mean", key="removed_mean"
+    ),
     _removed_by(
         "xhat",
         "first_order.removed_xhat",
@@ -275,6 +298,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         10,
         (3, 0, "removed by: share of gradient energy projected out, along its mean and along xhat"),
         about="removed by xhat",
+        key="removed_xhat",
     ),
     _curvature(
         "ρ",
@@ -283,6 +307,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         6,
         (4, 0, "; ρ = g'Hg/|g|²: curvature of the loss along g"),
         when=_curved,
+        key="curvature",
     ),
     _curvature(
         "own",
@@ -311,5 +336,6 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         from_width=140,
         when=_bounded,
         about="channels within the bound",
+        key="bound_channels",
     ),
 )

@@ -37,7 +37,9 @@ def write_recalibration(sheet: Sheet, report: Recalibration) -> None:
     summary = summarize(report)
     sheet.entries(" recalibrate", _header(report), _LABELS)
     rows = [Row(layer, layer.name) for layer in report.layers]
-    table = Table(rows, _COLUMNS, sheet.charset, sheet.width, margin=0, widen=False)
+    table = Table(
+        rows, _COLUMNS, sheet.charset, sheet.width, margin=0, widen=False, view=sheet.view
+    )
     sheet.table(table)
     notes = Notes(len(rows))
     for layer in report.layers:
@@ -162,16 +164,16 @@ _LEGEND = (
 )
 _COLUMNS: tuple[Column[LayerChange], ...] = (
     Column("layer", "name", str, 1, align=LEFT, room=Room(16, 44)),
-    Column("ch", "channels", str, 6, align=RIGHT),
+    Column("ch", "channels", str, 6, align=RIGHT, key="channels"),
     Column("values", "values", count, 7, align=RIGHT),
-    _before("mean", "before.mean", _sigmas, 2, (1, 0, _LEGEND)),
-    _before("max", "before.mean_max", _sigmas, 5),
-    _before("var", "before.variance", _factor, 2),
-    _before("max", "before.variance_max", _factor, 5),
-    _after("mean", "after.mean", _sigmas, 3),
-    _after("max", "after.mean_max", _sigmas, 8),
-    _after("var", "after.variance", _factor, 3),
-    _after("max", "after.variance_max", _factor, 8),
-    _between("mean", "apart.mean", _sigmas, 4),
-    _between("var", "apart.variance", _factor, 4),
+    _before("mean", "before.mean", _sigmas, 2, (1, 0, _LEGEND), key="mean_before"),
+    _before("max", "before.mean_max", _sigmas, 5, key="mean_max_before"),
+    _before("var", "before.variance", _factor, 2, key="variance_before"),
+    _before("max", "before.variance_max", _factor, 5, key="variance_max_before"),
+    _after("mean", "after.mean", _sigmas, 3, key="mean_after"),
+    _after("max", "after.mean_max", _sigmas, 8, key="mean_max_after"),
+    _after("var", "after.variance", _factor, 3, key="variance_after"),
+    _after("max", "after.variance_max", _factor, 8, key="variance_max_after"),
+    _between("mean", "apart.mean", _sigmas, 4, key="calls_mean"),
+    _between("var", "apart.variance", _factor, 4, key="calls_variance"),
 )

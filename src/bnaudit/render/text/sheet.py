@@ -13,6 +13,7 @@ from bnaudit._version import __version__
 from bnaudit.records.finding import NEEDS_RUN, NOT_SELECTED
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.values import NOT_REQUESTED
+from bnaudit.render.columns import ALL
 from bnaudit.render.text.cells import Charset
 from bnaudit.render.text.table import SEVERITY_STYLE
 from bnaudit.render.text.words import plural
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bnaudit.records.model import TensorInfo
     from bnaudit.records.report import Report
     from bnaudit.records.run import Failure
+    from bnaudit.render.columns import View
     from bnaudit.render.text.table import Notes, Table
 
 HANGING = 2
@@ -41,9 +43,10 @@ _EXPECTED = frozenset({NOT_SELECTED, NEEDS_RUN, NOT_REQUESTED.reason})
 class Sheet:
     """Lines so far; every method appends one block."""
 
-    def __init__(self, width: int, *, unicode: bool) -> None:
+    def __init__(self, width: int, *, unicode: bool, view: View = ALL) -> None:
         self.width = max(width, MIN_WIDTH)
         self.charset = Charset(unicode)
+        self.view = view
         self.lines: list[Text] = []
         # Only measures and wraps; what is printed goes through `text`.
         self.ruler = Console(file=StringIO(), width=self.width, height=1000, force_jupyter=False)
@@ -87,6 +90,7 @@ class Sheet:
         """
         del title
         self.lines += table.lines
+        more = max(more, 0) + table.left
         if more > 0:
             self.wrapped(f"and {more} more (all in the JSON)", "dim")
         self.gap()

@@ -14,12 +14,14 @@ from rich.text import Text
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.values import NOT_REQUESTED, Skipped, Spread
+from bnaudit.render.columns import ALL
 from bnaudit.render.text.cells import pad_left, pad_right
 from bnaudit.render.text.words import align_decimal, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bnaudit.render.columns import View
     from bnaudit.render.text.cells import Charset
 
 T = TypeVar("T")
@@ -88,6 +90,7 @@ class Column(Generic[T]):
         when: whether it is worth a place for these subjects on a page of this width.
         about: what is missing in words, where the title does not say; None for no note at all.
         absent: the cell where the path leads to None, or to what nobody asked for.
+        key: what it is called by who asks for it; its title where that will do.
     """
 
     title: str
@@ -105,6 +108,12 @@ class Column(Generic[T]):
     when: Callable[[Sequence[T], int], bool] | None = None
     about: str | None = ""
     absent: str = "–"
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """See `key`."""
+        return self.key or self.title
 
     def read(self, subject: T) -> tuple[Cell, bool]:
         """The cell, and whether all that the path begins with is missing."""
@@ -224,7 +233,8 @@ class Table(Generic[T]):
         lines: header and rows.
         notes: why numbers are missing.
         columns: those that are shown, left to right.
-        rows: from the first to the last.
+        rows: those that are shown, from the first to the last.
+        left: how many rows are not.
     """
 
     def __init__(
@@ -237,6 +247,7 @@ class Table(Generic[T]):
         notes: Notes | None = None,
         margin: int = MARGIN,
         widen: bool = True,
+        view: View = ALL,
     ) -> None:
         """Lays it out for `width` columns.
 
@@ -248,17 +259,23 @@ class Table(Generic[T]):
             notes: those that this table's go behind.
             margin: in front of the first column.
             widen: whether columns make room for the name of their group; it is left out otherwise.
+            view: which columns are wanted, whatever fits, and which rows.
         """
         self.charset, self.width, self.margin, self.widen = charset, width, margin, widen
         self.notes = Notes(len(rows)) if notes is None else notes
-        self.rows = rows
-        self._subjects = [row.subject for row in rows]
+        by_name = {column.name: column for column in columns}
+        self.rows = view.arranged(rows, lambda row, name: by_name[name].value(row.subject))
+        self.left = len(rows) - len(self.rows)
+        self._subjects = [row.subject for row in self.rows]
+        self._wanted = (columns[0].name, *view.columns) if view.columns else ()
         self._placed = self._kept(self._candidates(columns))
         for placed in self._placed:
             if placed.column.align == LEFT:
                 placed.cells = charset.shorten_names(placed.cells, placed.width)
         self.columns = [placed.column for placed in self._placed]
-        self.lines = self._header() + [self._line(place, row) for place, row in enumerate(rows)]
+        self.lines = self._header() + [
+            self._line(place, row) for place, row in enumerate(self.rows)
+        ]
 
     def legend(self, heads: Mapping[int, str] | None = None) -> list[str]:
         """What the columns that are shown mean.
@@ -273,20 +290,27 @@ class Table(Generic[T]):
 
     def _candidates(self, columns: Sequence[Column[T]]) -> list[_Placed[T]]:
         """The columns that are worth a place, with their cells."""
+        shown = [column for column in columns if self._fits(column)]
+        if self._wanted:
+            # Of two that bear one name the one for this width; one that was asked for, also without cells.
+            empty = [column for column in columns if not column.draw]
+            named = {column.name: column for column in [*empty, *shown]}
+            shown = [named[name] for name in dict.fromkeys(self._wanted) if name in named]
         found, clean = [], self.charset.clean
-        for column in columns:
-            wide = column.from_width <= self.width
-            if not wide or (column.when and not column.when(self._subjects, self.width)):
-                continue
+        for column in shown:
             raw = [("", False) if column.draw else column.read(s) for s in self._subjects]
             cells = [clean(column.text(cell)) for cell, _ in raw]
             cells = align_decimal(cells) if column.align == POINT else cells
             found.append(_Placed(column, clean(column.title), clean(column.group), raw, cells))
         return found
 
+    def _fits(self, column: Column[T]) -> bool:
+        wide = column.from_width <= self.width
+        return wide and (column.when is None or column.when(self._subjects, self.width))
+
     def _kept(self, candidates: list[_Placed[T]]) -> list[_Placed[T]]:
         """What fits, in order of rank; then what is left over is shared."""
-        kept = [c for c in candidates if c.column.rank <= _ALWAYS]
+        kept = [c for c in candidates if c.column.rank <= _ALWAYS or self._wanted]
         for extra in sorted(candidates, key=lambda c: c.column.rank):
             trial = [c for c in candidates if c in kept or c is extra]
             self._measure(trial)
