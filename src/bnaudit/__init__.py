@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from bnaudit._version import __version__
 
 if TYPE_CHECKING:
-    from bnaudit.documents import InspectionReport, Recalibration, Report
+    from bnaudit.documents import InspectionReport, Recalibration, Report, TrendReport
     from bnaudit.errors import BnauditError
     from bnaudit.inspecting import inspect
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
     from bnaudit.recalibrating import RefusedError, recalibrate
+    from bnaudit.trending import trend
+    from bnaudit.watching import Watch, watch
 
 __all__ = [
     "AuditOptions",
@@ -26,10 +28,14 @@ __all__ = [
     "Recalibration",
     "RefusedError",
     "Report",
+    "TrendReport",
+    "Watch",
     "__version__",
     "audit",
     "inspect",
     "recalibrate",
+    "trend",
+    "watch",
 ]
 
 _HOMES = {
@@ -39,9 +45,13 @@ _HOMES = {
     "Recalibration": "bnaudit.documents",
     "RefusedError": "bnaudit.recalibrating",
     "Report": "bnaudit.documents",
+    "TrendReport": "bnaudit.documents",
+    "Watch": "bnaudit.watching",
     "audit": "bnaudit.pipeline",
     "inspect": "bnaudit.inspecting",
     "recalibrate": "bnaudit.recalibrating",
+    "trend": "bnaudit.trending",
+    "watch": "bnaudit.watching",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
-from bnaudit.records import inspection, recalibration, report
+from bnaudit.records import inspection, recalibration, report, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,12 @@ class InspectionReport(Document, inspection.InspectionReport):
 
 class Recalibration(Document, recalibration.Recalibration):
     """One recalibration, of `bnaudit recalibrate` and `bnaudit.recalibrate`."""
+
+    __slots__ = ()
+
+
+class TrendReport(Document, training.Trend):
+    """One training run, of `bnaudit trend` and `bnaudit.trend`."""
 
     __slots__ = ()
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "bnaudit.cli.recalibrate",
         "Compute running statistics again from data, and write the model with them.",
     ),
+    "trend": ("bnaudit.cli.trend", "Follow |gamma|/sigma over the checkpoints of a training run."),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),

@@ -118,8 +118,9 @@ class Option:
 _ALL = ("check", "inspect", "diff", "init")
 _JUDGING = ("check", "inspect", "diff")
 _REPORTING = ("check", "inspect")
-_RUNNING = ("check", "diff", "init", "recalibrate")
+_RUNNING = ("check", "diff", "init", "recalibrate", "trend")
 _LOADING = ("check", "diff", "recalibrate")
+_CODE = (*_LOADING, "trend")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 # fmt: off
@@ -134,17 +135,20 @@ OPTIONS: tuple[Option, ...] = (
            "file.", typed_only=True, commands=_LOADING),
     Option("arg", MODEL, Pairs(),
            "Argument of a factory: numbers, true, false, none, texts, lists. Repeatable.",
-           parameter="kwargs", typed_only=True, commands=_LOADING),
+           parameter="kwargs", typed_only=True, commands=_CODE),
     Option("strict", MODEL, Flag(),
            "Whether the weights have to name every tensor of the network.", default=True,
-           unset="strict", typed_only=True, commands=_LOADING),
+           unset="strict", typed_only=True, commands=_CODE),
     Option("input", MODEL, Pairs(),
            "Value of an argument of the model that is no data (scale=0.5, flag=true). "
-           "Repeatable.", parameter="inputs", typed_only=True, commands=_LOADING),
+           "Repeatable.", parameter="inputs", typed_only=True, commands=_CODE),
     Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
            "Entry to read of a checkpoint with several networks ('state_dict_ema').",
-           unset="the one that fits the network", commands=(*_REPORTING, "recalibrate"), typed_only=True,
-           elsewhere={"inspect": "Entry to read of a checkpoint with several networks "
+           unset="the one that fits the network", commands=(*_REPORTING, "recalibrate", "trend"),
+           typed_only=True,
+           elsewhere={"trend": "Entry to read of checkpoints with several networks ('state_dict_ema'). "
+                               "Default: all.",
+                      "inspect": "Entry to read of a checkpoint with several networks "
                                  "('state_dict_ema'). Default: all."}),
     Option("verify", MODEL, Flag(),
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
@@ -153,7 +157,9 @@ OPTIONS: tuple[Option, ...] = (
            " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the "
            "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
            relocate=relocate.data,
-           elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
+           elsewhere={"trend": "Sample batches, as for check: the checkpoints are run, with --code or as "
+                               "the networks that they are.",
+                      "recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
                       "init": "Sample batch, as for check; its first rows are used. Default: a "
                               "synthetic batch."}),
     Option("labels", DATA, Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
@@ -166,20 +172,21 @@ OPTIONS: tuple[Option, ...] = (
            elsewhere={"init": "As for check."}),
     Option("batches", DATA, Whole(1),
            "Batches to run.", unset="up to 8, synthetic 4",
-           commands=_LOADING,
+           commands=_CODE,
            elsewhere={"recalibrate": "Batches to run; all where it is left out."}),
     Option("batch-size", DATA, Whole(1),
            "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
            elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
-           parameter="input_shapes", commands=("check", "diff", "init"), key="input-shapes"),
+           parameter="input_shapes", commands=("check", "diff", "init", "trend"), key="input-shapes"),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),
     Option("layers", MEASURE, Kind(metavar="GLOB", wanted="a pattern"),
-           "Measure only layers whose name matches ('layer4.*').", commands=(*_ALL, "recalibrate"),
-           elsewhere={"inspect": "Report only layers whose name matches ('layer4.*').",
+           "Measure only layers whose name matches ('layer4.*').", commands=(*_ALL, "recalibrate", "trend"),
+           elsewhere={"trend": "Only layers whose name matches ('layer4.*').",
+                      "inspect": "Report only layers whose name matches ('layer4.*').",
                       "init": "Compare only parameters whose name matches.",
                       "recalibrate": "Only layers whose name matches ('layer4.*'); others keep theirs."}),
     Option("twins", MEASURE, Kind(metavar="LAYER", wanted="a layer's name"),
@@ -215,10 +222,10 @@ OPTIONS: tuple[Option, ...] = (
            "Rules that are silent at the layers whose label matches.", parameter=None),
     Option("format", OUTPUT, StdoutFormat(),
            "What goes to stdout: {formats}.", default="table", parameter="stdout_format",
-           commands=(*_ALL, "recalibrate", "rules")),
+           commands=(*_ALL, "recalibrate", "trend", "rules")),
     Option("output", OUTPUT, Outputs(),
            "Also write a file, in the format that its suffix says ({suffixes}), or "
-           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "rules"),
+           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "trend", "rules"),
            relocate=relocate.outputs),
     # -o is the model that this command writes
     Option("report", OUTPUT, Outputs(),
@@ -228,12 +235,13 @@ OPTIONS: tuple[Option, ...] = (
            "Add per-channel arrays to the JSON.", commands=(*_REPORTING, "recalibrate")),
     # how one person wants to see a run is no matter of the project's, as the last three
     Option("color", OUTPUT, Word(("auto", "always", "never")),
-           "Whether the table has colour.", default="auto", commands=(*_JUDGING, "recalibrate"), key=False),
+           "Whether the table has colour.", default="auto", key=False,
+           commands=(*_JUDGING, "recalibrate", "trend")),
     Option("device", RUN, Kind(wanted="a device"),
            "Device: cpu, cuda, cuda:N or mps.", default="cpu", commands=_RUNNING, coerce=str),
     Option("dtype", RUN, Word(DTYPES),
            "Precision of the run.", unset="the model's own",
-           coerce=lambda value: str(value).removeprefix("torch."), commands=_LOADING),
+           coerce=lambda value: str(value).removeprefix("torch."), commands=_CODE),
     Option("seed", RUN, Whole(0, 2**32 - 1),
            "Of everything random: same seed, same report.", default=0, unset="0",
            commands=_RUNNING),
@@ -247,14 +255,16 @@ OPTIONS: tuple[Option, ...] = (
            "What the process may take (2GB, libraries included); above, it ends with exit code 4.",
            unset="what there is", commands=("check", "inspect")),
     Option("progress", RUN, Flag(),
-           "Show progress on stderr.", default=True, unset="on", commands=(*_ALL, "recalibrate"), key=False),
+           "Show progress on stderr.", default=True, unset="on", key=False,
+           commands=(*_ALL, "recalibrate", "trend")),
     Option("quiet", RUN, Flag(),
-           "Nothing on stderr but errors.", short="q", commands=(*_ALL, "recalibrate"), key=False),
+           "Nothing on stderr but errors.", short="q", commands=(*_ALL, "recalibrate", "trend"), key=False),
     Option("verbose", RUN, Count(),
            "-v: timings; -vv: library warnings and tracebacks.", default=0, short="v",
-           commands=(*_ALL, "recalibrate"), key=False,
+           commands=(*_ALL, "recalibrate", "trend"), key=False,
            elsewhere={"inspect": "-v: what is suppressed; -vv: tracebacks.",
                       "init": "-vv: library warnings and tracebacks.",
+                      "trend": "-vv: library warnings and tracebacks.",
                       "recalibrate": "-vv: library warnings and tracebacks."}),
 )
 # fmt: on

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "recalibration", "rules")
+DOCUMENTS = ("report", "inspect", "init", "diff", "recalibration", "trend", "rules")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
 OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}
