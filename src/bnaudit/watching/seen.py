@@ -1,4 +1,14 @@
-"""One BatchNorm call of a training pass: what it was given, and what backward makes of it."""
+"""One BatchNorm call of a training pass: what it was given, and what backward makes of it.
+
+Theorem 4.1 (`bnaudit.measure.theory`) with s = <xhat, G> and m values per channel:
+
+    |g|^2 = D^2 (|G|^2 - a - b),   a = <1, G>^2/m,   b = (1 + leak) s^2/m.
+
+<1, G> and s are the gradients of beta and gamma, which the node hands on, and sigma is what it has saved: two
+norms, of G and g, are all that is left to take, some 5 % of a training step. Where that is not at hand
+(no gradient of gamma, saved tensors that hooks have taken, channels last) or too little survives for a
+difference in float32, the sums are those of an audit, over x, G and g.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +19,7 @@ import torch
 
 from bnaudit.errors import first_line
 from bnaudit.measure.moments import channel_moments
-from bnaudit.measure.theory import first_order
+from bnaudit.measure.theory import FirstOrderChannels, first_order
 from bnaudit.records.inspection import BatchNormStatics
 from bnaudit.records.values import Skipped
 from bnaudit.runs.states import state_of
@@ -28,6 +38,12 @@ _OVERWRITTEN = "its input was overwritten in place before backward"
 _NO_INPUT_GRAD = "its input needs no gradient"
 
 
+_SURVIVES = 1e-2
+"""Of |G|^2: two digits of float32's seven may cancel."""
+_RANGE = 1e-24, 1e30
+"""Of a mean square, as in `bnaudit.measure.moments`: beyond, float32 loses squares."""
+
+
 @dataclass(slots=True)
 class SeenCall:
     """A call, with its input until backward has passed.
@@ -42,7 +58,9 @@ class SeenCall:
         gamma: as it was in the pass, as all vectors here (C,) float64 on the CPU.
         running_mean: after the pass.
         running_var: after the pass.
+        invstd: 1/sigma of the batch, (C,), as the node has saved it; None where it is not at hand.
         moments: of the pass; without gradients where none came.
+        order: the first order of the pass, once it is known.
         why: why there are no gradients.
     """
 
@@ -55,11 +73,13 @@ class SeenCall:
     gamma: Tensor | None
     running_mean: Tensor | None
     running_var: Tensor | None
+    invstd: Tensor | None
     moments: Moments | None = None
+    order: FirstOrderChannels | None = None
     why: str = NOT_REACHED
 
     @classmethod
-    def of(cls, call: BatchNormCall) -> SeenCall:
+    def of(cls, call: BatchNormCall, z: Tensor) -> SeenCall:
         """What the forward pass knows."""
         return cls(
             label=call.name if call.occurrence == 1 else f"{call.name}#{call.occurrence}",
@@ -71,17 +91,27 @@ class SeenCall:
             gamma=_kept(call.gamma),
             running_mean=_kept(call.running_mean),
             running_var=_kept(call.running_var),
+            invstd=_invstd(z),
         )
 
-    def measure(self, big_g: Tensor | None, g: Tensor | None) -> None:
+    def measure(
+        self,
+        big_g: Tensor | None,
+        g: Tensor | None,
+        affine: tuple[Tensor | None, ...] = (None, None),
+    ) -> None:
         """Reduces the input and its gradients; the input is let go.
 
         Args:
             big_g: at the output; None where backward never came.
             g: at the input.
+            affine: the gradients of gamma and beta, of this call alone.
         """
         x, self.x = self.x, None
         if x is None:
+            return
+        if big_g is not None and g is not None and self._quick(big_g, g, affine):
+            self.why = ""
             return
         if x._version != self.version:
             self.why = _OVERWRITTEN
@@ -94,17 +124,53 @@ class SeenCall:
         except RuntimeError as error:  # out of memory, most likely, and no reason to end a training
             self.why = f"not measured: {first_line(error)}"
 
+    def _quick(self, big_g: Tensor, g: Tensor, affine: tuple[Tensor | None, ...]) -> bool:
+        """Whether two norms were enough for the first order."""
+        along, total = affine
+        m = self.m
+        if not self.own or self.invstd is None or along is None or total is None:
+            return False
+        if not big_g.is_contiguous() or not g.is_contiguous():
+            return False
+        with torch.no_grad():
+            squares = [_squares(t) for t in (big_g, g)]
+            low, high = (m * bound for bound in _RANGE)
+            if not all(bool(((t > low) & (t < high)).all()) for t in squares):
+                return False
+            invstd, s, sum_g = (t.to("cpu", torch.float64) for t in (self.invstd, along, total))
+        grad_out_sq, grad_in_sq = squares
+        leak = self.eps * invstd**2
+        mean_term, xhat_term = sum_g**2 / m, (1 + leak) * s**2 / m
+        rest = grad_out_sq - mean_term - xhat_term
+        if not bool((rest > _SURVIVES * grad_out_sq).all()):
+            return False
+        gain = invstd if self.gamma is None else self.gamma.abs() * invstd
+        predicted_sq = gain**2 * rest
+        self.order = FirstOrderChannels(
+            sigma=1 / invstd,
+            leak=leak,
+            gain=gain,
+            grad_out_sq=grad_out_sq,
+            grad_in_sq=grad_in_sq,
+            predicted_sq=predicted_sq,
+            mean_term=mean_term,
+            xhat_term=xhat_term,
+            residual=torch.full_like(leak, torch.nan),  # nobody judges it here
+        )
+        return True
+
     def state(self) -> LayerState:
         """The layer, with whatever of the pass was seen."""
         state = _stored(self.label, self.eps, self.gamma, self.running_mean, self.running_var)
-        moments = self.moments
-        if moments is None:
+        if self.order is None and self.moments is not None:
+            running = None if self.own else self.running_var
+            self.order = first_order(self.moments, self.gamma, self.eps, self.m, running)
+        order = self.order
+        if order is None:
             return with_reason(state, self.why)
-        running = None if self.own else self.running_var
-        order = first_order(moments, self.gamma, self.eps, self.m, running)
         state = replace(
             state,
-            channels=moments.var.numel(),
+            channels=order.gain.numel(),
             batch_gain=_middle(order.gain),
             batch_leak=_middle(order.leak),
         )
@@ -138,6 +204,25 @@ def with_reason(state: LayerState, why: str) -> LayerState:
 def _without_gradient(state: LayerState, why: str) -> LayerState:
     reason = Skipped(why)
     return replace(state, measured=reason, predicted=reason, removed=reason, dead_gradient=reason)
+
+
+def _invstd(z: Tensor) -> Tensor | None:
+    """What BatchNorm's node keeps of the batch; None where hooks would be asked for it."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        return None
+    found = getattr(z.grad_fn, "_saved_result2", None)
+    return found.detach() if isinstance(found, torch.Tensor) and found.numel() else None
+
+
+def _squares(t: Tensor) -> Tensor:
+    """|t|^2 by channel, (C,) float64 on the CPU, of a contiguous (N, C, ...)."""
+    n, channels = t.shape[:2]
+    if t.dim() == 2:
+        return t.double().square().sum(0).cpu()
+    wide = torch.float64 if t.dtype == torch.float64 else torch.float32
+    norms = torch.linalg.vector_norm(t.view(n * channels, -1), dim=1, dtype=wide)
+    found: Tensor = norms.double().square().view(n, channels).sum(0).cpu()
+    return found
 
 
 def _kept(t: Tensor | None) -> Tensor | None:

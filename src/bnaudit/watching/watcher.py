@@ -306,7 +306,7 @@ class _Pass:
         return (*found, *others)
 
     def _seen(self, call: BatchNormCall, z: Tensor) -> None:
-        seen = SeenCall.of(call)
+        seen = SeenCall.of(call, z)
         self._calls.append(seen)
         node = z.grad_fn
         if node is None or "BatchNorm" not in node.name():
@@ -318,7 +318,7 @@ class _Pass:
         def passed(grad_in: Sequence[Tensor | None], grad_out: Sequence[Tensor | None]) -> None:
             if seen.x is None:
                 return  # a second backward through the same pass
-            seen.measure(grad_out[0], grad_in[0])
+            seen.measure(grad_out[0], grad_in[0], tuple(grad_in[1:3]))
             self._missing -= 1
             if not self._missing:
                 self._watch._complete(self)
