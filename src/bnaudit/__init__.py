@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from bnaudit._version import __version__
 
 if TYPE_CHECKING:
-    from bnaudit.documents import InspectionReport, Landscape, Recalibration, Report
+    from bnaudit.documents import InspectionReport, Landscape, Recalibration, Report, TrendReport
     from bnaudit.errors import BnauditError
     from bnaudit.inspecting import inspect
     from bnaudit.landscaping import landscape
     from bnaudit.options import AuditOptions
     from bnaudit.pipeline import audit
     from bnaudit.recalibrating import RefusedError, recalibrate
+    from bnaudit.trending import trend
+    from bnaudit.watching import Watch, watch
 
 __all__ = [
     "AuditOptions",
@@ -28,11 +30,15 @@ __all__ = [
     "Recalibration",
     "RefusedError",
     "Report",
+    "TrendReport",
+    "Watch",
     "__version__",
     "audit",
     "inspect",
     "landscape",
     "recalibrate",
+    "trend",
+    "watch",
 ]
 
 _HOMES = {
@@ -43,10 +49,14 @@ _HOMES = {
     "Recalibration": "bnaudit.documents",
     "RefusedError": "bnaudit.recalibrating",
     "Report": "bnaudit.documents",
+    "TrendReport": "bnaudit.documents",
+    "Watch": "bnaudit.watching",
     "audit": "bnaudit.pipeline",
     "inspect": "bnaudit.inspecting",
     "landscape": "bnaudit.landscaping",
     "recalibrate": "bnaudit.recalibrating",
+    "trend": "bnaudit.trending",
+    "watch": "bnaudit.watching",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from bnaudit.errors import InputError
 from bnaudit.files import content, opened
-from bnaudit.records import inspection, landscape, recalibration, report
+from bnaudit.records import inspection, landscape, recalibration, report, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -184,6 +184,12 @@ class Recalibration(Document, recalibration.Recalibration):
 
 class Landscape(Document, landscape.Landscape):
     """One landscape, of `bnaudit landscape` and `bnaudit.landscape`."""
+
+    __slots__ = ()
+
+
+class TrendReport(Document, training.Trend):
+    """One training run, of `bnaudit trend` and `bnaudit.trend`."""
 
     __slots__ = ()
 

@@ -28,6 +28,8 @@ LAYERS: dict[str, set[str]] = {
     "initialisation": {"data", "load", "measure", "tap", "records"},
     "recalibration": {"data", "inspection", "load", "measure", "tap", "records"},
     "compare": {"records", "summary"},
+    "runs": {"inspection", "judge", "load", "records", "render", "summary"},
+    "watching": {"measure", "records", "render", "runs", "tap"},
     "config": {"judge", "records", "render"},
     "cli": {
         "compare",
@@ -38,6 +40,7 @@ LAYERS: dict[str, set[str]] = {
         "render",
         "judge",
         "initialisation",
+        "runs",
     },
 }
 """`load.batchnorms` asks `tap.scripted` what a

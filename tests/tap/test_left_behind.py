@@ -111,7 +111,7 @@ def of_process() -> dict[str, Any]:
         "dispatcher": [
             torch._C._dispatch_dump(f"aten::{n}") for n in ("batch_norm", "instance_norm")
         ],
-        "taken": torch._C._dispatch_tls_is_dispatch_key_included(dispatch._KEY),
+        "taken": torch._C._dispatch_tls_is_dispatch_key_included(dispatch.KEY),
         "lock": _is_free(),
         "modes": torch._C._len_torch_dispatch_stack(),
         "signals": (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "bnaudit.cli.landscape",
         "Walk along the gradient step, with BatchNorm and with its statistics frozen.",
     ),
+    "trend": ("bnaudit.cli.trend", "Follow |gamma|/sigma over the checkpoints of a training run."),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import click
 
 from bnaudit.cli.streams import Helpful, write_stdout
-from bnaudit.render.json_v1 import DOCUMENTS
+from bnaudit.render.json_v1 import DOCUMENTS, LINES
 
 
 @click.command("schema", cls=Helpful)
-@click.argument("document", type=click.Choice([*DOCUMENTS, "config"]), default="report")
+@click.argument("document", type=click.Choice([*DOCUMENTS, *LINES, "config"]), default="report")
 def command(document: str) -> None:
     """Print the JSON Schema of what `check` (report), `inspect`, `diff`, `init` or `rules` write as JSON.
 
-    `config` prints that of bnaudit.yaml, for editors.
+    `watch` prints that of a line of `bnaudit.watch`, `config` that of bnaudit.yaml, for editors.
     """
     if document == "config":
         from bnaudit.config.schema import config_schema

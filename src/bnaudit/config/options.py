@@ -122,9 +122,11 @@ class Option:
 _ALL = ("check", "inspect", "diff", "init")
 _JUDGING = ("check", "inspect", "diff")
 _REPORTING = ("check", "inspect")
-_RUNNING = ("check", "diff", "init", "recalibrate", "landscape")
+_RUNNING = ("check", "diff", "init", "recalibrate", "landscape", "trend")
 _LOADING = ("check", "diff", "recalibrate", "landscape")
 _VIEWED = ("check", "inspect", "init", "recalibrate")
+_CODE = (*_LOADING, "trend")
+_PAGES = (*_ALL, "recalibrate", "landscape", "trend")
 _COSTS = "; ".join(f"{name} {info.cost}" for name, info in METRICS.items())
 
 # fmt: off
@@ -139,18 +141,20 @@ OPTIONS: tuple[Option, ...] = (
            "file.", typed_only=True, commands=_LOADING),
     Option("arg", MODEL, Pairs(),
            "Argument of a factory: numbers, true, false, none, texts, lists. Repeatable.",
-           parameter="kwargs", typed_only=True, commands=_LOADING),
+           parameter="kwargs", typed_only=True, commands=_CODE),
     Option("strict", MODEL, Flag(),
            "Whether the weights have to name every tensor of the network.", default=True,
-           unset="strict", typed_only=True, commands=_LOADING),
+           unset="strict", typed_only=True, commands=_CODE),
     Option("input", MODEL, Pairs(),
            "Value of an argument of the model that is no data (scale=0.5, flag=true). "
-           "Repeatable.", parameter="inputs", typed_only=True, commands=_LOADING),
+           "Repeatable.", parameter="inputs", typed_only=True, commands=_CODE),
     Option("entry", MODEL, Kind(metavar="KEY", wanted="an entry's name"),
            "Entry to read of a checkpoint with several networks ('state_dict_ema').",
            unset="the one that fits the network", typed_only=True,
-           commands=(*_REPORTING, "recalibrate", "landscape"),
-           elsewhere={"inspect": "Entry to read of a checkpoint with several networks "
+           commands=(*_REPORTING, "recalibrate", "landscape", "trend"),
+           elsewhere={"trend": "Entry to read of checkpoints with several networks ('state_dict_ema'). "
+                               "Default: all.",
+                      "inspect": "Entry to read of a checkpoint with several networks "
                                  "('state_dict_ema'). Default: all."}),
     Option("verify", MODEL, Flag(),
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
@@ -160,7 +164,9 @@ OPTIONS: tuple[Option, ...] = (
            "(NAME=PATH). Default: the batch inside a .pt2 file, else a synthetic one.",
            short="d", commands=_RUNNING,
            relocate=relocate.data,
-           elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
+           elsewhere={"trend": "Sample batches, as for check: the checkpoints are run, with --code or as "
+                               "the networks that they are.",
+                      "recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
                       "init": "Sample batch, as for check; its first rows are used. Default: a "
                               "synthetic batch."}),
     Option("map", DATA, Names(),
@@ -180,7 +186,7 @@ OPTIONS: tuple[Option, ...] = (
            elsewhere={"init": "As for check."}),
     Option("batches", DATA, Whole(1),
            "Batches to run.", unset="up to 8, synthetic 4",
-           commands=_LOADING,
+           commands=_CODE,
            elsewhere={"recalibrate": "Batches to run; all where it is left out.",
                       "landscape": "Batches to walk on, each at the cost of all steps; up to 4 where it is "
                                    "left out."}),
@@ -189,13 +195,15 @@ OPTIONS: tuple[Option, ...] = (
            elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
-           parameter="input_shapes", commands=("check", "diff", "init", "landscape"), key="input-shapes"),
+           parameter="input_shapes", commands=("check", "diff", "init", "landscape", "trend"),
+           key="input-shapes"),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),
     Option("layers", MEASURE, Kind(metavar="GLOB", wanted="a pattern"),
-           "Measure only layers whose name matches ('layer4.*').", commands=(*_ALL, "recalibrate"),
-           elsewhere={"inspect": "Report only layers whose name matches ('layer4.*').",
+           "Measure only layers whose name matches ('layer4.*').", commands=(*_ALL, "recalibrate", "trend"),
+           elsewhere={"trend": "Only layers whose name matches ('layer4.*').",
+                      "inspect": "Report only layers whose name matches ('layer4.*').",
                       "init": "Compare only parameters whose name matches.",
                       "recalibrate": "Only layers whose name matches ('layer4.*'); others keep theirs."}),
     Option("twins", MEASURE, Kind(metavar="LAYER", wanted="a layer's name"),
@@ -231,10 +239,11 @@ OPTIONS: tuple[Option, ...] = (
            "Rules that are silent at the layers whose label matches.", parameter=None),
     Option("format", OUTPUT, StdoutFormat(),
            "What goes to stdout: {formats}.", default="table", parameter="stdout_format",
-           commands=(*_ALL, "recalibrate", "landscape", "rules")),
+           commands=(*_PAGES, "rules")),
     Option("output", OUTPUT, Outputs(),
            "Also write a file, in the format that its suffix says ({suffixes}), or "
-           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o", commands=(*_ALL, "landscape", "rules"),
+           "FORMAT=FILE. Repeatable.", parameter="outputs", short="o",
+           commands=(*_ALL, "landscape", "trend", "rules"),
            relocate=relocate.outputs),
     # -o is the model that this command writes
     Option("report", OUTPUT, Outputs(),
@@ -254,12 +263,12 @@ OPTIONS: tuple[Option, ...] = (
     # how one person wants to see a run is no matter of the project's, as the last three
     Option("color", OUTPUT, Word(("auto", "always", "never")),
            "Whether the table has colour.", default="auto", key=False,
-           commands=(*_JUDGING, "recalibrate", "landscape")),
+           commands=(*_JUDGING, "recalibrate", "landscape", "trend")),
     Option("device", RUN, Kind(wanted="a device"),
            "Device: cpu, cuda, cuda:N or mps.", default="cpu", commands=_RUNNING, coerce=str),
     Option("dtype", RUN, Word(DTYPES),
            "Precision of the run.", unset="the model's own",
-           coerce=lambda value: str(value).removeprefix("torch."), commands=_LOADING),
+           coerce=lambda value: str(value).removeprefix("torch."), commands=_CODE),
     Option("seed", RUN, Whole(0, 2**32 - 1),
            "Of everything random: same seed, same report.", default=0, unset="0",
            commands=_RUNNING),
@@ -268,21 +277,21 @@ OPTIONS: tuple[Option, ...] = (
            unset="by what a training step takes, and what is free"),
     Option("timeout", RUN, Whole(1, 10**6),
            "Seconds after which the command ends, with exit code 4.", unset="none",
-           commands=(*_ALL, "init", "recalibrate")),
+           commands=_PAGES),
     Option("max-memory", RUN, Size(),
            "What the process may take (2GB, libraries included); above, it ends with exit code 4.",
-           unset="what there is", commands=(*_ALL, "init", "recalibrate")),
+           unset="what there is", commands=_PAGES),
     Option("progress", RUN, Flag(),
            "Show progress on stderr.", default=True, unset="on", key=False,
-           commands=(*_ALL, "recalibrate", "landscape")),
+           commands=_PAGES),
     Option("quiet", RUN, Flag(),
-           "Nothing on stderr but errors.", short="q", key=False,
-           commands=(*_ALL, "recalibrate", "landscape")),
+           "Nothing on stderr but errors.", short="q", commands=_PAGES, key=False),
     Option("verbose", RUN, Count(),
            "-v: timings; -vv: library warnings and tracebacks.", default=0, short="v",
-           commands=(*_ALL, "recalibrate", "landscape"), key=False,
+           commands=_PAGES, key=False,
            elsewhere={"inspect": "-v: what is suppressed; -vv: tracebacks.",
                       "init": "-vv: library warnings and tracebacks.",
+                      "trend": "-vv: library warnings and tracebacks.",
                       "recalibrate": "-vv: library warnings and tracebacks.",
                       "landscape": "-vv: library warnings and tracebacks."}),
 )

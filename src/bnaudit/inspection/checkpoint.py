@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from bnaudit.load.weights.stored import StoredFile
 
 _LIGHTNING = "pytorch-lightning_version"
+_PROGRESS = {
+    "step": ("global_step", "step", "iteration", "num_updates"),
+    "epoch": ("epoch",),
+}
+"""How far the training had come: the fact, and what stands beside the weights under which key."""
 
 
 def inspect_checkpoint(path: Path, entry: str | None = None) -> Inspection:
@@ -196,6 +201,11 @@ def _facts(stored: StoredFile) -> dict[str, str]:
     facts = {"format": stored.form}
     if len(stored.paths) > 1:
         facts["files"] = str(len(stored.paths))
+    for fact, keys in _PROGRESS.items():
+        found = (stored.top.get(key) for key in keys)
+        number = next((n for n in found if type(n) is int and 0 <= n < 2**53), None)
+        if number is not None:
+            facts[fact] = str(number)
     return facts
 
 

@@ -9,7 +9,7 @@ import torch
 from bnaudit.measure.drift import Sample, Stored, drifts
 from bnaudit.measure.rows import GROUPS, made_of
 from bnaudit.measure.spread import in_order, metric, quantile
-from bnaudit.records.drift import Channels, Drift
+from bnaudit.records.drift import DEAD_GAMMA, Channels, Drift
 from bnaudit.records.values import Skipped
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ _MADE_UP = {
     "synthetic": Skipped("synthetic batches say nothing about drift (pass --data)"),
     "example": Skipped("the example inputs of a file say nothing about drift (pass --data)"),
 }
-
-DEAD_GAMMA = 1e-3
-"""Of the layer's largest |gamma|: below, a channel passes on nothing that training would notice."""
 
 
 def measure_statistics(

@@ -23,6 +23,9 @@ class Excess:
     upper: float
 
 
+DEAD_GAMMA = 1e-3
+"""Of the layer's largest |gamma|: below, a channel passes on nothing that training would notice."""
+
 ONE_BATCH = Skipped("one batch has no spread (give more rows)")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bnaudit.render.columns import ALL, View
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "landscape", "recalibration", "rules")
+DOCUMENTS = ("report", "inspect", "init", "diff", "landscape", "recalibration", "trend", "rules")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
 OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}

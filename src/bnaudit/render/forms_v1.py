@@ -33,6 +33,7 @@ from bnaudit.records.recalibration import (
 from bnaudit.records.report import Report
 from bnaudit.records.run import DataInfo, RunInfo
 from bnaudit.records.snapshot import LayerSnapshot, Quantity, Snapshot
+from bnaudit.records.training import Course, LayerState, LayerTrend, Moment, Trend, WatchRecord
 from bnaudit.records.twins import Twin
 from bnaudit.records.values import Count, Estimate, Limits, Skipped, Spread
 from bnaudit.records.verification import Verification
@@ -63,6 +64,8 @@ from bnaudit.summary.normal import NORMAL, Outside
 from bnaudit.summary.recalibration import RecalibrationSummary
 from bnaudit.summary.recalibration import summarize as summarize_recalibration
 from bnaudit.summary.residuals import Residual
+from bnaudit.summary.trend import TrendSummary
+from bnaudit.summary.trend import summarize as summarize_trend
 from bnaudit.summary.twins import effect
 
 if TYPE_CHECKING:
@@ -443,6 +446,20 @@ FORMS: dict[type, Form] = {
         },
         hidden=("with_k",),
         quiet=True,
+    ),
+    # Over training
+    LayerState: Form(skipped=True),
+    WatchRecord: Form(skipped=True),
+    Moment: Form(skipped=True),
+    Course: Form(whole=True),
+    LayerTrend: Form(skipped=True),
+    Trend: Form(
+        computed={
+            "summary": Computed(
+                "runs", TrendSummary, summarize_trend, "The run in a few numbers and a sentence."
+            )
+        },
+        skipped=True,
     ),
     # The rules
     Rule: Form(hidden=("inspect", "check", "healthy", "sick", "not_applicable")),

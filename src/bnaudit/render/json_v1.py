@@ -19,6 +19,7 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+from bnaudit.records.training import Trend, WatchRecord
 from bnaudit.records.values import NOT_REQUESTED, Metric
 from bnaudit.records.wire.forms import Form
 from bnaudit.records.wire.read import MisfitError, read
@@ -74,7 +75,8 @@ class Document:
     @property
     def title(self) -> str:
         """Name and version in documents."""
-        return f"bnaudit.{next(name for name, kind in DOCUMENTS.items() if kind is self)}/1"
+        known = {**DOCUMENTS, **LINES}
+        return f"bnaudit.{next(name for name, kind in known.items() if kind is self)}/1"
 
 
 DOCUMENTS = {
@@ -102,12 +104,21 @@ DOCUMENTS = {
         Recalibration,
         "Running statistics computed again from data by bnaudit, and what they do to the network.",
     ),
+    "trend": Document(Trend, "The BatchNorm layers of a network over a training run, by bnaudit."),
     "rules": Document(
         RuleList,
         "The rules of bnaudit, as `bnaudit rules --json` and `bnaudit explain --json` write them.",
     ),
 }
 """By the name that `bnaudit schema` takes."""
+
+LINES = {
+    "watch": Document(
+        WatchRecord,
+        "One training pass as bnaudit.watch saw it: a line of its file, a document by itself.",
+    )
+}
+"""Documents of one line each, by the name that `bnaudit schema` takes."""
 
 _SHAPE = (
     "Constant shape: every key is always present; a value that is not known is null, with its reason in the "
@@ -131,6 +142,26 @@ def document_text(record: Any, *, channels: bool = False) -> str:
             **write(record, kind.forms, channels=channels),
         }
     )
+
+
+def line_text(record: WatchRecord) -> str:
+    """A record as one line of JSON, without its end."""
+    kind = LINES["watch"]
+    tool = {"name": "bnaudit", "version": __version__}
+    whole = {"schema": kind.title, "tool": tool, **write(record, kind.forms)}
+    return json.dumps(whole, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def read_line(document: Json) -> WatchRecord:
+    """The record that a line was written from.
+
+    Raises:
+        MisfitError: it is not one of its schema.
+    """
+    kind = LINES["watch"]
+    if document.get("schema") != kind.title:
+        raise MisfitError("schema", f"has to be {kind.title}")
+    return read(WatchRecord, document, kind.forms)
 
 
 def read_document(cls: type[T], document: Json) -> tuple[T, str]:
@@ -179,9 +210,9 @@ def schema_text(name: str = "report") -> str:
     """The JSON Schema (draft 2020-12) of a document, as text.
 
     Args:
-        name: a key of `DOCUMENTS`.
+        name: a key of `DOCUMENTS` or `LINES`.
     """
-    kind = DOCUMENTS[name]
+    kind = {**DOCUMENTS, **LINES}[name]
     made, tool = schema(kind.record, kind.forms), schema(Tool, {})
     properties = {
         "schema": {"description": "Name and version of this format.", "const": kind.title},

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 
-_KEY = "TESTING_ONLY_GenericMode"
+KEY = "TESTING_ONLY_GenericMode"
 """Above autograd and autocast. Nothing but PyTorch's own tests of the dispatcher uses it."""
 
 
@@ -64,27 +64,27 @@ def whole_audit() -> Iterator[None]:
 
 
 @cache
-def _others_pass() -> Library:
+def others_pass() -> Library:
     """All operators but those overridden ignore the key. Takes 4 ms, and changes nothing without the key."""
-    library = Library("_", "IMPL", _KEY)
+    library = Library("_", "IMPL", KEY)
     library.fallback(torch.library.fallthrough_kernel)
     return library
 
 
 @contextmanager
-def _taking(included: bool) -> Iterator[None]:
+def taking(included: bool) -> Iterator[None]:
     """Whether this thread's calls reach the override."""
-    before = torch._C._dispatch_tls_is_dispatch_key_included(_KEY)
-    torch._C._dispatch_tls_set_dispatch_key_included(_KEY, included)
+    before = torch._C._dispatch_tls_is_dispatch_key_included(KEY)
+    torch._C._dispatch_tls_set_dispatch_key_included(KEY, included)
     try:
         yield
     finally:
-        torch._C._dispatch_tls_set_dispatch_key_included(_KEY, before)
+        torch._C._dispatch_tls_set_dispatch_key_included(KEY, before)
 
 
 def not_the_models() -> AbstractContextManager[None]:
     """BatchNorm inside is none of the model's: of the networks that a loss is computed with."""
-    return _taking(included=False)
+    return taking(included=False)
 
 
 @dataclass(slots=True)
@@ -263,19 +263,19 @@ def tapped(
     eager: AbstractContextManager[Any] = nullcontext()
     if "torch._dynamo" in sys.modules:
         eager = torch.compiler.set_stance("force_eager")
-    _others_pass()
+    others_pass()
     with whole_audit(), eager:
         library = Library("aten", "IMPL")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Overriding a previously registered kernel"
-                library.impl("batch_norm", tap.batch_norm, _KEY)
-                library.impl("instance_norm", tap.instance_norm, _KEY)
-                library.impl("_batch_norm_impl_index", tap.bypassed, _KEY)
+                library.impl("batch_norm", tap.batch_norm, KEY)
+                library.impl("instance_norm", tap.instance_norm, KEY)
+                library.impl("_batch_norm_impl_index", tap.bypassed, KEY)
                 if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
                     for name, override in _decomposed(tap).items():
-                        library.impl(name, override, _KEY)
-            with _taking(included=True), _in_threads_of(namer.layers):
+                        library.impl(name, override, KEY)
+            with taking(included=True), _in_threads_of(namer.layers):
                 yield tap
         finally:
             library._destroy()
@@ -290,13 +290,13 @@ def _in_threads_of(layers: Sequence[nn.Module]) -> Iterator[None]:
     def enter(*_: Any) -> None:
         here.depth = getattr(here, "depth", 0) + 1
         if here.depth == 1:
-            here.before = torch._C._dispatch_tls_is_dispatch_key_included(_KEY)
-            torch._C._dispatch_tls_set_dispatch_key_included(_KEY, True)
+            here.before = torch._C._dispatch_tls_is_dispatch_key_included(KEY)
+            torch._C._dispatch_tls_set_dispatch_key_included(KEY, True)
 
     def leave(*_: Any) -> None:
         here.depth -= 1
         if here.depth == 0:
-            torch._C._dispatch_tls_set_dispatch_key_included(_KEY, here.before)
+            torch._C._dispatch_tls_set_dispatch_key_included(KEY, here.before)
 
     hooks: list[RemovableHandle] = []
     try:

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from bnaudit.render import formats
-from bnaudit.render.json_v1 import DOCUMENTS, document_text, schema_text
+from bnaudit.render.json_v1 import DOCUMENTS, LINES, document_text, schema_text
 from bnaudit.render.text import document_to_text
 from tests.golden.documents import FOLDER, UPDATE
 
@@ -18,7 +18,8 @@ from . import samples
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMAS = {name: json.loads(schema_text(name)) for name in DOCUMENTS}
+NAMES = [*DOCUMENTS, *LINES]
+SCHEMAS = {name: json.loads(schema_text(name)) for name in NAMES}
 
 
 def walk(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -39,7 +40,7 @@ OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_golden(name: str) -> None:
     """A change of a record changes what users' readers rely on: it shows here."""
     path = FOLDER / f"schema_{name}.json"
@@ -48,7 +49,7 @@ def test_golden(name: str) -> None:
     assert schema_text(name) == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_a_valid_schema_of_its_draft(name: str) -> None:
     Draft202012Validator.check_schema(SCHEMAS[name])
 
@@ -81,7 +82,7 @@ def test_only_maps_with_keys_from_elsewhere_have_no_shape() -> None:
     assert maps == {"facts", "inputs", "versions", "seconds"}
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_definition_is_used(name: str) -> None:
     used = {node["$ref"] for _, node in walk(SCHEMAS[name]) if isinstance(node.get("$ref"), str)}
     assert used == {f"#/$defs/{key}" for key in SCHEMAS[name]["$defs"]}

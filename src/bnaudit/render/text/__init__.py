@@ -11,6 +11,7 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+from bnaudit.records.training import Trend
 from bnaudit.render.columns import ALL
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration` or
-            `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration`, `Trend`
+            or `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -64,6 +65,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         inspection,
         landscape,
         recalibration,
+        trend,
     )
 
     if isinstance(record, Report):
@@ -78,5 +80,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         landscape.write_landscape(sheet, record)
     elif isinstance(record, Recalibration):
         recalibration.write_recalibration(sheet, record)
+    elif isinstance(record, Trend):
+        trend.write_trend(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, isfinite, log10
+from math import floor, inf, isfinite, log10
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # How much of a shortened name is its beginning, best looking first.
 _HEAD_SHARES = (0.4, 0.25, 0.1, 0.0, 0.6, 0.8)
+
+SPARKS = "▁▂▃▄▅▆▇█"
+"""Eight heights."""
 
 _TO_ASCII = str.maketrans(
     {
@@ -51,7 +54,7 @@ _TO_ASCII = str.maketrans(
         "∞": "inf",
         "η": "eta",
         "Δ": "d",
-        **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
+        **dict(zip(SPARKS, "_.,:-=+#", strict=True)),
     }
 )
 
@@ -170,6 +173,27 @@ def draw(bounds: Box, axis: LogAxis, width: int) -> str:
     line[last] = "›" if bounds[2] > axis.high else "┤"
     line[middle] = "●"
     return "".join(line)
+
+
+def spark(values: Sequence[float | None], width: int) -> str:
+    """▁▃▆█ : positive values on a log scale of their own; a gap where there is none.
+
+    Args:
+        values: in order; more than fit are drawn by the middle of their neighbours.
+        width: characters.
+    """
+    n = max(1, min(len(values), width))
+    parts = [values[i * len(values) // n : (i + 1) * len(values) // n] for i in range(n)]
+    logs = [sorted(log10(v) for v in part if v is not None and 0 < v < inf) for part in parts]
+    middles = [part[len(part) // 2] if part else None for part in logs]
+    known = [m for m in middles if m is not None]
+    if not known:
+        return " " * width
+    low, span = min(known), max(known) - min(known)
+    # What differs by less than a hundredth is drawn level.
+    scale = (len(SPARKS) - 1) / span if span > 0.004 else 0.0
+    drawn = (" " if m is None else SPARKS[round((m - low) * scale)] for m in middles)
+    return "".join(drawn).ljust(width)
 
 
 def _positive(values: Iterable[float]) -> list[float]:
