@@ -62,7 +62,7 @@ def test_every_ending_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         except BnauditError as error:
             return error.exit_code
         except Exception as error:
-            code, message, _ = commands._last(error)
+            code, message, _ = commands.explained(error)
             sys.stderr.write(message)
             commands._trace(args)
             return code

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "bnaudit.cli.recalibrate",
         "Compute running statistics again from data, and write the model with them.",
     ),
+    "fleet": ("bnaudit.cli.fleet", "Audit many models: in parallel, resumable, as one table."),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
@@ -124,14 +125,14 @@ def invoke(args: list[str]) -> int:
     except (
         Exception
     ) as error:  # the outermost boundary: whatever is left is the machine's, or a bug
-        code, message, hint = _last(error)
+        code, message, hint = explained(error)
         say_error(message, hint)
         _trace(args)
         return code
     return outcome if isinstance(outcome, int) else 0
 
 
-def _last(error: Exception) -> tuple[int, str, str]:
+def explained(error: Exception) -> tuple[int, str, str]:
     """Exit code, fact and remedy of an exception that nobody has explained."""
     text = first_line(error)
     if isinstance(error, MemoryError) or any(mark in str(error) for mark in _NO_MEMORY):

@@ -22,7 +22,18 @@ _META = "bnaudit.config"
 _REFUSED = "bnaudit.no_config"
 _PREFIX = "BNAUDIT_"
 CONFIG_VARIABLE = f"{_PREFIX}CONFIG"
-_OWN = ("run", "frozen", "all", "no-run", "no-config", "way", "force", "dry-run")
+_OF_FLEETS = (
+    "results",
+    "reports",
+    "status",
+    "retry",
+    "jobs",
+    "threads",
+    "reuse",
+    "engine",
+    "address",
+)
+_OWN = ("run", "frozen", "all", "no-run", "no-config", "way", "force", "dry-run", *_OF_FLEETS)
 """Options of single commands, which are in no table; no variable sets them."""
 _NEAR = 0.7
 """Similarity (difflib's ratio) of misspelt names: CONFG has 0.91 with CONFIG, CACHE 0.67 with BATCHES."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "recalibration", "rules")
+PAGES = ("report", "inspect", "init", "diff", "recalibration", "fleet", "rules")
+"""Documents that people read too."""
+
+DOCUMENTS = (*PAGES, "fleet-row")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
 OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}
@@ -61,7 +64,7 @@ class Format:
 _TEXT = ("width", "color", "unicode", "verbose")
 
 FORMATS: dict[str, Format] = {
-    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, DOCUMENTS, prose=True),
+    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, PAGES, prose=True),
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),

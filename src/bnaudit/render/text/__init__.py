@@ -6,6 +6,7 @@ from typing import Any
 
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
+from bnaudit.records.fleet import Fleet
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.recalibration import Recalibration
@@ -23,7 +24,7 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration` or `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration`, `Fleet` or `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -33,7 +34,14 @@ def document_to_text(
         from bnaudit.render.text.rules import rules_to_text  # plain text, without rich
 
         return rules_to_text(record, width)
-    from bnaudit.render.text import audit, difference, initialisation, inspection, recalibration
+    from bnaudit.render.text import (
+        audit,
+        difference,
+        fleet,
+        initialisation,
+        inspection,
+        recalibration,
+    )
     from bnaudit.render.text.sheet import Sheet
 
     sheet = Sheet(width, unicode=unicode)
@@ -47,6 +55,8 @@ def document_to_text(
         initialisation.write_initialisation(sheet, record)
     elif isinstance(record, Recalibration):
         recalibration.write_recalibration(sheet, record)
+    elif isinstance(record, Fleet):
+        fleet.write_fleet(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
     return sheet.text(color=color)
