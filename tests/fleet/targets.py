@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 TARGET = f"{__name__}:act"
 
 
-def act(job: Job, task: Task) -> Any:
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def act(job: Job, task: Task) -> Any:  # noqa: C901
     """Does what the task is called."""
     name, _, argument = task.model.partition(" ")
     if name == "exit":
@@ -26,6 +30,11 @@ def act(job: Job, task: Task) -> Any:
     if name == "once":  # ended from outside at the first time
         if task.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        return ("tried again", task.attempt)
+    if name == "actor":  # what this process was started for dies, as with its machine
+        if argument == "always" or task.attempt == 1:
+            os.kill(parent_of(os.getppid()), signal.SIGKILL)
+            time.sleep(600)
         return ("tried again", task.attempt)
     if name == "hang":
         time.sleep(600)

@@ -30,16 +30,17 @@ def audited(job: Job, task: Task) -> tuple[bytes, int, str | None]:
         The line of its row, its exit code, and its whole report as JSON where that is wanted.
     """
     config = job.context["config"]
-    given = together(job.given, task.own)
+    given = {**together(job.given, task.own), **task.moved}
     given["baseline"] = baseline_of(task, given.get("baseline"))
-    known: dict[str, Any] = rows.common(job, task, settings_digest(job, task))
+    known: dict[str, Any] = rows.common(job, task)
     known |= {"started": rows.now(), "worker": name_of()}
     begin = time.perf_counter()
     forget_peak()
     report = None
     with remembered(), quiet_libraries(0):
         try:
-            report, _ = load_and_audit(task.model, audit_options(given, config), Silent())
+            model = given.pop("model", task.model)
+            report, _ = load_and_audit(model, audit_options(given, config), Silent())
         except Exception as error:  # a row has a reason, whatever it was
             code, message, hint = (
                 (error.exit_code, error.message, error.hint)

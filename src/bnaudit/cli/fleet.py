@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,7 @@ def _wanted(presentation: Presentation, given: dict[str, Any]) -> dict[str, Any]
 def _run(
     sources: tuple[str, ...], own: dict[str, Any], presentation: Presentation, given: dict[str, Any]
 ) -> int:
+    from bnaudit.cli.auditing import settings_digest
     from bnaudit.fleet.entries import read_entries
     from bnaudit.fleet.results import Results
     from bnaudit.fleet.standing import fleet_of
@@ -167,6 +169,7 @@ def _run(
         _make_folder(own["reports"])
     with closing(Results(own["results"], write=True)) as results:
         job, plan = _job(given, own), _plan(own)
+        tasks = [replace(task, settings=settings_digest(job, task)) for task in tasks]
         left = [task for task in tasks if not _holds(results, job, task, retry=own["retry"])]
         with shown(presentation.progress) as progress:
             for result in _results(left, own["engine"], job, plan, progress):
@@ -214,12 +217,11 @@ def _results(
 
 def _holds(results: Results, job: Job, task: Task, *, retry: bool) -> bool:
     """Whether the row of a task is there, and would come out the same."""
-    from bnaudit.cli.auditing import settings_digest
     from bnaudit.fleet.contents import unchanged
     from bnaudit.fleet.engine import limits_of
 
     row = results.row(task.entry)
-    if row is None or row["outcome"] in _RETRIED or row["settings"] != settings_digest(job, task):
+    if row is None or row["outcome"] in _RETRIED or row["settings"] != task.settings:
         return False
     timeout, most = limits_of(job, task)
     ended = row["outcome"] in ("timeout", "memory", "crashed")
@@ -233,17 +235,16 @@ def _keep(result: Result, results: Results, job: Job, reports: Path | None) -> N
     """Writes a row, and the report before it: a row says that its model is done."""
     from bnaudit.cli.auditing import report_name
     from bnaudit.cli.writing import write_whole
-    from bnaudit.fleet.contents import known_files
+    from bnaudit.fleet.contents import files_of, known_files
 
     task, payload = result
     if isinstance(payload, Ended):
-        from bnaudit.cli.auditing import settings_digest
         from bnaudit.fleet import rows
         from bnaudit.render.json_v1 import document_line
 
         given = {**job.given, **task.own}
-        files = known_files(task.model, given)
-        known = rows.common(job, task, settings_digest(job, task))
+        files = files_of(known_files(task.model, given))
+        known = rows.common(job, task)
         results.add(task.entry, document_line(rows.of_end(payload, files, **known)))
         return
     line, _, report = payload

@@ -91,8 +91,8 @@ def _content(path: str, size: int, modified: int) -> str:
     return digest.hexdigest() if (after.st_size, after.st_mtime_ns) == (size, modified) else ""
 
 
-def known_files(model: str, given: Mapping[str, Any]) -> tuple[FileRead, ...]:
-    """The files that the options name, where nobody is left who could say what was read."""
+def known_files(model: str, given: Mapping[str, Any]) -> tuple[Seen, ...]:
+    """The files that the options name, whether anybody has read them."""
     texts = [model, *given.get("data", ())]
     texts += [str(given[name]) for name in ("weights", "labels", "loss") if given.get(name)]
     seen = []
@@ -102,4 +102,4 @@ def known_files(model: str, given: Mapping[str, Any]) -> tuple[FileRead, ...]:
                 now = os.stat(path)  # noqa: PTH116
                 seen.append(Seen(path, now.st_size, now.st_mtime_ns))
                 break
-    return files_of(dict.fromkeys(seen))
+    return tuple(dict.fromkeys(seen))

@@ -6,7 +6,7 @@ at any time: whoever closes the iterator wants everything that runs ended, and n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -26,14 +26,18 @@ class Task:
         model: as it is named.
         own: options of its own, by parameter, over those of the job.
         runs_code: whether code of the user's runs in it, after which its process is not used again.
+        settings: digest of all its options, for its row.
         attempt: how often it was tried, this time included.
+        moved: options, and "model", whose files are elsewhere where it runs.
     """
 
     entry: str
     model: str
     own: Mapping[str, Any]
     runs_code: bool = False
+    settings: str = ""
     attempt: int = 1
+    moved: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +116,10 @@ def engine_of(name: str) -> Engine:
     return cast("Engine", import_module(ENGINES[name]))
 
 
-def limits_of(job: Job, task: Task) -> tuple[int | None, int | None]:
-    """Seconds and bytes that a task may take."""
+def limits_of(job: Job, task: Task | None) -> tuple[int | None, int | None]:
+    """Seconds and bytes that a task may take, or one that says nothing of its own."""
     from bnaudit.config.options import BY_PARAMETER
 
-    given = {**job.given, **task.own}
+    given = {**job.given, **(task.own if task else {})}
     size = given.get("max_memory")
     return given.get("timeout"), None if size is None else BY_PARAMETER["max_memory"].accept(size)

@@ -32,14 +32,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def common(job: Job, task: Task, settings: str) -> dict[str, Any]:
+def common(job: Job, task: Task) -> dict[str, Any]:
     """What every row of a task has."""
     timeout, most = limits_of(job, task)
     return {
         "entry": task.entry,
         "model": task.model,
         "options": dict(task.own),
-        "settings": settings,
+        "settings": task.settings,
         "attempts": task.attempt,
         "timeout": timeout,
         "max_memory": most,

@@ -8,15 +8,18 @@ from bnaudit.records.finding import Severity
 from bnaudit.records.fleet import ENDED
 from bnaudit.render.text.table import LEFT, RIGHT, Column, Room, Row, Table
 from bnaudit.render.text.verdict import BAD, CAREFUL, GOOD
-from bnaudit.render.text.words import plural
+from bnaudit.render.text.words import listing, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.records.fleet import Fleet, FleetModel
     from bnaudit.render.text.sheet import Entry, Sheet
 
 _WIDE = 160
 """Columns of a page that has room for sentences in the table; others have them below."""
 
+_NAMES = 3
 _LABELS = len("results") + 2
 _WORDS = {
     "clean": "clean",
@@ -44,8 +47,7 @@ def write_fleet(sheet: Sheet, fleet: Fleet) -> None:
         table = Table(rows, _COLUMNS, sheet.charset, sheet.width)
         sheet.table(table, more=fleet.more)
         if table.columns[-1].path != "worst":
-            told = [f"{m.model}: {m.worst}" for m in fleet.models if m.worst is not None]
-            sheet.paragraphs(told, "")
+            sheet.paragraphs(_reasons(fleet.models), "")
     sheet.closing(*verdict(fleet))
 
 
@@ -62,6 +64,15 @@ def verdict(fleet: Fleet) -> tuple[str, str, str]:
     if not fleet.exit_code:
         return "PASS", GOOD, sentence
     return ("FAIL" if fleet.exit_code == 1 else f"FAIL (exit {fleet.exit_code})"), BAD, sentence
+
+
+def _reasons(models: Sequence[FleetModel]) -> list[str]:
+    """A line for each reason, with the models that share it."""
+    found: dict[str, list[str]] = {}
+    for model in models:
+        if model.worst is not None:
+            found.setdefault(model.worst, []).append(model.model)
+    return [f"{listing(names, _NAMES)}: {worst}" for worst, names in found.items()]
 
 
 def _counted(fleet: Fleet) -> str:
