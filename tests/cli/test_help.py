@@ -24,7 +24,7 @@ FORMATS_OF = {
     "check": "table json sarif junit markdown github",
     "inspect": "table json sarif junit markdown github",
     "init": "table json",
-    "fleet": "table json",
+    "fleet": "table json sarif junit",
     "diff": "table json",
     "rules": "table json markdown",
 }
@@ -32,7 +32,7 @@ SUFFIXES_OF = {
     "check": ".txt .json .sarif .xml .md",
     "inspect": ".txt .json .sarif .xml .md",
     "init": ".txt .json",
-    "fleet": ".txt .json",
+    "fleet": ".txt .json .sarif .xml",
     "diff": ".txt .json",
     "rules": ".txt .json .md",
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bnaudit.fleet.engine import Result, Task
     from bnaudit.fleet.results import Results
     from bnaudit.progress import Progress
+    from bnaudit.records.fleet import Fleet
 
 _OF_AUDITS = ("format", "output", "baseline")
 """Options that say what becomes of one audit's report, where they are not typed."""
@@ -57,6 +58,13 @@ _OWN = (
         type=click.Path(file_okay=False, path_type=Path),
         metavar="FOLDER",
         help="Also write each model's whole report there, as JSON; --baseline FOLDER takes it.",
+    ),
+    _OwnOption(
+        ["--table"],
+        type=FileName("table", Path),
+        metavar="FILE",
+        help="Also write a row for each layer of each model: .csv, or .parquet (pip install "
+        "'bnaudit[tables]').",
     ),
     _OwnOption(
         ["--retry"],
@@ -127,12 +135,18 @@ def command(sources: tuple[str, ...], **given: Any) -> int:
     given = settled(given)
     own = {name: given.pop(name) for name in [str(option.name) for option in _OWN]}
     presentation = presentation_of("fleet", given, sources)
+    if own["table"] is not None:
+        from bnaudit.fleet.tables import check
+
+        check(own["table"])
     if own["status"]:
-        return _status(sources, presentation, given)
+        return _status(sources, own, presentation, given)
     return _run(sources, own, presentation, given)
 
 
-def _status(sources: tuple[str, ...], presentation: Presentation, given: dict[str, Any]) -> int:
+def _status(
+    sources: tuple[str, ...], own: dict[str, Any], presentation: Presentation, given: dict[str, Any]
+) -> int:
     from bnaudit.fleet.results import Results
     from bnaudit.fleet.standing import fleet_of
 
@@ -142,7 +156,7 @@ def _status(sources: tuple[str, ...], presentation: Presentation, given: dict[st
         )
     with closing(Results(Path(sources[0]), write=False)) as results:
         fleet = fleet_of(results, None, total=None, **_wanted(presentation, given))
-        present(fleet, presentation)
+        _shown(fleet, own["table"], presentation)
     return fleet.exit_code
 
 
@@ -183,8 +197,16 @@ def _run(
             notes=notes,
             **_wanted(presentation, given),
         )
-        present(fleet, presentation)
+        _shown(fleet, own["table"], presentation)
     return fleet.exit_code
+
+
+def _shown(fleet: Fleet, table: Path | None, presentation: Presentation) -> None:
+    if table is not None:
+        from bnaudit.fleet.tables import write_table
+
+        write_table(table, fleet.rows)
+    present(fleet, presentation)
 
 
 def _job(given: dict[str, Any], own: dict[str, Any]) -> Job:

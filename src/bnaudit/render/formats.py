@@ -68,8 +68,20 @@ FORMATS: dict[str, Format] = {
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),
-    "sarif": Format(".sarif", "for code scanning", "sarif:report_to_sarif", whole=True),
-    "junit": Format(".xml", "for test reports", "junit:report_to_junit", whole=True),
+    "sarif": Format(
+        ".sarif",
+        "for code scanning",
+        "sarif:report_to_sarif",
+        documents=(*VERDICTS, "fleet"),
+        whole=True,
+    ),
+    "junit": Format(
+        ".xml",
+        "for test reports",
+        "junit:report_to_junit",
+        documents=(*VERDICTS, "fleet"),
+        whole=True,
+    ),
     "markdown": Format(
         ".md",
         "for pull-request comments",
