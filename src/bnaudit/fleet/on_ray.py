@@ -21,7 +21,7 @@ from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.files import all_read, content, is_file, remembered
 from bnaudit.fleet.contents import known_files
 from bnaudit.fleet.engine import Ended, Result, limits_of
-from bnaudit.fleet.local import Seat, attended, next_try
+from bnaudit.fleet.local import Seat, attended, fair_threads, next_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -92,8 +92,8 @@ class _Cluster:
         self.ray, self.job, self.plan = ray, job, plan
         has = ray.cluster_resources()
         processors = int(has.get("CPU", 1))
-        alone = plan.address is None and plan.jobs is not None
-        self.threads = plan.threads or (max(1, processors // (plan.jobs or 1)) if alone else 1)
+        own = plan.address is None
+        self.threads = fair_threads(plan, plan.jobs or processors) if own else plan.threads or 1
         wanted: dict[str, Any] = {"num_cpus": self.threads}
         room = max(1, processors // self.threads)
         if str(job.given.get("device", "cpu")).startswith("cuda"):
