@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 
-.PHONY: demo test lint format fixtures bench clean
+.PHONY: demo test test-ray lint format fixtures bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bnaudit check fixtures/digits_resnet/model.onnx --data fixtures/digits_resnet/batch.npz
 
 test: $(VENV)/.installed-test lint
 	@$(BIN)/python -m pytest
+
+# Ray is large and takes long to start: its tests are a command of their own.
+test-ray: $(VENV)/.installed-ray
+	@$(BIN)/python -m pytest -q tests/fleet/ray_cluster.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -36,6 +40,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-ray: $(VENV)/.installed-test
+	@$(PIP) -e '.[fleet]'
 	@touch $@
 
 clean:

@@ -11,7 +11,7 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,22 @@ if TYPE_CHECKING:
 
 NO_FILE = "not a regular file"
 
-_seen: ContextVar[set[tuple[int, int]] | None] = ContextVar("_seen", default=None)
+
+class Seen(NamedTuple):
+    """A file that was read, as it was then.
+
+    Attributes:
+        path: as it was named.
+        size: bytes.
+        modified: nanoseconds since 1970.
+    """
+
+    path: str
+    size: int
+    modified: int
+
+
+_seen: ContextVar[dict[tuple[int, int], Seen] | None] = ContextVar("_seen", default=None)
 
 
 def opened(path: Path, *, renewable: bool = False) -> BinaryIO:
@@ -49,19 +64,20 @@ def opened(path: Path, *, renewable: bool = False) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, NO_FILE, str(path))
     if not renewable:
-        _remember(found)
+        _remember(path, found)
     return os.fdopen(handle, "rb")
 
 
-def _remember(found: os.stat_result) -> None:
+def _remember(path: Path, found: os.stat_result) -> None:
     if (seen := _seen.get()) is not None:
-        seen.add((found.st_dev, found.st_ino))
+        here = Seen(str(path), found.st_size, found.st_mtime_ns)
+        seen.setdefault((found.st_dev, found.st_ino), here)
 
 
 def referred_to(path: Path) -> Path:
     """The path of a file that an input names: an input too, whether its bytes are wanted or not."""
     with suppress(OSError, ValueError):  # told where it is opened
-        _remember(path.stat())
+        _remember(path, path.stat())
     return path
 
 
@@ -96,11 +112,16 @@ def exists(path: Path | str) -> bool:
 @contextmanager
 def remembered() -> Iterator[None]:
     """Until the context ends, `was_read` knows every file that was opened or referred to in it."""
-    token = _seen.set(set())
+    token = _seen.set({})
     try:
         yield
     finally:
         _seen.reset(token)
+
+
+def all_read() -> tuple[Seen, ...]:
+    """Every file that was opened or referred to in the nearest `remembered`, each once."""
+    return tuple((_seen.get() or {}).values())
 
 
 def was_read(path: Path) -> bool:

@@ -30,10 +30,12 @@ LAYERS: dict[str, set[str]] = {
     "compare": {"records", "summary"},
     "runs": {"inspection", "judge", "load", "records", "render", "summary"},
     "watching": {"measure", "records", "render", "runs", "tap"},
+    "fleet": {"config", "load", "records", "render", "summary"},
     "config": {"judge", "records", "render"},
     "cli": {
         "compare",
         "config",
+        "fleet",
         "inspection",
         "load",
         "records",
@@ -64,6 +66,10 @@ def loaded_by(code: str) -> set[str]:
 FIXTURES = SRC.parents[1] / "fixtures" / "digits_resnet"
 FOLDED, MODEL = str(FIXTURES / "folded.onnx"), str(FIXTURES / "dynamo.onnx")
 RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
+FLEET = (
+    "import tempfile\nfrom bnaudit.cli import run\nwith tempfile.TemporaryDirectory() as folder:\n"
+    "    assert run({args!r} + [folder + '/fleet.jsonl']) == {code}"
+)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,8 @@ RUN = "from bnaudit.cli import run\nassert run({args!r}) == {code}"
         (RUN.format(args=["inspect", "--help"], code=0), set()),
         (RUN.format(args=["inspect", FOLDED], code=3), {"rich"}),
         (RUN.format(args=["inspect", MODEL, "--format", "json"], code=0), set()),
+        # who drives many audits runs none
+        (FLEET.format(args=["fleet", FOLDED, "--results"], code=3), {"rich"}),
     ],
 )
 def test_frameworks_are_not_imported_before_they_are_needed(code: str, allowed: set[str]) -> None:

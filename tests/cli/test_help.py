@@ -25,6 +25,7 @@ FORMATS_OF = {
     "check": "table json sarif junit markdown github",
     "inspect": "table json sarif junit markdown github",
     "init": "table json",
+    "fleet": "table json sarif junit",
     "diff": "table json",
     "rules": "table json markdown",
 }
@@ -32,6 +33,7 @@ SUFFIXES_OF = {
     "check": ".txt .json .sarif .xml .md .html .svg .png",
     "inspect": ".txt .json .sarif .xml .md .html .svg .png",
     "init": ".txt .json .html .svg .png",
+    "fleet": ".txt .json .sarif .xml .html .svg .png",
     "diff": ".txt .json .html .svg .png",
     "rules": ".txt .json .md",
 }

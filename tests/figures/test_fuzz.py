@@ -60,7 +60,7 @@ def test_every_ending_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         try:
             exec(Path(args[0]).read_text(), {"InputError": InputError})  # noqa: S102
         except Exception as error:
-            code, message, _ = commands._told(error)
+            code, message, _ = commands.explained(error)
             sys.stderr.write(message)
             commands._trace(args)
             return code

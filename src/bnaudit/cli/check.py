@@ -16,6 +16,7 @@ from bnaudit.cli.streams import stdout_reserved
 
 if TYPE_CHECKING:
     from bnaudit.cli.present import Presentation
+    from bnaudit.config import Config
     from bnaudit.options import AuditOptions
 
 
@@ -58,8 +59,12 @@ def _command(models: tuple[str, ...], presentation: Presentation, given: dict[st
     return each(models, one, presentation, baseline=options.baseline is not None)
 
 
-def audit_options(given: dict[str, Any]) -> AuditOptions:
+def audit_options(given: dict[str, Any], config: Config | None = None) -> AuditOptions:
     """What the options of a command say of an audit; fields that it has no option for are as usual.
+
+    Args:
+        given: the options, by parameter.
+        config: the configuration, None for that of the command that is running.
 
     Raises:
         BnauditError: a function of the user's own or the baseline cannot be read.
@@ -77,7 +82,7 @@ def audit_options(given: dict[str, Any]) -> AuditOptions:
     if "select" in given:
         from bnaudit.config.policy import policy_of
 
-        fields["policy"] = policy_of(configuration(), given["select"], given["ignore"])
+        fields["policy"] = policy_of(config or configuration(), given["select"], given["ignore"])
     if given.get("baseline") is not None:
         from bnaudit.documents import read_snapshot
 

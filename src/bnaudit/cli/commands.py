@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Walk along the gradient step, with BatchNorm and with its statistics frozen.",
     ),
     "trend": ("bnaudit.cli.trend", "Follow |gamma|/sigma over the checkpoints of a training run."),
+    "fleet": ("bnaudit.cli.fleet", "Audit many models: in parallel, resumable, as one table."),
     "diff": ("bnaudit.cli.diff", "Compare two reports, or two models."),
     "config": ("bnaudit.cli.config", "Print the effective configuration, and where it comes from."),
     "rules": ("bnaudit.cli.rules", "List the rules: what is looked for."),
@@ -129,7 +130,7 @@ def invoke(args: list[str], interrupt: Interrupt | None = None) -> int:
     except Exception as error:  # the outermost boundary
         if interrupt is not None and interrupt.asked:
             return _interrupted()
-        code, message, hint = _told(error)
+        code, message, hint = explained(error)
         say_error(message, hint)
         _trace(args)
         return code
@@ -141,7 +142,7 @@ def _interrupted() -> int:
     return EXIT_INTERRUPTED
 
 
-def _told(error: Exception) -> tuple[int, str, str | None]:
+def explained(error: Exception) -> tuple[int, str, str | None]:
     """Exit code, fact and remedy; what nobody has explained is the machine's, or a bug."""
     if isinstance(error, BnauditError):
         return error.exit_code, error.message, error.hint

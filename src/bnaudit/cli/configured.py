@@ -25,6 +25,7 @@ CONFIG_VARIABLE = f"{_PREFIX}CONFIG"
 _OWN = (
     *("run", "frozen", "all", "no-run", "no-config", "way", "force", "dry-run"),
     *("eta", "relative", "steps", "form"),
+    *("results", "reports", "status", "retry", "jobs", "threads", "reuse", "engine", "address"),
 )
 """Options of single commands, which are in no table; no variable sets them."""
 _NEAR = 0.7

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from bnaudit.cli.streams import Helpful
 from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
-from bnaudit.config.options import HEADINGS, OPTIONS, RUN
+from bnaudit.config.options import HEADINGS, INHERITED, OPTIONS, RUN
 from bnaudit.render.columns import COLUMNS
 from bnaudit.render.formats import OF_COMMANDS, formats_of
 
@@ -219,5 +219,6 @@ def options_of(command: str, *, typed: tuple[str, ...] = ()) -> list[click.Param
     return [
         TableOption(row, command, variable=row.name not in typed)
         for row in OPTIONS
-        if row.parameter is not None and command in row.commands
+        if row.parameter is not None
+        and {command, INHERITED.get(command, command)} & set(row.commands)
     ]

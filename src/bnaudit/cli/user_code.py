@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.errors import UsageError
-from bnaudit.files import is_file
+from bnaudit.files import is_file, referred_to
 from bnaudit.user_data import UserData, seeded
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def user_object(text: str) -> Callable[..., Any] | None:
     path = Path(file)
     if not is_file(path):
         raise UsageError(f"{file}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, referred_to(path))
     if spec is None or spec.loader is None:
         raise UsageError(f"{file}: cannot be imported")
     module = importlib.util.module_from_spec(spec)

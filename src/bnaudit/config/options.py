@@ -300,4 +300,7 @@ OPTIONS: tuple[Option, ...] = (
 KEYS = {option.key_name: option for option in OPTIONS if option.key_name is not None}
 """Those that a file may set, by its name for them."""
 
+INHERITED = {"fleet": "check"}
+"""Command -> the command that it has all options of."""
+
 BY_PARAMETER = {option.parameter: option for option in OPTIONS if option.parameter is not None}

@@ -25,18 +25,19 @@ _WHOLE = re.compile(r"[-+]?(0|[1-9](_?[0-9]){0,99})")
 """Of the length that a number has; 1_ and 1__0 are none to Python."""
 
 
-def parse_yaml(text: str, source: Source) -> Node:
+def parse_yaml(text: str, source: Source, *, most: int = MOST_NODES) -> Node:
     """The one document of a YAML file.
 
     Args:
         text: what the file holds.
         source: named in errors.
+        most: values that it may have.
 
     Raises:
         ConfigError: no YAML, several documents, duplicate keys, unknown tags, or too large.
     """
     try:
-        _bound(text, source)
+        _bound(text, source, most)
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -49,10 +50,10 @@ def parse_yaml(text: str, source: Source) -> Node:
         source.refuse(line, "a second YAML document; a configuration is one")
     if not nodes or nodes[0] is None:
         return Node(None, 0)
-    return _Reader(source).read(nodes[0], 0, ())
+    return _Reader(source, most).read(nodes[0], 0, ())
 
 
-def _bound(text: str, source: Source) -> None:
+def _bound(text: str, source: Source, most: int) -> None:
     """Walks the events, which costs no memory and no recursion, before anything is composed."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
@@ -61,8 +62,8 @@ def _bound(text: str, source: Source) -> None:
         line = event.start_mark.line + 1 if event.start_mark else 0
         if depth > DEEPEST:
             source.refuse(line, f"nested more than {DEEPEST} levels deep")
-        if count > 2 * MOST_NODES:
-            source.refuse(line, f"more than {MOST_NODES} values: no configuration is so large")
+        if count > 2 * most:
+            source.refuse(line, f"more than {most} values: no configuration is so large")
 
 
 def _hint(problem: str) -> str | None:
@@ -78,15 +79,15 @@ def _hint(problem: str) -> str | None:
 class _Reader:
     """Expands aliases and merges while it counts, so that a bomb ends in an error."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, most: int) -> None:
+        self.source, self.most = source, most
         self.count = 0
 
     def read(self, node: yaml.Node, key_line: int, open_nodes: tuple[int, ...]) -> Node:
         self.count += 1
         line = node.start_mark.line + 1
-        if self.count > MOST_NODES:
-            self.source.refuse(line, f"aliases expand to more than {MOST_NODES} values")
+        if self.count > self.most:
+            self.source.refuse(line, f"aliases expand to more than {self.most} values")
         if id(node) in open_nodes:
             self.source.refuse(line, "an alias inside its own anchor")
         inside = (*open_nodes, id(node))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from bnaudit.errors import BnauditError, InputError, UsageError
-from bnaudit.files import is_file
+from bnaudit.files import is_file, referred_to
 from bnaudit.load.factory_weights import load_weights
 from bnaudit.load.live import load_live
 
@@ -101,7 +101,7 @@ def _imported(reference: Reference) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, referred_to(path))
     if spec is None or spec.loader is None:
         raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -9,7 +9,10 @@ from typing import Any
 
 from bnaudit.render.columns import ALL, View
 
-DOCUMENTS = ("report", "inspect", "init", "diff", "landscape", "recalibration", "trend", "rules")
+PAGES = ("report", "inspect", "init", "diff", "landscape", "recalibration", "trend", "fleet", "rules")
+"""Documents that people read too."""
+
+DOCUMENTS = (*PAGES, "fleet-row")
 """What is written, as `bnaudit schema` names it; each by the command of its name, but for `OF_COMMANDS`."""
 
 OF_COMMANDS = {"check": "report", "recalibrate": "recalibration"}
@@ -69,7 +72,7 @@ class Format:
 
 _drawn = partial(
     Format,
-    documents=tuple(name for name in DOCUMENTS if name != "rules"),
+    documents=tuple(name for name in PAGES if name != "rules"),
     whole=True,
     file_only=True,
     draws=True,
@@ -77,12 +80,24 @@ _drawn = partial(
 _TEXT = ("width", "color", "unicode", "verbose", "view")
 
 FORMATS: dict[str, Format] = {
-    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, DOCUMENTS, prose=True),
+    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, PAGES, prose=True),
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),
-    "sarif": Format(".sarif", "for code scanning", "sarif:report_to_sarif", whole=True),
-    "junit": Format(".xml", "for test reports", "junit:report_to_junit", whole=True),
+    "sarif": Format(
+        ".sarif",
+        "for code scanning",
+        "sarif:report_to_sarif",
+        documents=(*VERDICTS, "fleet"),
+        whole=True,
+    ),
+    "junit": Format(
+        ".xml",
+        "for test reports",
+        "junit:report_to_junit",
+        documents=(*VERDICTS, "fleet"),
+        whole=True,
+    ),
     "markdown": Format(
         ".md",
         "for pull-request comments",

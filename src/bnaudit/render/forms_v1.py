@@ -13,6 +13,7 @@ from bnaudit.records.curvature import CurvatureRow, SecondOrder
 from bnaudit.records.diff import Diff, Movement, NumberChange
 from bnaudit.records.drift import Drift
 from bnaudit.records.finding import Finding
+from bnaudit.records.fleet import FileRead, Fleet, FleetLayer, FleetRow
 from bnaudit.records.initialisation import (
     InitReport,
     InitRun,
@@ -461,6 +462,21 @@ FORMS: dict[type, Form] = {
         },
         skipped=True,
     ),
+    # A fleet
+    FileRead: Form(whole=True),
+    FleetLayer: Form(quiet=True),
+    FleetRow: Form(
+        hidden=("report",),
+        computed={
+            "summary": Computed(
+                "parameters",
+                Summary | None,
+                lambda row: None if row.report is None else summarize(row.report),
+                "The report in a few numbers, as in its own document; null where there is none.",
+            )
+        },
+    ),
+    Fleet: Form(hidden=("rows",)),
     # The rules
     Rule: Form(hidden=("inspect", "check", "healthy", "sick", "not_applicable")),
     Entry: Form(inline=("rule",)),

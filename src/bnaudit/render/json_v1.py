@@ -14,6 +14,7 @@ from bnaudit._version import __version__
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
 from bnaudit.records.finding import Severity
+from bnaudit.records.fleet import Fleet, FleetRow
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
@@ -105,6 +106,11 @@ DOCUMENTS = {
         "Running statistics computed again from data by bnaudit, and what they do to the network.",
     ),
     "trend": Document(Trend, "The BatchNorm layers of a network over a training run, by bnaudit."),
+    "fleet": Document(Fleet, "Many models audited by bnaudit, worst first."),
+    "fleet-row": Document(
+        FleetRow,
+        "One model of a fleet audited by bnaudit: a line of the file that --results names.",
+    ),
     "rules": Document(
         RuleList,
         "The rules of bnaudit, as `bnaudit rules --json` and `bnaudit explain --json` write them.",
@@ -134,14 +140,31 @@ def document_text(record: Any, *, channels: bool = False) -> str:
         record: one of those in `DOCUMENTS`.
         channels: include values by channel.
     """
+    return _text(_document(record, channels=channels))
+
+
+def document_line(record: Any) -> bytes:
+    """A record as one line of JSON Lines, with its end: the same document on one line."""
+    text = json.dumps(_document(record), allow_nan=False, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
+
+
+def _document(record: Any, *, channels: bool = False) -> Json:
     kind = next(kind for kind in DOCUMENTS.values() if isinstance(record, kind.record))
-    return _text(
-        {
-            "schema": kind.title,
-            "tool": {"name": "bnaudit", "version": __version__},
-            **write(record, kind.forms, channels=channels),
-        }
-    )
+    return {
+        "schema": kind.title,
+        "tool": {"name": "bnaudit", "version": __version__},
+        **write(record, kind.forms, channels=channels),
+    }
+
+
+def read_row(document: Json) -> FleetRow:
+    """The row that a line was written from, without its report.
+
+    Raises:
+        MisfitError: it is not one of its schema.
+    """
+    return read(FleetRow, document, FORMS)
 
 
 def line_text(record: WatchRecord) -> str:

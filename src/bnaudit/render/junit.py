@@ -7,7 +7,8 @@ from xml.etree import ElementTree as ET  # written, never parsed
 
 from bnaudit.escaping import printable
 from bnaudit.judge.rules import RULES
-from bnaudit.render.outcome import MODEL, outcome_of, sentence_of
+from bnaudit.records.fleet import Fleet
+from bnaudit.render.outcome import MODEL, outcome_of, outcome_of_row, sentence_of
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding, Suppressed
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     from bnaudit.render.outcome import Outcome
 
 
-def report_to_junit(report: Report | InspectionReport) -> str:
-    """One document. Findings that fail the step are failures; others are in a passing case's output."""
+def report_to_junit(report: Report | InspectionReport | Fleet) -> str:
+    """One document. Findings that fail the step are failures; others are in a passing case's output.
+
+    Of a fleet each model is one case: a case for each rule and layer of each model would be millions.
+    """
+    if isinstance(report, Fleet):
+        return _fleet_to_junit(report)
     outcome = outcome_of(report)
     root = ET.Element("testsuites", name="bnaudit")
     suite = ET.SubElement(root, "testsuite", name=printable(outcome.path))
@@ -36,7 +42,11 @@ def report_to_junit(report: Report | InspectionReport) -> str:
             ET.SubElement(case, "skipped", message=printable(reasons[rule]))
         elif outcome.failure is None:
             _judged(suite, outcome, rule, name)
-    # Viewers expect the totals on both levels.
+    return _counted(root, suite)
+
+
+def _counted(root: ET.Element, suite: ET.Element) -> str:
+    """The text, with the totals on both levels, as viewers expect them."""
     counts = {"tests": len(suite.findall("testcase"))}
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         counts[attribute] = len(suite.findall(f"testcase/{tag}"))
@@ -45,6 +55,33 @@ def report_to_junit(report: Report | InspectionReport) -> str:
             element.set(attribute, str(number))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _fleet_to_junit(fleet: Fleet) -> str:
+    root = ET.Element("testsuites", name="bnaudit")
+    suite = ET.SubElement(root, "testsuite", name=printable(fleet.results))
+    for row in fleet.rows:
+        outcome = outcome_of_row(row, fleet.fail_on)
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=printable(row.model),
+            name=printable(outcome.path),
+            time=f"{row.seconds:.3f}",
+        )
+        failing = [f for f in row.findings if outcome.fails(f)]
+        passing = [f for f in row.findings if not outcome.fails(f)]
+        if outcome.failure is not None:
+            message = printable(outcome.failure.message)
+            error = ET.SubElement(case, "error", type=row.outcome, message=message)
+            error.text = printable(outcome.failure.hint or "")
+        elif failing:
+            message = printable("; ".join(finding.message for finding in failing))
+            failure = ET.SubElement(case, "failure", type=row.outcome, message=message)
+            failure.text = "\n".join(map(_line, failing))
+        if passing:
+            ET.SubElement(case, "system-out").text = "\n".join(map(_line, passing))
+    return _counted(root, suite)
 
 
 def _judged(suite: ET.Element, outcome: Outcome, rule: str, name: str) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from bnaudit.records.finding import Severity
 from bnaudit.records.inspection import InspectionReport
+from bnaudit.records.run import Failure
 from bnaudit.render.text.verdict import verdict_line
 
 if TYPE_CHECKING:
     from bnaudit.records.finding import Finding, RuleNotRun, Suppressed
+    from bnaudit.records.fleet import FleetRow
     from bnaudit.records.report import Report
-    from bnaudit.records.run import Failure
 
 MODEL = "model"
 """Where a finding is that belongs to no layer."""
@@ -79,6 +80,23 @@ def outcome_of(report: Report | InspectionReport) -> Outcome:
         fail_on=report.fail_on,
         exit_code=report.exit_code,
         failure=failure,
+    )
+
+
+def outcome_of_row(row: FleetRow, fail_on: Severity | None) -> Outcome:
+    """The outcome of one model of a fleet."""
+    missing = row.reason is not None
+    return Outcome(
+        command="fleet",
+        path=str(row.options.get("weights") or row.model),
+        headline=row.outcome,
+        layers=tuple(layer.layer for layer in row.layers),
+        findings=row.findings,
+        suppressed=(),
+        rules_not_run=(),
+        fail_on=fail_on,
+        exit_code=row.exit_code,
+        failure=Failure(str(row.reason), row.hint, row.exit_code) if missing else None,
     )
 
 

@@ -16,9 +16,12 @@ from urllib.parse import quote
 from bnaudit._version import __version__
 from bnaudit.judge.rules import RULES
 from bnaudit.records.finding import Severity
-from bnaudit.render.outcome import artifact_path, outcome_of, sentence_of
+from bnaudit.records.fleet import Fleet
+from bnaudit.render.outcome import artifact_path, outcome_of, outcome_of_row, sentence_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bnaudit.judge.rule import Rule
     from bnaudit.records.finding import Finding
     from bnaudit.records.inspection import InspectionReport
@@ -35,13 +38,24 @@ _BASELINE_STATES = {"new": "new", "worse": "updated", "known": "unchanged"}
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
-def report_to_sarif(report: Report | InspectionReport) -> str:
-    """One SARIF log with one run. Pure ASCII, strict JSON, the same bytes for the same report."""
-    outcome = outcome_of(report)
-    results = [_result(finding, outcome) for finding in outcome.findings]
-    for entry in outcome.suppressed:
-        silenced = [{"kind": "external", "justification": entry.by}]
-        results.append(_result(entry.finding, outcome) | {"suppressions": silenced})
+def report_to_sarif(report: Report | InspectionReport | Fleet) -> str:
+    """One SARIF log with one run. Pure ASCII, strict JSON, the same bytes for the same report.
+
+    Of a fleet each model is an artifact and an invocation.
+    """
+    if isinstance(report, Fleet):
+        outcomes: Iterable[Outcome] = (outcome_of_row(row, report.fail_on) for row in report.rows)
+    else:
+        outcomes = (outcome_of(report),)
+    results, invocations, artifacts = [], [], []
+    for index, outcome in enumerate(outcomes):
+        results += [_result(finding, outcome, index) for finding in outcome.findings]
+        for entry in outcome.suppressed:
+            silenced = [{"kind": "external", "justification": entry.by}]
+            results.append(_result(entry.finding, outcome, index) | {"suppressions": silenced})
+        invocations.append(_invocation(outcome, index))
+        location = {"uri": _uri(outcome.path)}
+        artifacts.append({"location": location, "roles": ["analysisTarget"]})
     run: Json = {
         "tool": {
             "driver": {
@@ -50,8 +64,8 @@ def report_to_sarif(report: Report | InspectionReport) -> str:
                 "rules": [_descriptor(rule) for rule in RULES],
             }
         },
-        "invocations": [_invocation(outcome)],
-        "artifacts": [{"location": {"uri": _uri(outcome.path)}, "roles": ["analysisTarget"]}],
+        "invocations": invocations,
+        "artifacts": artifacts,
         "results": results,
         "columnKind": "unicodeCodePoints",
     }
@@ -79,10 +93,10 @@ def _descriptor(rule: Rule) -> Json:
     return descriptor
 
 
-def _result(finding: Finding, outcome: Outcome) -> Json:
+def _result(finding: Finding, outcome: Outcome, artifact: int) -> Json:
     location: Json = {
         "physicalLocation": {
-            "artifactLocation": {"uri": _uri(outcome.path), "index": 0},
+            "artifactLocation": {"uri": _uri(outcome.path), "index": artifact},
             "region": {"startLine": 1},
         }
     }
@@ -117,7 +131,7 @@ def _result(finding: Finding, outcome: Outcome) -> Json:
     return result if index is None else {"ruleIndex": index, **result}
 
 
-def _invocation(outcome: Outcome) -> Json:
+def _invocation(outcome: Outcome, artifact: int) -> Json:
     invocation: Json = {
         "executionSuccessful": outcome.failure is None,
         "exitCode": outcome.exit_code,
@@ -125,7 +139,11 @@ def _invocation(outcome: Outcome) -> Json:
     if outcome.failure is not None:
         hint = f" ({outcome.failure.hint})" if outcome.failure.hint else ""
         text = f"{outcome.failure.message}{hint}"
-        invocation["toolExecutionNotifications"] = [{"level": "error", "message": {"text": text}}]
+        notification: Json = {"level": "error", "message": {"text": text}}
+        if outcome.command == "fleet":  # one of many: which
+            place = {"artifactLocation": {"uri": _uri(outcome.path), "index": artifact}}
+            notification["locations"] = [{"physicalLocation": place}]
+        invocation["toolExecutionNotifications"] = [notification]
     if outcome.rules_not_run:
         invocation["toolConfigurationNotifications"] = [
             {

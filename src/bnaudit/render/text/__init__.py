@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.diff import Diff
+from bnaudit.records.fleet import Fleet
 from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
@@ -31,8 +32,8 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration`, `Trend`
-            or `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration`, `Trend`,
+            `Fleet` or `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -61,6 +62,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
     from bnaudit.render.text import (
         audit,
         difference,
+        fleet,
         initialisation,
         inspection,
         landscape,
@@ -82,5 +84,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         recalibration.write_recalibration(sheet, record)
     elif isinstance(record, Trend):
         trend.write_trend(sheet, record)
+    elif isinstance(record, Fleet):
+        fleet.write_fleet(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
