@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.cli.check import audit_options
 from bnaudit.cli.commands import explained
 from bnaudit.cli.execute import load_and_audit, quiet_libraries
-from bnaudit.errors import BnauditError
 from bnaudit.files import all_read, is_file, remembered
 from bnaudit.fleet import rows
 from bnaudit.fleet.contents import files_of, settings_of

@@ -9,7 +9,17 @@ from typing import Any
 
 from bnaudit.render.columns import ALL, View
 
-PAGES = ("report", "inspect", "init", "diff", "landscape", "recalibration", "trend", "fleet", "rules")
+PAGES = (
+    "report",
+    "inspect",
+    "init",
+    "diff",
+    "landscape",
+    "recalibration",
+    "trend",
+    "fleet",
+    "rules",
+)
 """Documents that people read too."""
 
 DOCUMENTS = (*PAGES, "fleet-row")
