@@ -46,6 +46,12 @@ def test_class_folders_are_numbered_by_name_and_images_stand_in_order(tmp_path: 
     assert torch.equal(first.arrays["image"].take(index), found.arrays["image"].take(index))
 
 
+def test_a_folder_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes(tmp_path / "d")
+    monkeypatch.chdir(tmp_path)
+    assert samples("d/", IMAGE).arrays["image"].all().shape == (6, 3, 8, 6)
+
+
 def test_the_defaults_take_the_models_size_and_the_range_0_to_1(tmp_path: Path) -> None:
     pixels = image(tmp_path / "a.png", 8, 6)
     found = samples(tmp_path, IMAGE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from bnaudit.files import opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bnaudit.load.model import InputSpec
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 """Of Pillow's readers those of these suffixes; the others, some of which run programs, stay shut."""
 _SIDE = 224
 _DEPTHS = {"rgb": 3, "bgr": 3, "gray": 1}
@@ -115,7 +115,7 @@ def _images_below(folder: Path) -> list[Path]:
     for root, inner, names in os.walk(folder):
         inner.sort()
         found += [
-            folder / root / name
+            Path(root, name)
             for name in sorted(names)
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
@@ -251,7 +251,7 @@ def _decoded(path: Path, form: Form) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with opened(path) as file, Image.open(file, formats=_FORMATS) as image:
+            with opened(path) as file, Image.open(file, formats=FORMATS) as image:
                 sized = _resized(image.convert("L" if form.channels == "gray" else "RGB"), form)
         pixels = np.array(sized, dtype=np.uint8)
     except FileNotFoundError:
