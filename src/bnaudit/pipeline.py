@@ -63,8 +63,8 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
         **options: the fields of `bnaudit.AuditOptions`: trust, weights, kwargs, strict, inputs, data,
-            labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
-            verify_gradients, verify_second_order, memory, metrics, layers, twins, channels,
+            labels, loss, loss_options, loss_output, batches, batch_size, input_shapes, device, dtype, seed,
+            mode, verify, verify_gradients, verify_second_order, memory, metrics, layers, twins, channels,
             fail_on, allow_no_bn, policy, baseline.
 
     Returns:
@@ -147,7 +147,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     clock = _Clock()
     placed = place_model(loaded, options)
     with own_autograd(placed.device.type), untouched(placed.module):
-        session = open_session(placed, options)
+        session = open_session(placed, options, draw=True)
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:

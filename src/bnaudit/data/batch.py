@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,10 +21,17 @@ DEFAULT_BATCHES = 8
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One sample batch: inputs in the model's order, and labels where there are any."""
+    """One sample batch.
+
+    Attributes:
+        inputs: in the model's order.
+        labels: None without; a tensor, or whatever the user's own loss takes.
+        given: the batch as the user's iterable gave it, None where bnaudit cut it.
+    """
 
     inputs: tuple[Tensor, ...]
-    labels: Tensor | None = None
+    labels: Any = None
+    given: Any = None
 
     @property
     def rows(self) -> int:
@@ -58,7 +65,7 @@ class Samples:
     Attributes:
         arrays: input name -> (rows, ...), in the model's input order; rank-0 arrays are shared
             by all batches.
-        labels: (rows, ...) or None.
+        labels: (rows, ...) or None; a list has an entry a row.
         labels_from: "batch.npz:labels", ...
         source: "file" or "tensor".
         paths: as the user typed them.
@@ -68,7 +75,7 @@ class Samples:
     """
 
     arrays: Mapping[str, Tensor]
-    labels: Tensor | None
+    labels: Any
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
@@ -83,9 +90,9 @@ class Samples:
         """
         counts = {n: a.shape[0] for n, a in self.arrays.items() if a.dim() and n not in self.shared}
         if self.labels is not None:
-            if not self.labels.dim():
+            if isinstance(self.labels, torch.Tensor) and not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
-            counts["labels"] = self.labels.shape[0]
+            counts["labels"] = len(self.labels)
         if len(set(counts.values())) > 1:
             listing = ", ".join(f"{name} {n}" for name, n in counts.items())
             raise DataError(
@@ -149,6 +156,13 @@ def cut(
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows)
     return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])
+
+
+def picked(labels: Any, rows: Tensor) -> Any:
+    """Those of some rows; a list has one a row."""
+    if labels is None or isinstance(labels, torch.Tensor):
+        return None if labels is None else labels[rows]
+    return [labels[row] for row in rows.tolist()]
 
 
 _ENOUGH_ROWS = 16

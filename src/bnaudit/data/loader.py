@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.data.arrays import by_name, to_tensor
+import torch
+
+from bnaudit.data.arrays import by_name
 from bnaudit.data.batch import DEFAULT_BATCHES, Batch, Batches, require_size
+from bnaudit.data.loss import takes_batch
 from bnaudit.data.signature import labels_key, match, named
+from bnaudit.data.targets import parted
 from bnaudit.errors import BnauditError, DataError, UsageError
 from bnaudit.records.run import DataInfo
 
@@ -69,14 +73,14 @@ def checked_batches(
         DataError: the iterable fails, gives nothing, or gives what does not fit.
         UsageError: labels beside it.
     """
-    taken = list(_taken(data, count, model, options.labels))
+    taken = list(_taken(data, count, model, options.labels, whole=takes_batch(options.loss)))
     found = tuple(batch for batch, _, _ in taken)
     if not found:
         raise DataError(
             "data: the iterable gives no batch",
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
-    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+    if any(isinstance(b.labels, torch.Tensor) and not b.labels.dim() for b in found):
         raise DataError("data: the labels of a batch are a single number")
     names = taken[0][1]
     if any(other != names for _, other, _ in taken):
@@ -97,7 +101,7 @@ def labels_origin(items: Sequence[Batch], options: AuditOptions) -> str | None:
 
 
 def _taken(
-    data: Iterable[Any], count: int | None, model: LoadedModel, asked: Any
+    data: Iterable[Any], count: int | None, model: LoadedModel, asked: Any, *, whole: bool
 ) -> Iterator[tuple[Batch, tuple[str, ...], tuple[str, ...]]]:
     """The first batches, each with the names of its inputs and notes on them."""
     if not isinstance(asked, str | None):
@@ -108,16 +112,14 @@ def _taken(
     taken = 0
     try:
         for item in data:
-            parts, labels = item, None
-            if isinstance(item, (tuple, list)) and len(item) == len(model.inputs) + 1:
-                parts, labels = item[:-1], to_tensor(item[-1], "data: labels")
+            parts, labels = parted(item, model, asked, whole=whole)
             arrays = by_name(parts, model)
             key = labels_key(arrays, model) if asked is None else asked
             if labels is None and key is not None:
                 labels = arrays.get(key)
             arrays, notes = named(arrays, model, key)
             checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
-            yield Batch(tuple(checked.values()), labels), tuple(checked), notes
+            yield Batch(tuple(checked.values()), labels, item), tuple(checked), notes
             taken += 1
             if taken == count:
                 return

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.data.arrays import by_name, is_array, to_tensor
+from bnaudit.data.arrays import by_name, is_array
 from bnaudit.data.batch import Batches, Samples, constant_columns, cut
 from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
 from bnaudit.data.signature import match, named, wanted
 from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
+from bnaudit.data.targets import targets
 from bnaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,12 +135,12 @@ def _samples(data: Any, labels: Any, model: LoadedModel) -> Samples:
         if labels is None or _is_path(labels):
             return read_samples(paths, model, None if labels is None else str(labels))
         samples = read_samples(paths, model, None)
-        return replace(samples, labels=to_tensor(labels, "labels"), labels_from="given array")
+        return replace(samples, labels=targets(labels, "labels"), labels_from="given array")
     arrays = by_name(data, model)
     if labels is None or _is_path(labels):
         rows, labels_from, key = labels_beside(arrays, labels, model, "the data")
     else:
-        rows, labels_from, key = to_tensor(labels, "labels"), "given array", None
+        rows, labels_from, key = targets(labels, "labels"), "given array", None
     arrays, notes = named(arrays, model, key)
     checked = match(arrays, model, source="data", ignore=[] if key is None else [key])
     return Samples(checked, rows, labels_from, "tensor", notes=notes)

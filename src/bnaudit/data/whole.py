@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.data.batch import DEFAULT_BATCH_SIZE, Batch, Batches, require_size
+from bnaudit.data.batch import DEFAULT_BATCH_SIZE, Batch, Batches, picked, require_size
 from bnaudit.data.loader import checked_batches, labels_origin
 from bnaudit.data.prepare import gives_batches, samples_of
 from bnaudit.errors import DataError
@@ -97,7 +97,7 @@ def _dealt(
                 a if a.dim() == 0 or name in samples.shared else a[part]
                 for name, a in samples.arrays.items()
             ),
-            None if samples.labels is None else samples.labels[part],
+            picked(samples.labels, part),
         )
         for part in parts
     )
@@ -137,7 +137,9 @@ def _together(group: list[Batch]) -> Batch:
         if any(t.dim() == 0 or len(t) != b.rows for t, b in zip(parts, group, strict=True)):
             raise ValueError("an input without rows")
         inputs.append(torch.cat(parts))
-    labels = [batch.labels for batch in group if batch.labels is not None]
+    labels = [batch.labels for batch in group if isinstance(batch.labels, torch.Tensor)]
+    if not labels and any(batch.labels is not None for batch in group):
+        raise ValueError("labels that are no arrays")
     return Batch(tuple(inputs), torch.cat(labels) if len(labels) == len(group) else None)
 
 

@@ -1,0 +1,92 @@
+"""Labels that are no array: boxes a row, mappings, lists. They pass untouched to the user's own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.data.arrays import is_array, to_tensor
+from bnaudit.data.signature import labels_key
+
+if TYPE_CHECKING:
+    from bnaudit.load.model import LoadedModel
+
+
+def is_structured(value: Any) -> bool:
+    """Whether this is a mapping, a record, or a sequence of more than numbers."""
+    if is_array(value) or isinstance(value, (bool, int, float)):
+        return False
+    if isinstance(value, (tuple, list)):
+        return any(is_structured(v) or (is_array(v) and v.ndim > 0) for v in value)
+    return isinstance(value, Mapping) or not hasattr(value, "__array__")
+
+
+def targets(value: Any, subject: str) -> Any:
+    """Numbers as a tensor; anything else as it is, for a loss that knows what it means.
+
+    Args:
+        value: labels of a batch.
+        subject: named in errors.
+
+    Raises:
+        DataError: an array that holds no real numbers.
+    """
+    return value if is_structured(value) else to_tensor(value, subject)
+
+
+def parted(item: Any, model: LoadedModel, asked: str | None, *, whole: bool) -> tuple[Any, Any]:
+    """Inputs and labels of one batch of an iterable; labels that are an input's neighbour stay there.
+
+    Args:
+        item: (inputs..., labels), inputs, or a mapping; of ctc (inputs..., targets, input lengths, target
+            lengths) too.
+        model: what takes the inputs.
+        asked: the key of the labels, if the user named one.
+        whole: whether the loss is given the whole batch: what else is in it is no mistake then.
+    """
+    count = len(model.inputs)
+    if isinstance(item, (tuple, list)) and len(item) == count + 1:
+        return item[:-1], targets(item[-1], "data: labels")
+    if isinstance(item, (tuple, list)) and whole and len(item) > count:
+        return item[:count], None
+    if isinstance(item, (tuple, list)) and len(item) == count + 3:
+        names = ("targets", "input_lengths", "target_lengths")
+        return item[:count], dict(zip(names, item[count:], strict=True))
+    if not isinstance(item, Mapping):
+        return item, None
+    key = labels_key([str(k) for k in item], model) if asked is None else asked
+    labels = None
+    if key is not None and key in item and not model.accepts(key) and is_structured(item[key]):
+        labels = item[key]
+        item = {k: v for k, v in item.items() if k != key}
+    if whole:
+        item = {k: v for k, v in item.items() if _takes(model, str(k)) or k == key}
+    return item, labels
+
+
+def _takes(model: LoadedModel, name: str) -> bool:
+    return model.accepts(name) or name in model.groups
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The same with its tensors on the device; the object itself where they are there."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if device.type == "cpu":
+        return value
+    if isinstance(value, Mapping):
+        return {key: moved(v, device) for key, v in value.items()}
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(moved(v, device) for v in value)
+    return value
+
+
+def described(value: Any) -> str:
+    """`int64 [8, 3]`, or what it is instead of an array."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"(a mapping with {', '.join(map(str, value)) or 'nothing'})"
+    return f"(a {type(value).__name__})"
