@@ -28,6 +28,7 @@ from bnaudit.config.kinds import (
     Word,
     Words,
 )  # fmt: skip
+from bnaudit.config.loss_kinds import Values
 from bnaudit.config.options import KEYS, Option
 from bnaudit.config.rule_kinds import FailOn, Rules
 
@@ -36,6 +37,15 @@ TEXT = st.text(
 ) | st.sampled_from(["no", "~", "1e-3", "# x", "a: b", "'", '"', "*.bn", "a=b", "x\x1b[31m", "-"])
 SHAPE = st.lists(st.integers(1, 99), min_size=1, max_size=4).map(lambda s: "x".join(map(str, s)))
 FILES = st.sampled_from(["r.json", "json=r.log", "junit=a b.log", "x.sarif.json", "R.TXT", "md.md"])
+VALUES = st.sampled_from(
+    [
+        "ignore_index=255",
+        "class_weights=[1, 2.5, 1e-3]",
+        "zero_infinity=true",
+        "reduction='no'",
+        "a= 1e-3",
+    ]
+)
 RULES = st.sampled_from(["BN101", "few-values", "BN1", "BN101,integrity"])
 
 
@@ -48,6 +58,7 @@ def one_of(kind: Any) -> st.SearchStrategy[str]:
         Size: lambda: st.sampled_from(["500MB", "1.5GiB", "7", " 2 gb "]),
         Shapes: lambda: SHAPE | st.tuples(TEXT, SHAPE).map(":".join),
         Outputs: lambda: FILES,
+        Values: lambda: VALUES,
         Rules: lambda: RULES,
         Whole: lambda: st.integers(kind.least, kind.most or 10**9).map(str),
         Words: lambda: (
@@ -66,7 +77,10 @@ def given_for(option: Option) -> st.SearchStrategy[list[str]]:
     if isinstance(option.kind, Flag):
         return st.just([])
     most = 3 if option.kind.repeated else 1
-    unique = (lambda text: text.rpartition(":")[0]) if isinstance(option.kind, Shapes) else str
+    unique: Any = str
+    if isinstance(option.kind, (Shapes, Values)):
+        by = ":" if isinstance(option.kind, Shapes) else "="
+        unique = lambda text: text.rpartition(by)[0] if by == ":" else text.partition(by)[0]  # noqa: E731
     return st.lists(one_of(option.kind), min_size=1, max_size=most, unique_by=unique)
 
 

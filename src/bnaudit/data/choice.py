@@ -50,6 +50,7 @@ def by_labels(labels: Any, y: Tensor | None, settings: Settings) -> tuple[str, s
             f"the labels are no array {described(labels)}, and no named loss takes them",
             hint="pass the loss that does: --loss file.py:function(output, labels)",
         )
+    labels = labels.to(torch.uint8) if labels.dtype == torch.bool else labels
     rows = y if y is None or not y.dim() else y[:1].detach()
     if rows is not None and labels.numel() and labels.dim():
         like = rows.expand(len(labels), *rows.shape[1:]) if rows.dim() else rows

@@ -51,25 +51,20 @@ def primary(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     return next(iter(tensors.items()))
 
 
-def own_loss(output: Any) -> Tensor | None:
-    """The loss among a model's outputs: the one called so, else a single number, the only one or the first."""
+def own_loss(output: Any, *, unasked: bool = False) -> Tensor | None:
+    """The loss among a model's outputs: the one called so, else the only one that is a single number.
+
+    Args:
+        output: what the model returned.
+        unasked: whether it was given no labels: then a single number has to come first, since others have
+            one too (a temperature, a share of the experts' loads).
+    """
     tensors = floating(named_tensors(output))
     numbers = {k: t for k, t in tensors.items() if t.dim() == 0}
     called = [t for k, t in numbers.items() if k.rpartition(".")[2] == "loss"]
-    first = [t for t in list(tensors.values())[:1] if t.dim() == 0]
-    found = called or (list(numbers.values()) if len(numbers) == 1 else first)
-    return found[0] if found else None
-
-
-def leading_loss(output: Any) -> Tensor | None:
-    """The same of a model that was given no labels: called so, or its first output and a single number.
-
-    Others have single numbers too: a temperature, a share of the experts' loads.
-    """
-    tensors = floating(named_tensors(output))
-    called = [t for k, t in tensors.items() if k.rpartition(".")[2] == "loss" and t.dim() == 0]
-    first = [t for t in list(tensors.values())[:1] if t.dim() == 0]
-    return next(iter(called or first), None)
+    if called or len(numbers) != 1:
+        return next(iter(called), None)
+    return numbers.get(next(iter(tensors))) if unasked else next(iter(numbers.values()))
 
 
 def chosen(output: Any, wanted: str, names: Sequence[str]) -> Tensor:

@@ -17,7 +17,7 @@ from bnaudit.data.drawn import drawn, recognised
 from bnaudit.data.head import Head
 from bnaudit.data.loss import choose_loss, returned_loss
 from bnaudit.data.losses.definition import class_axis_first
-from bnaudit.data.outputs import floating, leading_loss, named_tensors, own_loss, primary
+from bnaudit.data.outputs import floating, named_tensors, own_loss, primary
 from bnaudit.data.signature import LABELS
 from bnaudit.errors import BnauditError, UsageError
 from bnaudit.losses import AUTO, LABEL_FREE, LOSSES, require_name
@@ -117,7 +117,7 @@ def _looked(session: Session, options: AuditOptions) -> Any:
 def _own_loss(session: Session, output: Any) -> Session | None:
     """The loss that a model makes itself, of labels among its inputs or of the inputs alone."""
     takes = LABELS[0] in session.batches.names
-    if output is None or (own_loss(output) if takes else leading_loss(output)) is None:
+    if output is None or own_loss(output, unasked=not takes) is None:
         return None
     head = Head("")
     if takes:
