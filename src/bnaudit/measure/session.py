@@ -22,7 +22,7 @@ from bnaudit.measure.execution import (
     private_copy,
     resolve_device,
 )
-from bnaudit.measure.settling import settled
+from bnaudit.measure.settling import Settled, settled
 from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
@@ -99,7 +99,12 @@ def open_session(placed: Placed, options: AuditOptions, *, draw: bool = False) -
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run at its exported batch size.
     """
-    return settled(_with_batches(placed, options), options, draw=draw)
+    session = _with_batches(placed, options)
+    found = Settled(session.execution, session.placed.namer, session.batches)
+    found = settled(found, options, draw=draw)
+    return replace(
+        session, execution=found.execution, batches=found.batches, labelling=found.labelling
+    )
 
 
 def _with_batches(placed: Placed, options: AuditOptions) -> Session:

@@ -1,4 +1,4 @@
-"""The loss of a session: what was asked for, what fits labels and output, or labels drawn from the model.
+"""The loss of an audit: what was asked for, what fits labels and output, or labels drawn from the model.
 
 Labels are drawn where there are none and the output is recognised: y of row n, seeded by n, from what the
 network as deployed (running statistics) takes for likely. The gradient of -ln p(y) is then that of the
@@ -8,7 +8,7 @@ those that somebody would have given. They say nothing of whether it is right.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,19 +29,37 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.data.batch import Batch
+    from bnaudit.data.batch import Batch, Batches
     from bnaudit.data.drawn import Recognised
     from bnaudit.data.loss import Loss
-    from bnaudit.measure.session import Session
+    from bnaudit.measure.execution import Execution
     from bnaudit.options import AuditOptions
     from bnaudit.tap.call import BatchNormCall
+    from bnaudit.tap.naming import Namer
 
 
-def settled(session: Session, options: AuditOptions, *, draw: bool) -> Session:
-    """The session with its loss.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A model with batches and the loss that was chosen for them.
+
+    Attributes:
+        execution: runs it.
+        namer: names its layers.
+        batches: what it is run on, with labels where there are any.
+        labelling: draws labels for further batches, where those were drawn from the model.
+    """
+
+    execution: Execution
+    namer: Namer
+    batches: Batches
+    labelling: Labelling | None = None
+
+
+def settled(session: Settled, options: AuditOptions, *, draw: bool) -> Settled:
+    """The same with its loss.
 
     Args:
-        session: with batches, in which no loss was chosen.
+        session: in which no loss was chosen.
         options: loss, its options and the seed.
         draw: whether labels may be drawn from the model.
 
@@ -80,7 +98,7 @@ _DRAWN = ("cross_entropy", "nll", "focal", "bce")
 """Losses that are -ln of a probability that the model gives, or nearly."""
 
 
-def _together(session: Session) -> Any:
+def _together(session: Settled) -> Any:
     """The labels of all batches; those of the first where they are no arrays."""
     labels = [batch.labels for batch in session.batches.items]
     if not labels or any(part is None for part in labels):
@@ -93,7 +111,7 @@ def _together(session: Session) -> Any:
     return labels[0]
 
 
-def _looked(session: Session, options: AuditOptions) -> Any:
+def _looked(session: Settled, options: AuditOptions) -> Any:
     """What the model returns for the first batch as deployed; None where it cannot be run so.
 
     A model that fails on its data says so when it is measured.
@@ -103,7 +121,7 @@ def _looked(session: Session, options: AuditOptions) -> Any:
         return normalise(call, differentiable(call.x), "running")
 
     try:
-        with tapped(session.placed.namer, handler) as tap, torch.enable_grad():
+        with tapped(session.namer, handler) as tap, torch.enable_grad():
             tap.start()
             return session.execution.scores(session.batches.items[0], 0)
     except UsageError:
@@ -114,7 +132,7 @@ def _looked(session: Session, options: AuditOptions) -> Any:
         return None
 
 
-def _own_loss(session: Session, output: Any) -> Session | None:
+def _own_loss(session: Settled, output: Any) -> Settled | None:
     """The loss that a model makes itself, of labels among its inputs or of the inputs alone."""
     takes = LABELS[0] in session.batches.names
     if output is None or own_loss(output, unasked=not takes) is None:
@@ -128,7 +146,7 @@ def _own_loss(session: Session, output: Any) -> Session | None:
     return replace(session, execution=replace(session.execution, loss=loss, head=head))
 
 
-def _with_loss(session: Session, loss: Loss, output: Any, labels: Any) -> Session:
+def _with_loss(session: Settled, loss: Loss, output: Any, labels: Any) -> Settled:
     named = (
         loss.name if loss.name in (*LOSSES, LABEL_FREE) and loss.why != "given by the user" else ""
     )
@@ -142,7 +160,7 @@ def _with_loss(session: Session, loss: Loss, output: Any, labels: Any) -> Sessio
     return replace(session, execution=replace(session.execution, loss=loss, head=head))
 
 
-def _recognised(session: Session, output: Any, loss: str) -> Recognised | str:
+def _recognised(session: Settled, output: Any, loss: str) -> Recognised | str:
     if output is None:
         return "it cannot be run with running statistics"
     rest = session.batches.items[1:]
@@ -153,16 +171,16 @@ def _recognised(session: Session, output: Any, loss: str) -> Recognised | str:
     return recognised(output, session.batches.items[0].inputs, loss, more)
 
 
-def _deployed(session: Session, batch: Batch, index: int) -> Any:
+def _deployed(session: Settled, batch: Batch, index: int) -> Any:
     def handler(call: BatchNormCall) -> Tensor:
         return normalise(call, call.x, "running")
 
-    with tapped(session.placed.namer, handler) as tap, torch.no_grad():
+    with tapped(session.namer, handler) as tap, torch.no_grad():
         tap.start()
         return session.execution.scores(batch, index)
 
 
-def _with_drawn(session: Session, options: AuditOptions, found: Recognised) -> Session:
+def _with_drawn(session: Settled, options: AuditOptions, found: Recognised) -> Settled:
     label = Labelling(session, found, options.seed)
     items = label(session.batches.items, 0, 0)
     origin = f"drawn from the model's {found.of} (seed {options.seed})"
@@ -182,7 +200,7 @@ class Labelling:
         seed: of the draw.
     """
 
-    def __init__(self, session: Session, found: Recognised, seed: int) -> None:
+    def __init__(self, session: Settled, found: Recognised, seed: int) -> None:
         self.session, self.found, self.seed = session, found, seed
 
     def __call__(self, batches: Sequence[Batch], index: int, row: int) -> tuple[Batch, ...]:
