@@ -98,6 +98,8 @@ def test_rows_of_one_class_under_any_name_of_the_loss() -> None:
         report = bnaudit.audit(
             CLASSIFIER, data=X[CLASSES == 1], labels=CLASSES[CLASSES == 1], loss=loss, batch_size=16
         )
+        assert report.run is not None
+        assert report.run.loss.labels_are == "classes"
         assert one_class(report) is not None, loss
     assert one_class(bnaudit.audit(CLASSIFIER, data=X, labels=CLASSES)) is None
     assert one_class(bnaudit.audit(CLASSIFIER, data=X, loss="cross_entropy")) is None  # drawn

@@ -92,7 +92,8 @@ def choose_loss(
             hint="pass --labels, put a 'labels' array into the .npz, or leave --loss out",
         )
     known = definition(loss).labels_are
-    labels_are = known(labels if y is None else y, labels)
+    like = labels if y is None else y
+    labels_are = known(like, labels[: len(like)] if isinstance(labels, torch.Tensor) else labels)
     compute = partial(_labelled, loss, found)
     return Loss(loss, why, label_free=False, compute=compute, labels_are=labels_are, settings=found)
 
