@@ -245,3 +245,13 @@ def test_nothing_is_concluded_of_the_task() -> None:
     assert report.run.loss.label_free
     assert {"BN205", "BN208"} <= {found.rule for found in report.rules_not_run}
     assert "drawn from the model's softmax" in report.to_table()
+
+
+def test_a_page_and_a_comparison_say_that_the_labels_were_drawn(tmp_path: Path) -> None:
+    true = bnaudit.audit(CLASSIFIER, data=ROWS, labels=CLASSES)
+    (tmp_path / "true.json").write_text(true.to_json())
+    report = bnaudit.audit(CLASSIFIER, data=ROWS, baseline=tmp_path / "true.json")
+    assert "on labels drawn from the model" in report.to_table()
+    assert "on labels drawn from the model" not in true.to_table()
+    assert report.baseline is not None
+    assert "drawn from the model" in str(report.baseline)

@@ -53,7 +53,7 @@ _DECIDED = 0.4
 _ENOUGH = 64
 """Rows (or pixels) that r is estimated of where there are as many: independent numbers give 1 to a sixth."""
 
-_LEAST = 16
+_LEAST, _MOST = 16, 1 << 16
 
 _LINEAR = (
     *("Addmm", "Mm", "Bmm", "Baddbmm", "Add", "Linear", "Mean", "Sum", "Slice", "Constant"),
@@ -130,7 +130,8 @@ def _seen(y: Tensor) -> str | None:
     ends = final_activation(y, axis=1)
     if ends in {"Softmax", "LogSoftmax"}:
         return f"the output ends in a {'log-' * (ends == 'LogSoftmax')}softmax"
-    if sums_to_one(y) or sums_to_one(y.exp()):
+    rows = _rows(y)
+    if sums_to_one(rows) or sums_to_one(rows.exp()):
         return "the output sums to 1 over the classes"
     return None
 
@@ -151,7 +152,7 @@ def _because(found: Recognised | str, seen: str) -> Recognised | str:
 
 
 def _is_log(y: Tensor) -> bool:
-    return final_activation(y, axis=1) == "LogSoftmax" or sums_to_one(y.exp())
+    return final_activation(y, axis=1) == "LogSoftmax" or sums_to_one(_rows(y).exp())
 
 
 def _named(y: Tensor, loss: str) -> Recognised | str:
@@ -170,7 +171,7 @@ def _named(y: Tensor, loss: str) -> Recognised | str:
         return "there are no classes along axis 1 of its output (--loss bce is for single scores)"
     ends = final_activation(y, axis=1)
     scale: Scale = "log" if _is_log(y) else "logits"
-    if ends == "Softmax" or sums_to_one(y):
+    if ends == "Softmax" or sums_to_one(_rows(y)):
         scale = "probabilities"
     return Recognised(loss, "classes", scale, "softmax", why)
 
@@ -204,9 +205,13 @@ def _logits(y: Tensor, more: Callable[[], Iterable[Any]]) -> Recognised | str:
 
 
 def _rows(y: Tensor) -> Tensor:
-    """(rows or pixels, classes)."""
-    y = y.detach().double().cpu()
-    return y.movedim(1, -1).reshape(-1, y.shape[1]) if y.dim() > 1 else y.reshape(-1, 1)
+    """(rows or pixels, classes); of very many pixels some, evenly spread."""
+    y = y.detach()
+    if y.dim() < 2:
+        return y.double().cpu().reshape(-1, 1)
+    y = y.reshape(*y.shape[:2], -1)
+    step = -(-y.shape[0] * y.shape[2] // _MOST)
+    return y[..., ::step].double().cpu().movedim(1, -1).reshape(-1, y.shape[1])
 
 
 def _binary_entropy(p: Tensor) -> float:
@@ -229,15 +234,18 @@ def drawn(y: Tensor, found: Recognised, seed: int, first: int) -> Tensor:
         seed: of the draw.
         first: number of the first row.
     """
+    return torch.stack([_row(y[i], found, seed, first + i) for i in range(len(y))])
+
+
+def _row(y: Tensor, found: Recognised, seed: int, number: int) -> Tensor:
     y = y.detach().double().cpu()
-    binary = found.labels_are == "binary"
-    shape = y.shape[1:] if binary else (1, *y.shape[2:])
-    u = torch.stack([_uniform(shape, seed, row) for row in range(first, first + len(y))])
-    if binary:
-        return (u < (y.sigmoid() if found.scale == "logits" else y)).float()
-    p = y.clamp_min(0) if found.scale == "probabilities" else y.softmax(1)  # of log p it is p
-    up_to = p.cumsum(1)
-    return (up_to <= u * up_to[:, -1:]).sum(1).clamp_max(y.shape[1] - 1)
+    if found.labels_are == "binary":
+        p = y.sigmoid() if found.scale == "logits" else y
+        return (_uniform(y.shape, seed, number) < p).float()
+    p = y.clamp_min(0) if found.scale == "probabilities" else y.softmax(0)  # of log p it is p
+    up_to = p.cumsum(0)
+    u = _uniform((1, *y.shape[1:]), seed, number)
+    return (up_to <= u * up_to[-1:]).sum(0).clamp_max(y.shape[0] - 1)
 
 
 def _uniform(shape: Sequence[int], seed: int, row: int) -> Tensor:

@@ -69,7 +69,8 @@ def settled(session: Settled, options: AuditOptions, *, draw: bool) -> Settled:
     if isinstance(options.loss, str):
         require_name(options.loss)
     labels = _together(session)
-    output = _looked(session, options)
+    needed = isinstance(options.loss, str) or options.loss_output is not None
+    output = _looked(session, options) if needed else None
     if options.loss == AUTO and labels is None:
         own = _own_loss(session, output)
         if own is not None:

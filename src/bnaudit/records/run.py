@@ -68,6 +68,11 @@ class LossInfo:
     ] = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the labels were drawn from the model itself."""
+        return self.label_free and self.labels is not None
+
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:

@@ -132,7 +132,7 @@ def _run(run: RunInfo) -> list[Entry]:
     size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}"
     labels = f"labels from {loss.labels or 'the data'}"
     if loss.label_free:
-        labels = f"labels {loss.labels}" if loss.labels else "label-free"
+        labels = f"labels {loss.labels}" if loss.drawn else "label-free"
     if isinstance(loss.value, Skipped):
         value = f"no value: {loss.value.reason}"
     else:
