@@ -51,7 +51,10 @@ class AuditOptions:
         images: how a folder of images is read: size, crop, mean, std, channels, layout, range, resample.
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
             the key "labels" if there is one.
-        loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
+        loss: a name of `bnaudit.losses.NAMES`, or a callable (output, labels) or (output, batch) -> scalar
+            tensor; batch is what the iterable gave, else inputs and labels by name.
+        loss_options: options of a named loss (`bnaudit.losses.SETTINGS`), or a function's keyword arguments.
+        loss_output: name or number of the output that the loss is taken of.
         batches: how many sample batches to run.
         batch_size: rows in each.
         input_shapes: input name -> full shape for the synthetic batch; the empty name means the
@@ -88,6 +91,8 @@ class AuditOptions:
     images: Mapping[str, Any] = field(default_factory=dict)
     labels: Any = _DEFAULTS["labels"]
     loss: str | Callable[..., Any] = _DEFAULTS["loss"]
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    loss_output: str | None = _DEFAULTS["loss_output"]
     batches: int | None = _DEFAULTS["batches"]
     batch_size: int | None = _DEFAULTS["batch_size"]
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

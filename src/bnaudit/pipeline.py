@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from bnaudit.records.inspection import Inspection
 
 
-_OWN_DEFAULT = frozenset({"kwargs", "inputs", "input_shapes", "policy"})
+_OWN_DEFAULT = frozenset(
+    {"kwargs", "inputs", "map", "images", "loss_options", "input_shapes", "policy"}
+)
 """Options that are never None: left out they are those of `AuditOptions`."""
 
 
@@ -74,8 +76,12 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     strict: bool = True,
     inputs: Mapping[str, Any] | None = None,
     data: Any = None,
+    map: Mapping[str, str] | None = None,  # noqa: A002  # as the option is called
+    images: Mapping[str, Any] | None = None,
     labels: Any = None,
     loss: str | Callable[..., Any] = "auto",
+    loss_options: Mapping[str, Any] | None = None,
+    loss_output: str | int | None = None,
     batches: int | None = None,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -104,7 +110,8 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
         trust, weights, entry, kwargs, strict, inputs: how to load it.
-        data, labels, loss, batches, batch_size, input_shapes: what to run.
+        data, map, images, labels, batches, batch_size, input_shapes: what to run.
+        loss, loss_options, loss_output: what to differentiate.
         device, dtype, seed, mode, memory: how.
         metrics, layers, twins, channels, verify, verify_gradients, verify_second_order: what to measure.
         fail_on, allow_no_bn, policy, baseline: how to judge.
@@ -195,7 +202,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     clock = _Clock()
     placed = place_model(loaded, options)
     with own_autograd(placed.device.type), untouched(placed.module):
-        session = open_session(placed, options)
+        session = open_session(placed, options, draw=True)
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:

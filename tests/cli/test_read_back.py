@@ -29,6 +29,7 @@ from bnaudit.config.kinds import (
     Word,
     Words,
 )  # fmt: skip
+from bnaudit.config.loss_kinds import Values
 from bnaudit.config.options import KEYS, Option
 from bnaudit.config.rule_kinds import FailOn, Rules
 
@@ -41,6 +42,15 @@ IMAGES = st.sampled_from(
     ["size=256", "crop=224x192", "mean=imagenet", "std=0.2,0.3,1e-1", "channels=bgr", "range=255"]
 )
 FILES = st.sampled_from(["r.json", "json=r.log", "junit=a b.log", "x.sarif.json", "R.TXT", "md.md"])
+VALUES = st.sampled_from(
+    [
+        "ignore_index=255",
+        "class_weights=[1, 2.5, 1e-3]",
+        "zero_infinity=true",
+        "reduction='no'",
+        "a= 1e-3",
+    ]
+)
 RULES = st.sampled_from(["BN101", "few-values", "BN1", "BN101,integrity"])
 
 
@@ -55,6 +65,7 @@ def one_of(kind: Any) -> st.SearchStrategy[str]:
         Names: lambda: st.tuples(NAME, TEXT).map("=".join),
         Images: lambda: IMAGES,
         Outputs: lambda: FILES,
+        Values: lambda: VALUES,
         Rules: lambda: RULES,
         Whole: lambda: st.integers(kind.least, kind.most or 10**9).map(str),
         Words: lambda: (
@@ -76,7 +87,7 @@ def given_for(option: Option) -> st.SearchStrategy[list[str]]:
     unique: Any = str
     if isinstance(option.kind, Shapes):
         unique = lambda text: text.rpartition(":")[0]  # noqa: E731
-    elif isinstance(option.kind, Names):
+    elif isinstance(option.kind, (Names, Values)):
         unique = lambda text: text.partition("=")[0]  # noqa: E731
     return st.lists(one_of(option.kind), min_size=1, max_size=most, unique_by=unique)
 

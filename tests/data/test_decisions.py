@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isnan, nan, sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,15 @@ from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.data.decisions import decided, distance, right
+from bnaudit.data.loss import Loss
 from bnaudit.data.outputs import primary
 from bnaudit.records.deployment import Deployment
 from bnaudit.records.values import Estimate, Skipped
+
+
+def loss_of(labels_are: Any, **settings: Any) -> Loss:
+    return Loss("any", "", False, lambda y, labels, index: y.sum(), labels_are, settings)
+
 
 SCORES = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 0.0, 2.0]])
 
@@ -22,22 +29,22 @@ SCORES = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 0.0, 2.0]])
     [([0, 1, 2], 1.0), ([0, 0, 0], 1 / 3), ([0, 0, -100], 0.5), ([[0], [1], [0]], 2 / 3)],
 )
 def test_classes(labels: list[int], share: float) -> None:
-    assert right(SCORES, torch.tensor(labels), "cross_entropy") == pytest.approx(share)
+    assert right(SCORES, torch.tensor(labels), loss_of("classes")) == pytest.approx(share)
 
 
 def test_pixels_and_binary_scores() -> None:
     pixels = torch.stack([torch.zeros(2, 2), torch.tensor([[1.0, -1.0], [1.0, -1.0]])])[None]
-    assert right(pixels, torch.tensor([[[1, 0], [0, 0]]]), "cross_entropy") == 0.75
-    assert right(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 1.0]), "bce") == 0.5
-    assert decided(torch.tensor([2.0, -1.0]), "bce").tolist() == [1, 0]
+    assert right(pixels, torch.tensor([[[1, 0], [0, 0]]]), loss_of("classes")) == 0.75
+    assert right(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 1.0]), loss_of("binary")) == 0.5
+    assert decided(torch.tensor([2.0, -1.0]), "binary").tolist() == [1, 0]
 
 
 def test_what_is_no_decision() -> None:
-    assert right(SCORES, torch.tensor([0.5, 1.0, 2.0]), "mse") is None
-    assert right(SCORES, torch.tensor([0, 1]), "cross_entropy") is None
-    assert right(torch.tensor([1.0, 2.0]), torch.tensor([0, 1]), "mine") is None
+    assert right(SCORES, torch.tensor([0.5, 1.0, 2.0]), loss_of("values")) is None
+    assert right(SCORES, torch.tensor([0, 1]), loss_of("classes")) is None
+    assert right(torch.tensor([1.0, 2.0]), torch.tensor([0, 1]), loss_of(None)) is None
     for y, labels in ((SCORES * nan, [0, 1, 2]), (SCORES, [-100] * 3)):
-        share = right(y, torch.tensor(labels), "cross_entropy")
+        share = right(y, torch.tensor(labels), loss_of("classes"))
         assert share is not None
         assert isnan(share)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bnaudit.data.loss import LABEL_FREE, NAMES, choose_loss
+from bnaudit.data.loss import LABEL_FREE, NAMES, RETURNED, choose_loss
 from bnaudit.data.outputs import floating, named_tensors, primary
 from bnaudit.errors import DataError, RunError, UsageError
 
@@ -156,7 +156,7 @@ def test_auto_says_why(labels: Tensor | None, name: str, why: str) -> None:
     assert loss.label_free is (labels is None)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in {"auto", LABEL_FREE}])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in {"auto", LABEL_FREE, RETURNED}])
 def test_a_loss_on_labels_needs_labels(name: str) -> None:
     with pytest.raises(UsageError, match=f"the loss {name} needs labels"):
         choose_loss(name, None, 0)
@@ -165,9 +165,9 @@ def test_a_loss_on_labels_needs_labels(name: str) -> None:
 
 
 def test_unknown_losses_are_refused() -> None:
-    with pytest.raises(UsageError, match="unknown loss 'huber'") as caught:
-        choose_loss("huber", None, 0)
-    assert caught.value.hint == f"one of: {', '.join(NAMES)}"
+    with pytest.raises(UsageError, match="unknown loss 'hubert', did you mean 'huber'") as caught:
+        choose_loss("hubert", None, 0)
+    assert str(caught.value.hint).startswith(f"one of: {', '.join(NAMES)}")
     with pytest.raises(UsageError, match="neither a name nor a function"):
         choose_loss(3, None, 0)  # type: ignore[arg-type]
 
@@ -178,10 +178,13 @@ def test_unknown_losses_are_refused() -> None:
         ("cross_entropy", CLASSES + 1, "run from 1 to 4, but there are 4 classes"),
         ("cross_entropy", CLASSES - 1, "run from -1 to 2, but there are 4 classes"),
         ("nll", CLASSES + 1, "run from 1 to 4"),
-        ("cross_entropy", CLASSES[:5], "batch_size"),
-        ("cross_entropy", CLASSES.double(), ""),
+        ("cross_entropy", CLASSES[:5], "4 classes take class indices of shape [6], not [5]"),
+        ("cross_entropy", CLASSES + 0.5, "class indices are whole numbers"),
+        ("cross_entropy", Y, "class probabilities of a row have to sum to 1"),
         ("bce", Y.abs() + 1, "binary labels lie between 0 and 1"),
-        ("bce", torch.full((6, 4), torch.nan), "binary labels lie between 0 and 1"),
+        ("bce", torch.full((6, 4), torch.nan), "the labels hold NaN or infinite values"),
+        ("mse", torch.full((6, 4), torch.inf), "the labels hold NaN or infinite values"),
+        ("mse", [{"boxes": Y}], "--loss file.py:function(output, labels) takes anything"),
         ("bce", CLASSES, "[6] values for [6, 4] outputs"),
         ("mse", CLASSES, "[6] values for [6, 4] outputs"),
     ],

@@ -68,7 +68,7 @@ def _settings(run: RunInfo | None) -> dict[str, str]:
         "seed": str(run.seed),
         "data": ", ".join(run.data.paths) or run.data.source,
         "batches": f"{run.data.batches} of {run.data.batch_size}",
-        "loss": run.loss.name,
+        "loss": run.loss.name + " on labels drawn from the model" * run.loss.drawn,
         "metrics": ", ".join(run.metrics),
     }
 

@@ -30,7 +30,9 @@ from bnaudit.config.kinds import (
     Word,
     Words,
 )
+from bnaudit.config.loss_kinds import Values
 from bnaudit.config.rule_kinds import FailOn, PerLayer, Rules, Severities, Thresholds
+from bnaudit.losses import LOSSES, SETTINGS
 from bnaudit.metrics import DEFAULT, METRICS
 
 if TYPE_CHECKING:
@@ -180,10 +182,17 @@ OPTIONS: tuple[Option, ...] = (
            unset="the key 'labels', 'label', 'target', 'y' or the like, if there",
            commands=_RUNNING, relocate=relocate.labels),
     Option("loss", DATA, Kind(metavar="NAME", wanted="a name, or file.py:function"),
-           "Loss: cross_entropy, nll, mse, bce (with logits), noise_mse (needs no labels), "
-           "auto (by the labels there are), or file.py:function(output, labels).",
+           f"Loss: {', '.join(LOSSES)}, noise_mse (needs no labels), returned (the model's own), auto "
+           "(by labels and output), or file.py:function(output, labels), or (output, batch).",
            default="auto", commands=_RUNNING, relocate=relocate.function,
            elsewhere={"init": "As for check."}),
+    Option("loss-option", DATA, Values(),
+           f"Option of the loss: {', '.join(SETTINGS)}; of a function, its keyword arguments. Repeatable.",
+           parameter="loss_options", commands=_RUNNING, key="loss-options",
+           elsewhere={"init": "As for check.", "recalibrate": "As for check."}),
+    Option("loss-output", DATA, Kind(metavar="NAME|INDEX", wanted="an output's name or number"),
+           "Take the loss of this output alone.", unset="the one called logits or the like, else the first",
+           commands=_RUNNING),
     Option("batches", DATA, Whole(1),
            "Batches to run.", unset="up to 8, synthetic 4",
            commands=_CODE,

@@ -77,7 +77,7 @@ class Samples:
     Attributes:
         arrays: input name -> (rows, ...), in the model's input order; rank-0 arrays are shared
             by all batches.
-        labels: (rows, ...) or None.
+        labels: `Rows`, or a list with an entry a row, or None.
         labels_from: "batch.npz:labels", ...
         source: "file" or "tensor".
         paths: as the user typed them.
@@ -87,7 +87,7 @@ class Samples:
     """
 
     arrays: Mapping[str, Rows]
-    labels: Rows | None
+    labels: Any
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Samples:
         counts = {n: len(a) for n, a in self.arrays.items() if a.dim() and n not in self.shared}
         inputs = set(counts.values())
         if self.labels is not None:
-            if not self.labels.dim():
+            if not isinstance(self.labels, list) and not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
             counts["labels"] = len(self.labels)
         if len(inputs) == 1 and len(set(counts.values())) > 1:
@@ -143,7 +143,11 @@ class Samples:
             else [a.all()] * len(sizes)
             for name, a in self.arrays.items()
         ]
-        labels = None if self.labels is None else self.labels.take(index).split(sizes)
+        labels = self.labels
+        if isinstance(labels, list):
+            labels = [[self.labels[row] for row in place.tolist()] for place in places]
+        elif labels is not None:
+            labels = labels.take(index).split(sizes)
         return [
             Batch(tuple(parts[i] for parts in inputs), None if labels is None else labels[i])
             for i in range(len(sizes))

@@ -3,50 +3,58 @@
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnaudit.data.losses.definition import are_indices, class_axis_first, ignored
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_IGNORED = -100  # as torch's cross_entropy
+    from bnaudit.data.loss import Loss
 
 
-def right(y: Tensor, labels: Tensor, loss: str) -> float | None:
+def right(y: Tensor, labels: Any, loss: Loss) -> float | None:
     """The share of right decisions; None where the labels are no classes of this output, NaN of outputs.
 
     Args:
-        y: (rows, classes, ...), or scores of any shape under bce.
-        labels: of these rows; -100 is left out.
-        loss: its name.
+        y: (rows, classes, ...), or scores of any shape where labels are binary.
+        labels: of these rows, or None; what the loss leaves out is left out.
+        loss: what the labels are taken for. A user's own may take classes too: they are told by their shape.
 
     Returns:
         NaN where an output is, since its largest entry says nothing, or where all labels are left out.
     """
-    classes = _classes(labels.to(y.device), y, loss)
-    if classes is None:
+    if not isinstance(labels, torch.Tensor) or loss.labels_are in {"values", "sequences"}:
         return None
+    labels = labels.to(y.device)
+    if loss.labels_are == "binary":
+        if labels.numel() != y.numel():
+            return None
+        labels = labels.reshape(y.shape)
+        counted, classes = labels != ignored(loss.settings), (labels > 0.5).long()
+    else:
+        if loss.labels_are is None and labels.is_floating_point():
+            return None
+        y = class_axis_first(y, labels) if y.dim() > 1 else y
+        if are_indices(y, labels):
+            classes = labels.long().reshape(y.shape[0], *y.shape[2:])
+        elif labels.shape == y.shape and y.dim() > 1 and y.shape[1] > 1 and loss.labels_are:
+            classes = labels.argmax(1)
+        else:
+            return None
+        counted = classes != ignored(loss.settings)
     if bool(y.isnan().any()):
         return nan
-    counted = classes != _IGNORED
-    return float((decided(y, loss) == classes)[counted].double().mean())
+    return float((decided(y, loss.labels_are) == classes)[counted].double().mean())
 
 
-def decided(y: Tensor, loss: str) -> Tensor:
+def decided(y: Tensor, labels_are: str | None) -> Tensor:
     """(rows, ...) class indices; of binary scores 0 and 1."""
-    if loss == "bce":
+    if labels_are == "binary":
         return (y > 0).long()
     return y.argmax(1) if y.dim() > 1 else y.argmax(0)
-
-
-def _classes(labels: Tensor, y: Tensor, loss: str) -> Tensor | None:
-    """The labels as `decided` has them, or None where they are no classes of this output."""
-    if loss == "bce":
-        return (labels.reshape(y.shape) > 0.5).long() if labels.numel() == y.numel() else None
-    if labels.is_floating_point() or y.dim() < 2:
-        return None
-    shape = (y.shape[0], *y.shape[2:])
-    fits = labels.numel() == y[:, 0].numel() and y.shape[1] > 1
-    return labels.long().reshape(shape) if fits else None
 
 
 def distance(y: Tensor, reference: Tensor) -> float:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bnaudit.data.rows import raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torch import Tensor
 
     from bnaudit.data.batch import Batch
 
@@ -24,12 +27,19 @@ def digest(names: Sequence[str], batches: Iterable[Batch]) -> str:
     """
     found = hashlib.sha256()
     for batch in batches:
-        labels = batch.labels if isinstance(batch.labels, torch.Tensor) else None
-        for name, tensor in zip((*names, "labels"), (*batch.inputs, labels), strict=True):
-            if tensor is None:
-                continue
+        labels = [("labels", tensor) for tensor in _inside(batch.labels)]
+        for name, tensor in (*zip(names, batch.inputs, strict=True), *labels):
             found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             if flat.numel():
                 found.update(raw(flat))
     return f"sha256:{found.hexdigest()}"
+
+
+def _inside(labels: Any) -> Iterator[Tensor]:
+    """The tensors of labels of any structure, in their order."""
+    if isinstance(labels, torch.Tensor):
+        yield labels
+    elif isinstance(labels, (Mapping, list, tuple)):
+        for part in labels.values() if isinstance(labels, Mapping) else labels:
+            yield from _inside(part)

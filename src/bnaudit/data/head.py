@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnaudit.data.losses.definition import definition
 from bnaudit.data.outputs import floating, named_tensors, primary
+from bnaudit.losses import LABEL_FREE, LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from torch import Tensor
 
-_NODES = {"SoftmaxBackward0": "Softmax", "SigmoidBackward0": "Sigmoid"}
+_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 _OPERATORS = (torch.ops.aten._softmax.default, torch.ops.aten.sigmoid.default)
 _VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Alias")
 
@@ -28,13 +30,8 @@ PROBABILITIES = "probabilities"
 _SUM = 1e-3
 """How far the sum of a row of probabilities may be from 1, in bfloat16 as well."""
 
-_SUITS = {
-    "noise_mse": {"Softmax", "Sigmoid"},
-    "cross_entropy": {"Softmax", "Sigmoid", PROBABILITIES},
-    "nll": {"Softmax", PROBABILITIES},
-    "bce": {"Sigmoid"},
-}
-"""Loss -> what it is taken in front of. Regressions on probabilities and a user's losses stay as they are."""
+_NOISE_SUITS = frozenset({"Softmax", "Sigmoid"})
+"""What regression to noise is taken in front of. Other regressions and a user's losses stay as they are."""
 
 _LOG = (
     "taken of the log of the model's probabilities",
@@ -93,31 +90,44 @@ class Head:
     """Where a loss is taken, found once and the same in every pass.
 
     Attributes:
-        loss: its name.
+        loss: its name; "" for one that takes the output as it is.
+        labels_are: what it takes the labels for; classes have an axis, over which their softmax runs.
+        axis: that of the classes.
+        shape: of the output that labels are for, once it was looked at.
         kinds: output -> "Softmax", "Sigmoid", "probabilities", or what is done where there are no logits.
         sizes: of these outputs, in values.
     """
 
     loss: str
+    labels_are: str | None = None
+    axis: int = 1
+    shape: tuple[int, ...] | None = None
     kinds: dict[str, str] = field(default_factory=dict)
     sizes: set[int] = field(default_factory=set)
 
     def look(self, output: Any) -> None:
         """Finds it in a differentiable output of the model."""
         tensors = floating(named_tensors(output))
-        suits = _SUITS.get(self.loss, set())
-        if not tensors or not suits:
+        if not tensors:
             return
-        if self.loss != "noise_mse":
-            name, y = primary(tensors)
+        name, y = primary(tensors)
+        self.shape = tuple(y.shape)
+        suits = self._suits()
+        if self.loss != LABEL_FREE:
             tensors = {name: y}
         for name, y in tensors.items():
-            kind = final_activation(y, classes=self.loss in {"cross_entropy", "nll"})
-            if kind is None and PROBABILITIES in suits and _sums_to_one(y):
+            kind = final_activation(y, axis=self.axis if self.labels_are == "classes" else None)
+            if kind is None and PROBABILITIES in suits and sums_to_one(y, self.axis):
                 kind = PROBABILITIES
             if kind in suits:
                 self.kinds[name] = str(kind)
                 self.sizes.add(y.numel())
+
+    def _suits(self) -> frozenset[str]:
+        if self.loss not in LOSSES:
+            return _NOISE_SUITS if self.loss == LABEL_FREE else frozenset()
+        suits = definition(self.loss).suits
+        return suits - {PROBABILITIES} if self.labels_are == "binary" else suits
 
     def read(self, run: Callable[[], Any]) -> Any:
         """The output of `run`, with logits where they are wanted."""
@@ -133,7 +143,7 @@ class Head:
                 read[name] = z
             if name in read:
                 continue
-            if self.loss == "noise_mse":
+            if self.loss == LABEL_FREE:
                 del self.kinds[name]
                 continue
             small = torch.finfo(y.dtype).tiny
@@ -151,15 +161,23 @@ class Head:
         )
 
 
-def final_activation(y: Tensor, *, classes: bool = False) -> str | None:
+def final_activation(y: Tensor, *, axis: int | None = None) -> str | None:
     """The activation that an output comes from, but for changes of its shape.
 
     Args:
         y: the output.
-        classes: whether a softmax has to run over axis 1, as a loss on classes does.
+        axis: the one over which a softmax has to run, as a loss on classes does; None for any.
     """
+    kind, along = final_node(y, axis)
+    if kind not in _ACTIVATIONS or (kind != "Sigmoid" and axis is not None and not along):
+        return None
+    return kind
+
+
+def final_node(y: Tensor, axis: int | None = None) -> tuple[str | None, bool]:
+    """Name of the last operator, but for changes of the shape, and whether its softmax runs over `axis`."""
     node: Any = y.grad_fn
-    viewed, axis = False, 1
+    viewed, axis = False, (1 if axis is None else axis) % max(y.dim(), 1)
     while node is not None:
         operator = node.name().removesuffix("Backward0")
         if operator in _VIEWS:
@@ -173,10 +191,10 @@ def final_activation(y: Tensor, *, classes: bool = False) -> str | None:
         else:
             break
         node = node.next_functions[0][0]
-    kind = _NODES.get("" if node is None else node.name())
-    if kind == "Softmax" and classes:
-        return None if viewed or _signed(node._saved_dim) % y.dim() != axis else kind
-    return kind
+    name = None if node is None else node.name().removesuffix("Backward0")
+    if name not in {"Softmax", "LogSoftmax"}:
+        return name, False
+    return name, not viewed and _signed(node._saved_dim) % y.dim() == axis
 
 
 def _signed(dim: int) -> int:
@@ -184,12 +202,12 @@ def _signed(dim: int) -> int:
     return dim - 2**64 if dim >= 2**63 else dim
 
 
-def _sums_to_one(y: Tensor) -> bool:
-    """Whether these are probabilities along axis 1."""
+def sums_to_one(y: Tensor, axis: int = 1) -> bool:
+    """Whether these are probabilities along an axis."""
     values = y.detach()
-    if values.dim() < 2 or values.shape[1] < 2 or not bool((values >= 0).all()):
+    if values.dim() < 2 or values.shape[axis] < 2 or not bool((values >= 0).all()):
         return False
-    return bool(((values.double().sum(1) - 1).abs() <= _SUM).all())
+    return bool(((values.double().sum(axis) - 1).abs() <= _SUM).all())
 
 
 def _as(y: Tensor, out: Tensor, z: Tensor) -> Tensor | None:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from bnaudit.data.arrays import by_name, is_array, to_tensor
+from bnaudit.data.arrays import by_name, is_array
 from bnaudit.data.batch import Batch
 from bnaudit.data.rows import Held
 from bnaudit.data.signature import labels_key, match, named
+from bnaudit.data.targets import is_structured, targets
 from bnaudit.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,41 +44,65 @@ class Item:
     given: Any = None
 
 
-def item_of(given: Any, model: LoadedModel, asked: str | None, mapping: Mapping[str, str]) -> Item:
+_OF_CTC = ("targets", "input_lengths", "target_lengths")
+"""What the loss of sequences takes beside the outputs."""
+
+
+def item_of(
+    given: Any, model: LoadedModel, asked: str | None, mapping: Mapping[str, str], *, whole: bool
+) -> Item:
     """The arrays of what a loader yields.
 
     Args:
-        given: a tensor, (inputs..., labels), ((inputs...), labels), a mapping or a named tuple.
+        given: a tensor, (inputs..., labels), ((inputs...), labels), a mapping or a named tuple; of ctc
+            (inputs..., targets, input lengths, target lengths) too.
         model: what takes them.
         asked: the key of the labels; of a tuple their place.
         mapping: input -> key or place.
+        whole: whether the loss is given the whole item: what else is in it is no mistake then.
 
     Raises:
         DataError: there are no arrays in it, or not as many as the model takes.
     """
-    whole = given
-    if hasattr(given, "_asdict"):
-        given = given._asdict()
-    labels: Any = None
-    sequence = isinstance(given, (tuple, list)) and not _is_numbers(given)
-    if sequence and (mapping or asked is not None):
-        given = {str(place): value for place, value in enumerate(given)}
-    elif sequence and len(given) == 2 and _are_inputs(given[0], model):
-        given, labels = given
-    elif sequence and len(given) == len(model.inputs) + 1:
-        *given, labels = given
-    if labels is not None:
-        labels = to_tensor(labels, "data: labels")
+    yielded = given
+    given, labels = _parted(given, model, named=bool(mapping) or asked is not None, whole=whole)
     wanted = {*mapping.values(), asked, *(s.name for s in (*model.inputs, *model.further))}
     left: tuple[str, ...] = ()
     if isinstance(given, Mapping):
+        key = labels_key([str(k) for k in given], model) if asked is None else asked
+        beside = given.get(key) if key is not None and not model.accepts(key) else None
+        if beside is not None and is_structured(beside) and not _is_text(beside):
+            labels = beside
+            given = {k: v for k, v in given.items() if k != key}
+        if whole:
+            given = {k: v for k, v in given.items() if k in {*wanted, key} or k in model.groups}
         left = tuple(str(k) for k, v in given.items() if k not in wanted and _is_text(v))
         given = {k: v for k, v in given.items() if k not in left}
     arrays = by_name(given, model)
     key = labels_key(arrays, model) if asked is None else asked
     if labels is None and key is not None:
         labels = arrays.get(key)
-    return Item(arrays, key if key in arrays else None, labels, left, whole)
+    return Item(arrays, key if key in arrays else None, labels, left, yielded)
+
+
+def _parted(given: Any, model: LoadedModel, *, named: bool, whole: bool) -> tuple[Any, Any]:
+    """Inputs, and labels where their place tells; the members of a tuple by place, where they are `named`."""
+    count, labels = len(model.inputs), None
+    if hasattr(given, "_asdict"):
+        return given._asdict(), None
+    if not isinstance(given, (tuple, list)) or _is_numbers(given):
+        return given, None
+    if named:
+        return {str(place): value for place, value in enumerate(given)}, None
+    if len(given) == 2 and _are_inputs(given[0], model):
+        given, labels = given
+    elif len(given) == count + 1:
+        *given, labels = given
+    elif whole and len(given) > count:
+        given = given[:count]
+    elif len(given) == count + len(_OF_CTC):
+        given, labels = given[:count], dict(zip(_OF_CTC, given[count:], strict=True))
+    return given, None if labels is None else targets(labels, "data: labels")
 
 
 def _are_inputs(value: Any, model: LoadedModel) -> bool:
@@ -113,7 +138,7 @@ def is_sample(item: Item, model: LoadedModel) -> bool:
     ranks = [(len(shape), t.dim()) for shape, t in known if shape is not None]
     if ranks:
         return all(have == wanted - 1 for wanted, have in ranks)
-    return item.labels is not None and not item.labels.dim()
+    return isinstance(item.labels, torch.Tensor) and not item.labels.dim()
 
 
 def collated(items: Iterable[Item], size: int) -> Iterator[Item]:
@@ -146,6 +171,8 @@ def _stacked(group: Sequence[Item]) -> Item:
             )
         arrays[name] = torch.stack([p for p in parts if p is not None])
     given = [item.labels for item in group if item.labels is not None]
+    if any(not isinstance(labels, torch.Tensor) for labels in given):
+        return Item(arrays, first.key, given, first.left, [item.given for item in group])
     if given and (len(given) < len(group) or len({tuple(t.shape) for t in given}) > 1):
         raise DataError(
             "data: labels: some samples have none, or of other shapes",

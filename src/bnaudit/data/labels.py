@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from bnaudit.data.losses.definition import definition
+from bnaudit.losses import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from bnaudit.data.loss import Loss
 
 SORTED_NOTE = (
     "each batch holds labels of its own, as rows sorted by label give: batch statistics are not those of "
@@ -23,16 +28,16 @@ _LEAST = 0.5
 64 out of ten classes, rows in the order of their labels 0.2 in batches of 32."""
 
 
-def sorted_by_label(labels: Sequence[Tensor | None]) -> bool:
+def sorted_by_label(labels: Sequence[Any]) -> bool:
     """Whether labels spread far less within batches than they would if the rows were mixed.
 
     Args:
-        labels: of every batch; class indices, or numbers.
+        labels: of every batch; class indices, or numbers. Others say nothing.
 
     Returns:
         False without labels, in a single batch, and where all labels are alike.
     """
-    present = [t.detach().cpu() for t in labels if t is not None]
+    present = [t.detach().cpu() for t in labels if isinstance(t, torch.Tensor)]
     count = len(present)
     if count < 2 or any(t.numel() == 0 for t in present):
         return False
@@ -57,35 +62,37 @@ def _entropy(labels: Tensor) -> float:
     return float(-(share * share.log()).sum())
 
 
-_IGNORED = -100  # torch's cross_entropy leaves these out
-
-
-def guess(loss: str, labels: Sequence[Tensor | None]) -> float | None:
-    """The loss of one constant answer: ln of the number of classes, the labels' variance or binary entropy.
-
-    ln K is what even odds on the K classes cost whatever their frequencies; a model that knows
-    anything of the data is below.
+def guess(loss: Loss, labels: Sequence[Any], shape: tuple[int, ...] | None) -> float | None:
+    """What one constant answer would cost: ln of the number of classes, the labels' variance, ...
 
     Args:
-        loss: its name.
+        loss: with its options, which change what an answer costs.
         labels: of every batch.
+        shape: of the output for the first batch, None where there was none.
 
     Returns:
         None for losses without such an answer, and where all labels are alike.
     """
-    present = [t for t in labels if t is not None]
-    if not present:
+    present = [t.detach().cpu() for t in labels if isinstance(t, torch.Tensor)]
+    if loss.label_free or loss.name not in LOSSES or not present or not shape:
         return None
-    if loss == "cross_entropy" and not present[0].is_floating_point():
-        classes = torch.unique(torch.cat([t.reshape(-1) for t in present]))
-        count = int((classes != _IGNORED).sum())
-        return math.log(count) if count > 1 else None
-    if loss == "mse" and present[0].is_floating_point():
-        values = torch.cat([t.double() for t in present])
-        variance = float((values - values.mean(0)).square().mean())
-        return variance if variance > 0 else None
-    if loss == "bce":
-        share = torch.cat([t.double() for t in present]).mean(0)
-        entropy = float(-(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)).mean())
-        return entropy if entropy > 0 else None
-    return None
+    known, rows = definition(loss.name), len(present[0])
+    if known.constant is None or rows == 0 or shape[0] % rows:
+        return None
+    every = shape[0] // rows  # outputs a label, of a network that folds an axis into its rows
+    like = torch.zeros((), dtype=torch.float64)
+    values = []
+    try:
+        together = torch.cat(present)
+        answer = known.constant(
+            like.expand(every * len(together), *shape[1:]), together, loss.settings
+        )
+        if answer is None:
+            return None
+        for part in present:
+            y = answer.expand(every * len(part), *shape[1:])
+            values.append(float(known.compute(y, part, loss.settings)))
+    except (RuntimeError, ValueError, IndexError):  # labels that fit no output: the loss says so
+        return None
+    found = sum(values) / len(values)
+    return found if math.isfinite(found) and found > 0 else None

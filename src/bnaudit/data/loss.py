@@ -1,29 +1,31 @@
-"""The scalar that is differentiated: the usual losses on labels, and one that needs none."""
+"""The scalar that is differentiated: a named loss, one without labels, the model's or the user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
+from bnaudit.data.choice import by_labels
 from bnaudit.data.head import Logits
+from bnaudit.data.losses.definition import definition
 from bnaudit.data.outputs import floating, named_tensors, own_loss, primary
-from bnaudit.errors import BnauditError, DataError, RunError, UsageError
+from bnaudit.data.targets import described
+from bnaudit.errors import BnauditError, DataError, RunError, UsageError, first_line
+from bnaudit.losses import AUTO, LABEL_FREE, NAMES, RETURNED, require_name, settings_for
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LabelLoss = Callable[["Tensor", "Tensor"], "Tensor"]
-UserLoss = Callable[..., Any]
+    from bnaudit.data.losses.definition import LabelsAre
 
-LABEL_FREE = "noise_mse"
-RETURNED = "returned"
-NAMES = ("auto", "cross_entropy", "nll", "mse", "bce", LABEL_FREE)
-"""What `--loss` takes besides a function of the user's own."""
+__all__ = ["LABEL_FREE", "NAMES", "RETURNED", "Loss", "choose_loss", "outputs_of", "returned_loss"]
+
+UserLoss = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +35,55 @@ class Loss:
     Attributes:
         name: its name.
         why: why this one is used.
-        label_free: whether it runs without labels.
+        label_free: whether it says nothing of the task: it runs without labels, or on some that the model
+            itself gave.
         compute: (model output, labels or None, index of the batch) -> scalar.
+        labels_are: what it takes the labels for; None without labels, and where only the user knows.
+        settings: its options.
+        takes_batch: whether it is given the whole batch in place of the labels.
     """
 
     name: str
     why: str
     label_free: bool
-    compute: Callable[[Any, Tensor | None, int], Tensor]
+    compute: Callable[[Any, Any, int], Tensor]
+    labels_are: LabelsAre | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    takes_batch: bool = False
 
 
-def choose_loss(loss: str | UserLoss, labels: Tensor | None, seed: int) -> Loss:
-    """The loss that was asked for, or the one that fits the labels that are there.
+def choose_loss(
+    loss: str | UserLoss,
+    labels: Any,
+    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    output: Any = None,
+) -> Loss:
+    """The loss that was asked for, or the one that fits the labels and the output that are there.
 
     Args:
-        loss: one of `NAMES`, or a callable (output, labels) -> scalar tensor.
-        labels: a sample of the labels, or None.
+        loss: one of `NAMES`, or a callable (output, labels) or (output, batch) -> scalar tensor.
+        labels: of the batches, one after the other, or None.
         seed: of the label-free loss's targets.
+        settings: its options, as the user wrote them.
+        output: what the model returns for the first batch, differentiable; None where nobody knows.
 
     Raises:
-        UsageError: the name is unknown, or the loss needs labels and there are none.
+        UsageError: the name or an option is unknown, or the loss needs labels and there are none.
     """
+    settings = settings or {}
     if not isinstance(loss, str):
-        if not callable(loss):
-            raise UsageError(f"the loss is a {type(loss).__name__}, neither a name nor a function")
-        name = getattr(loss, "__name__", type(loss).__name__)
-        return Loss(name, "given by the user", labels is None, partial(_user, loss, name))
-    if loss not in NAMES:
-        raise UsageError(f"unknown loss {loss!r}", hint=f"one of: {', '.join(NAMES)}")
-    why = "asked for"
-    if loss == "auto" and labels is None:
+        return _users(loss, labels, settings)
+    require_name(loss)
+    why, y = "asked for", _scores(output)
+    if loss == RETURNED:
+        settings_for(loss, settings)
+        return returned_loss(why)
+    if loss == AUTO and labels is None:
         loss, why = LABEL_FREE, "no labels given"
-    elif loss == "auto" and labels is not None and labels.is_floating_point():
-        loss, why = "mse", "the labels are floating-point values"
-    elif loss == "auto":
-        loss, why = "cross_entropy", "the labels are class indices"
+    elif loss == AUTO:
+        loss, why = by_labels(labels, y, settings)
+    found = settings_for(loss, settings)
     if loss == LABEL_FREE:
         return Loss(loss, why, label_free=True, compute=partial(_noise_mse, seed))
     if labels is None:
@@ -75,23 +91,35 @@ def choose_loss(loss: str | UserLoss, labels: Tensor | None, seed: int) -> Loss:
             f"the loss {loss} needs labels",
             hint="pass --labels, put a 'labels' array into the .npz, or leave --loss out",
         )
-    return Loss(loss, why, label_free=False, compute=partial(_labelled, loss))
+    known = definition(loss).labels_are
+    like = labels if y is None else y
+    labels_are = known(like, labels[: len(like)] if isinstance(labels, torch.Tensor) else labels)
+    compute = partial(_labelled, loss, found)
+    return Loss(loss, why, label_free=False, compute=compute, labels_are=labels_are, settings=found)
 
 
-def returned_loss() -> Loss:
-    """The one that a model computes itself of the labels that it takes."""
-    why = "the model takes the labels and returns it"
+def _scores(output: Any) -> Tensor | None:
+    """The output that labels are for."""
+    tensors = {} if output is None else floating(named_tensors(output))
+    return primary(tensors)[1] if tensors else None
+
+
+def returned_loss(why: str = "the model takes the labels and returns it") -> Loss:
+    """The one that a model computes itself."""
     return Loss(RETURNED, why, label_free=False, compute=_returned)
 
 
-def _returned(output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
+def _returned(output: Any, labels: Any, index: int) -> Tensor:  # noqa: ARG001
     loss = own_loss(output)
     if loss is None:
-        raise RunError("the model returned its loss for the first batch, and none for this one")
+        raise RunError(
+            f"the model returned no loss for batch {index + 1}",
+            hint="a single number called loss, or the first of its outputs, is taken for it",
+        )
     return loss.reshape(())
 
 
-def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
+def _noise_mse(seed: int, output: Any, labels: Any, index: int) -> Tensor:  # noqa: ARG001
     """L = sum over outputs of mean (y - r)^2 / 2, r standard normal from `seed` and the batch's index.
 
     Regression to noise: its gradient y - r differs from sample to sample as that of a real task
@@ -107,7 +135,13 @@ def _noise_mse(seed: int, output: Any, labels: Tensor | None, index: int) -> Ten
     return torch.stack([t.to(terms[0].dtype) for t in terms]).sum()
 
 
-def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tensor:  # noqa: ARG001
+def _labelled(
+    name: str,
+    settings: Mapping[str, Any],
+    output: Any,
+    labels: Any,
+    index: int,  # noqa: ARG001
+) -> Tensor:
     if labels is None:
         raise DataError(f"the loss {name} needs labels, and a batch has none")
     key, y = primary(outputs_of(output))
@@ -116,16 +150,22 @@ def _labelled(name: str, output: Any, labels: Tensor | None, index: int) -> Tens
     if y.dtype in (torch.float16, torch.bfloat16):
         y = y.float()
     try:
-        return _LABELLED[name](y, labels)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(labels, torch.Tensor) and labels.is_floating_point():
+            _require_finite(labels)
+        return definition(name).compute(y, labels, settings)
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+        hint = first_line(error)
+        if not isinstance(labels, torch.Tensor) and name != "ctc":
+            hint = f"{name} takes one array; --loss file.py:function(output, labels) takes anything"
         raise DataError(
-            f"the labels {_shape(labels)} do not fit the model's {key} {_shape(y)} for {name}",
-            hint=next(iter(str(error).splitlines()), type(error).__name__)[:200],
+            f"the labels {described(labels)} do not fit the model's {key} {described(y)} for {name}",
+            hint=hint,
         ) from error
 
 
-def _shape(t: Tensor) -> str:
-    return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"
+def _require_finite(labels: Tensor) -> None:
+    if not bool(torch.isfinite(labels).all()):
+        raise ValueError("the labels hold NaN or infinite values")
 
 
 def outputs_of(output: Any) -> dict[str, Tensor]:
@@ -134,82 +174,50 @@ def outputs_of(output: Any) -> dict[str, Tensor]:
     Raises:
         RunError: there is none.
     """
-    return floating(_usable(output))
-
-
-def _usable(output: Any) -> dict[str, Tensor]:
     tensors = output if isinstance(output, Logits) else named_tensors(output)
-    if not floating(tensors):
-        kinds = ", ".join(f"{k} {_shape(t)}" for k, t in tensors.items()) or type(output).__name__
+    found = floating(tensors)
+    if not found:
+        kinds = (
+            ", ".join(f"{k} {described(t)}" for k, t in tensors.items()) or type(output).__name__
+        )
         raise RunError(
             f"the model returns no floating-point tensor to build a loss on ({kinds})",
             hint="export the network up to its scores, without argmax or decoding",
         )
-    return tensors
+    return found
 
 
-def _cross_entropy(y: Tensor, labels: Tensor) -> Tensor:
-    if labels.is_floating_point():
-        return F.cross_entropy(y, labels.to(y.dtype))
-    return F.cross_entropy(y.contiguous(), _classes(labels, y))  # torch's backward of views fails
+def _users(function: UserLoss, labels: Any, settings: Mapping[str, Any]) -> Loss:
+    if not callable(function):
+        raise UsageError(f"the loss is a {type(function).__name__}, neither a name nor a function")
+    name = getattr(function, "__name__", type(function).__name__)
+    whole = takes_batch(function)
+    return Loss(
+        name,
+        "given by the user",
+        label_free=labels is None and not whole,
+        compute=partial(_user, partial(function, **settings) if settings else function, name),
+        settings=settings,
+        takes_batch=whole,
+    )
 
 
-def _nll(y: Tensor, labels: Tensor) -> Tensor:
-    return F.nll_loss(y.contiguous(), _classes(labels, y))
-
-
-_ONE_SCORE = " (for one score a sample use --loss bce or mse)"
-
-
-def _classes(labels: Tensor, y: Tensor) -> Tensor:
-    """Class indices as int64, checked here: out of range they abort a GPU's whole process."""
-    if y.dim() < 2:
-        raise ValueError(
-            "there is no axis of classes; for one score a sample use --loss bce or mse"
-        )
-    labels = labels.long()
-    if labels.dim() == 2 and y.dim() == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    used = labels[labels != -100]
-    if used.numel() and not 0 <= int(used.min()) <= int(used.max()) < y.shape[1]:
-        raise ValueError(
-            f"class indices run from {int(used.min())} to {int(used.max())}, "
-            f"but there are {y.shape[1]} classes" + _ONE_SCORE * (y.shape[1] == 1)
-        )
-    return labels
-
-
-def _matching(y: Tensor, labels: Tensor) -> Tensor:
-    # Axes of size 1 may differ; anything more would pair values with the wrong outputs.
-    if labels.squeeze().shape != y.squeeze().shape:
-        raise ValueError(f"{list(labels.shape)} values for {list(y.shape)} outputs")
-    return labels.reshape(y.shape).to(y.dtype)
-
-
-def _mse(y: Tensor, labels: Tensor) -> Tensor:
-    return F.mse_loss(y, _matching(y, labels))
-
-
-def _bce(y: Tensor, labels: Tensor) -> Tensor:
-    target = _matching(y, labels)
-    if target.numel() and not 0 <= float(target.min()) <= float(target.max()) <= 1:
-        raise ValueError("binary labels lie between 0 and 1")
-    return F.binary_cross_entropy_with_logits(y, target)
-
-
-_LABELLED: dict[str, LabelLoss] = {
-    "cross_entropy": _cross_entropy,
-    "nll": _nll,
-    "mse": _mse,
-    "bce": _bce,
-}
+def takes_batch(loss: Any) -> bool:
+    """Whether a user's loss is function(output, batch), told by the name of its second parameter."""
+    if isinstance(loss, str) or not callable(loss):
+        return False
+    try:
+        names = list(inspect.signature(loss).parameters)
+    except (TypeError, ValueError):  # of an extension, say
+        return False
+    return names[1:2] == ["batch"]
 
 
 def _user(
     function: UserLoss,
     name: str,
     output: Any,
-    labels: Tensor | None,
+    labels: Any,
     index: int,  # noqa: ARG001
 ) -> Tensor:
     try:
@@ -219,7 +227,8 @@ def _user(
     except Exception as error:  # whatever the user's function raises
         raise UsageError(
             f"the loss {name} failed ({type(error).__name__}: {error})",
-            hint="it is called as function(output, labels), with the model's whole output",
+            hint="it is called as function(output, labels), or function(output, batch), with the model's "
+            "whole output",
         ) from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         raise UsageError(f"the loss {name} returned no scalar tensor ({type(value).__name__})")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnaudit.data.arrays import by_name, is_array, to_tensor
+import torch
+
+from bnaudit.data.arrays import by_name, is_array
 from bnaudit.data.batch import Batches, Samples, constant_columns, cut
 from bnaudit.data.digest import digest
 from bnaudit.data.files import labels_beside, read_samples
@@ -18,6 +20,7 @@ from bnaudit.data.rows import Held, Rows
 from bnaudit.data.signature import match, named, wanted
 from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
 from bnaudit.data.taken import Taken
+from bnaudit.data.targets import targets
 from bnaudit.errors import UsageError
 from bnaudit.user_data import UserData, seeded
 
@@ -160,18 +163,31 @@ def _samples(options: AuditOptions, model: LoadedModel) -> Samples:
     data, labels = options.data, options.labels
     known = labels is None or _is_path(labels)
     key = None if labels is None or not known else str(labels)
-    beside: Rows | None = None if known else Held(to_tensor(labels, "labels"))
+    beside = None if known else _rows_of(targets(labels, "labels"))
     if _is_paths(data):
         paths = [str(data)] if _is_path(data) else [str(d) for d in data]
         samples = read_samples(paths, model, options, key)
         return samples if known else replace(samples, labels=beside, labels_from="given array")
     arrays: dict[str, Rows] = {n: Held(t) for n, t in _arrays(data, model, options).items()}
-    rows, labels_from, found = beside, None if known else "given array", None
+    rows: Any = beside
+    labels_from, found = None if known else "given array", None
     if known:
         rows, labels_from, found = labels_beside(arrays, key, model, "the data")
     arrays, notes = named(arrays, model, found, options.map)
     checked = match(arrays, model, source="data", ignore=[] if found is None else [found])
     return Samples(checked, rows, labels_from, "tensor", notes=notes)
+
+
+def _rows_of(labels: Any) -> Rows | list[Any]:
+    """Labels that were given beside the data; those that are no array have an entry a row."""
+    if isinstance(labels, torch.Tensor):
+        return Held(labels)
+    if not isinstance(labels, (list, tuple)):
+        raise UsageError(
+            f"labels: a {type(labels).__name__} for all rows together cannot be dealt to batches",
+            hint="a list with an entry a row, or an iterable of batches (inputs..., labels)",
+        )
+    return list(labels)
 
 
 def _arrays(data: Any, model: LoadedModel, options: AuditOptions) -> dict[str, Any]:

@@ -142,7 +142,9 @@ def _together(group: list[Batch]) -> Batch:
         if any(t.dim() == 0 or len(t) != b.rows for t, b in zip(parts, group, strict=True)):
             raise ValueError("an input without rows")
         inputs.append(torch.cat(parts))
-    labels = [batch.labels for batch in group if batch.labels is not None]
+    labels = [batch.labels for batch in group if isinstance(batch.labels, torch.Tensor)]
+    if not labels and any(batch.labels is not None for batch in group):
+        raise ValueError("labels that are no arrays")
     return Batch(tuple(inputs), torch.cat(labels) if len(labels) == len(group) else None)
 
 

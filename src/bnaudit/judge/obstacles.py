@@ -50,7 +50,8 @@ def unlike_training(report: Report) -> str | None:
 def one_class(report: Report) -> str | None:
     """All labels are the same: such rows are no sample of what training saw, at any layer."""
     loss = None if report.run is None else report.run.loss
-    if loss is None or loss.guess is not None or not loss.labels or "class indices" not in loss.why:
+    known = loss is not None and loss.guess is None and loss.labels and not loss.label_free
+    if loss is None or not known or loss.labels_are != "classes":
         return None
     return "rows of one class are unlike those of training (mix classes)"
 

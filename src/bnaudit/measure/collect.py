@@ -422,8 +422,10 @@ class _Runner:
             return
         with tapped(self.namer, self._differentiably) as tap, torch.enable_grad():
             tap.start()
-            self.execution.state.restore()
-            outputs = floating(named_tensors(self.execution.outputs(batch))).values()
+            output, loss = self.execution.both(batch, 0)
+            outputs = list(floating(named_tensors(self.execution.outputs(batch))).values())
+            scores = [y for y in floating(named_tensors(output)).values() if y.requires_grad]
+            slopes = torch.autograd.grad(loss, scores, allow_unused=True)
         for y in outputs:
             sure = bool(((y == 0) | (y == 1)).all())
             if sure and (bool((y == 1).any()) or final_activation(y) is not None):
@@ -432,6 +434,12 @@ class _Runner:
                     "the last digit",
                     hint="audit the network up to its logits, without the final softmax or sigmoid",
                 )
+        if not any(bool(slope.any()) for slope in slopes if slope is not None):
+            raise RunError(
+                f"the loss {self.execution.loss.name} is constant: its gradient is 0 at every output",
+                hint="labels that are all met (of a hinge), or a loss that does not read the output, say "
+                "nothing of a gradient: pass another --loss, or other labels",
+            )
 
     def require_apart(self, batch: Batch, index: int) -> None:
         """Refuses a model whose calls lead into the graph of the call before.
@@ -522,8 +530,12 @@ def _require_finite(
 
     with tapped(namer, watch) as tap, torch.no_grad():
         tap.start()
-        execution.value(batch, index)
-    where = culprits[0] if culprits else "every BatchNorm layer is finite, the loss is not"
+        output = execution.scores(batch, index)
+    finite = all(bool(torch.isfinite(y).all()) for y in floating(named_tensors(output)).values())
+    where = "every BatchNorm layer is finite, the output is not"
+    if culprits or finite:
+        of_loss = f"the model's output is finite, the loss {execution.loss.name} is not"
+        where = culprits[0] if culprits else of_loss
     raise RunError(
         f"the loss of batch {index + 1} is {float(loss.detach())}: {where}",
         hint="check the weights and statistics of that layer, the input scaling, and the labels",

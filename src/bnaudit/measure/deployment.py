@@ -104,7 +104,11 @@ def _measured(
 
 def _further(modes: Modes) -> Sequence[Batch]:
     values = sum(r.m * r.channels for r in modes.records(0))
-    return modes.session.batches.further[: int(_BUDGET // max(values, 1))]
+    batches, label = modes.session.batches, modes.session.labelling
+    further = batches.further[: int(_BUDGET // max(values, 1))]
+    if label is None:
+        return further
+    return label(further, len(batches.items), sum(b.rows for b in batches.items))
 
 
 def _located(
@@ -150,7 +154,7 @@ class _Compared:
         y, other, loss = batch.output.double(), running.output.double(), self.session.execution.loss
         self.distances.append(distance(other, y))
         shares = {
-            mode: None if rows.labels is None else right(seen.output, rows.labels, loss.name)
+            mode: None if loss.label_free else right(seen.output, rows.labels, loss)
             for mode, seen in (("batch", batch), ("running", running))
         }
         for mode, share in shares.items():
@@ -160,7 +164,7 @@ class _Compared:
             loss.label_free and y.dim() == 2 and y.shape[1] > 1
         )
         if classes and y.shape == other.shape:
-            differ = decided(y, loss.name) != decided(other, loss.name)
+            differ = decided(y, loss.labels_are) != decided(other, loss.labels_are)
             self.differing.append(float(differ.double().mean()))
 
     def estimated(self, values: Sequence[float], what: str) -> Estimate | Skipped:

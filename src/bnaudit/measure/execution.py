@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.outputs import chosen, floating, named_tensors
+from bnaudit.data.targets import moved
 from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.tap.dispatch import not_the_models
 from bnaudit.tap.guard import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -51,6 +54,8 @@ class Execution:
         call: which inputs a batch has, and how the module is called with them.
         state: what the model came with; every pass begins with it.
         head: where the loss is taken.
+        pick: the one output that it is taken of, by a name of `bnaudit.data.outputs.chosen`; None for all.
+        output_names: of the file's outputs.
     """
 
     module: nn.Module
@@ -61,6 +66,8 @@ class Execution:
     call: Call
     state: State
     head: Head
+    pick: str | None = None
+    output_names: tuple[str, ...] = ()
 
     def on(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> Execution:
         """The same for another module: a copy, or the original of one."""
@@ -86,14 +93,43 @@ class Execution:
         """
         if not go_on:
             self.state.restore()
-        labels = None if batch.labels is None else batch.labels.to(self.device)
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed + index)
-            output = self.head.read(lambda: self.outputs(batch))
+        with self._seeded(index):
+            output = self.head.read(lambda: self.picked(self.outputs(batch)))
             if look:
                 self.head.look(output)
             with not_the_models():
-                return output, self.loss.compute(output, labels, index)
+                value = self.loss.compute(output, self._targets(batch), index)
+        if torch.is_grad_enabled() and not value.requires_grad and _differentiable(output):
+            raise UsageError(
+                f"the loss {self.loss.name} is constant: no gradient leads from it to the model's output",
+                hint="compute it of the output's tensors, without detach, item, argmax or rounding",
+            )
+        return output, value
+
+    def scores(self, batch: Batch, index: int) -> Any:
+        """What the loss of one batch would be taken of, from the state that the model came with."""
+        self.state.restore()
+        with self._seeded(index):
+            return self.picked(self.outputs(batch))
+
+    @contextmanager
+    def _seeded(self, index: int) -> Iterator[None]:
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed + index)
+            yield
+
+    def picked(self, output: Any) -> Any:
+        """The one output that was asked for, or all of them."""
+        return output if self.pick is None else chosen(output, self.pick, self.output_names)
+
+    def _targets(self, batch: Batch) -> Any:
+        """What the loss is given beside the output."""
+        if not self.loss.takes_batch:
+            return moved(batch.labels, self.device)
+        if batch.given is not None:
+            return moved(batch.given, self.device)
+        named = dict(zip(self.call.names, batch.inputs, strict=True))
+        return moved({**named, "labels": batch.labels}, self.device)
 
     def outputs(self, batch: Batch) -> Any:
         """What the model returns for one batch, from the state that it has."""
@@ -116,6 +152,10 @@ class Execution:
             return value
         dtype = self.dtype if value.is_floating_point() else value.dtype
         return value.to(self.device, dtype, copy=True)
+
+
+def _differentiable(output: Any) -> bool:
+    return any(t.requires_grad for t in floating(named_tensors(output)).values())
 
 
 _INTEGERS = ("ByteTensor", "CharTensor", "IntTensor", "LongTensor", "unsigned char", "Byte")

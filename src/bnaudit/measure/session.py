@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.data.head import Head
-from bnaudit.data.loss import choose_loss, returned_loss
-from bnaudit.data.outputs import own_loss
+from bnaudit.data.loss import LABEL_FREE, choose_loss
 from bnaudit.data.prepare import prepare
 from bnaudit.data.row_check import Runnable, objection
-from bnaudit.data.signature import LABELS
 from bnaudit.errors import UsageError
 from bnaudit.load.arguments import with_values
 from bnaudit.measure.execution import (
@@ -24,6 +22,7 @@ from bnaudit.measure.execution import (
     private_copy,
     resolve_device,
 )
+from bnaudit.measure.settling import Settled, settled
 from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from bnaudit.data.batch import Batches
     from bnaudit.load.model import InputSpec, LoadedModel
+    from bnaudit.measure.settling import Labelling
     from bnaudit.options import AuditOptions
 
 
@@ -58,6 +58,7 @@ class Session:
         batches: what it is run on.
         notes: what had to be assumed, for the report.
         declared: the inputs of the file, those too that `--input` has set.
+        labelling: draws labels for batches, where those of the session were drawn from the model.
     """
 
     placed: Placed
@@ -65,6 +66,7 @@ class Session:
     batches: Batches
     notes: tuple[str, ...]
     declared: tuple[InputSpec, ...] = ()
+    labelling: Labelling | None = None
 
 
 def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
@@ -85,33 +87,46 @@ def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
     return Placed(loaded, module, device, wanted or native, Namer(module, loaded.labels))
 
 
-def open_session(placed: Placed, options: AuditOptions) -> Session:
-    """Prepares batches and loss. The row check runs the model: call inside `untouched`.
+def open_session(placed: Placed, options: AuditOptions, *, draw: bool = False) -> Session:
+    """Prepares batches and loss. The model is run for it: call inside `untouched`.
+
+    Args:
+        placed: the model.
+        options: data, labels, loss and seed.
+        draw: whether labels may be drawn from the model where there are none.
 
     Raises:
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run at its exported batch size.
     """
+    session = _with_batches(placed, options)
+    found = Settled(session.execution, session.placed.namer, session.batches)
+    found = settled(found, options, draw=draw)
+    return replace(
+        session, execution=found.execution, batches=found.batches, labelling=found.labelling
+    )
+
+
+def _with_batches(placed: Placed, options: AuditOptions) -> Session:
+    """The session at a batch size that the model runs at, with a loss that needs nothing."""
     loaded = with_values(placed.loaded, options.inputs)
     declared = placed.loaded.inputs
     placed = replace(placed, loaded=loaded)
     bound = None if loaded.lifted else loaded.static_batch
     batches, notes = prepare(options, loaded, bound)
-    loss = choose_loss(options.loss, batches.items[0].labels, options.seed)
     call = Call(batches.names, loaded.values, loaded.arrange)
     execution = Execution(
         placed.module,
-        loss,
+        choose_loss(LABEL_FREE, None, options.seed),
         placed.device,
         placed.dtype,
         options.seed,
         call,
         State(placed.module),
-        Head(loss.name if isinstance(options.loss, str) else ""),
+        Head(""),
+        options.loss_output,
+        loaded.outputs,
     )
-    if options.loss == "auto" and loss.label_free and _returns_loss(execution, batches):
-        batches = replace(batches, labels_from="the model's input labels")
-        execution = replace(execution, loss=returned_loss(), head=Head(""))
     session = Session(placed, execution, batches, notes, declared)
     exported = loaded.static_batch
     if not loaded.lifted or exported is None:
@@ -132,14 +147,6 @@ def open_session(placed: Placed, options: AuditOptions) -> Session:
     batches, notes = prepare(options, original.placed.loaded, exported)
     note = f"audited at the exported batch size {exported}: {reason}"
     return replace(original, batches=batches, notes=(*notes, note))
-
-
-def _returns_loss(execution: Execution, batches: Batches) -> bool:
-    """Whether a model that takes labels makes its loss of them."""
-    if LABELS[0] not in batches.names:
-        return False
-    with torch.no_grad():
-        return own_loss(execution.outputs(batches.items[0])) is not None
 
 
 def _as_exported(session: Session, options: AuditOptions) -> Session:

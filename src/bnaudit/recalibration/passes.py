@@ -148,7 +148,7 @@ class Passes:
             output, loss = execution.both(batch, index)
         y = primary(outputs_of(output))[1].detach()
         seen.losses.append(float(loss))
-        share = None if batch.labels is None else right(y, batch.labels, execution.loss.name)
+        share = right(y, batch.labels, execution.loss)
         if share is not None:
             seen.right.append(share)
         small = y.numel() * len(self.batches) <= KEPT

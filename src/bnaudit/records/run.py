@@ -50,12 +50,15 @@ class LossInfo:
 
     Attributes:
         name: cross_entropy and the like, or noise_mse, the automatic label-free one.
-        label_free: whether it needs no labels.
+        label_free: whether it says nothing of the task: it needs no labels, or has such as were drawn from
+            the model itself.
         labels: where the labels came from, None without.
         why: why this loss was used.
         value: the loss over the batches.
         guess: what one constant answer would reach on these labels (all occurring classes alike, or
             their mean), None where that is not defined for the loss.
+        labels_are: what the labels were taken for, None without, and where only the user's function knows.
+        options: of the loss, as they were set.
     """
 
     name: str
@@ -64,6 +67,15 @@ class LossInfo:
     why: str
     value: Metric
     guess: float | None = None
+    labels_are: Annotated[
+        str | None, Limits(among=("classes", "binary", "values", "sequences"))
+    ] = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the labels were drawn from the model itself."""
+        return self.label_free and self.labels is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def test_only_maps_with_keys_from_elsewhere_have_no_shape() -> None:
         for path, node in walk(SCHEMAS["report"])
         if node.get("type") == "object" and "properties" not in node
     }
-    assert maps == {"facts", "inputs", "versions", "seconds"}
+    assert maps == {"facts", "inputs", "options", "versions", "seconds"}
 
 
 @pytest.mark.parametrize("name", NAMES)

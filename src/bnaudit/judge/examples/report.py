@@ -88,6 +88,7 @@ def report() -> Report:
         why="the labels are class indices",
         value=spread(0.05),
         guess=2.3026,
+        labels_are="classes",
     )
     run = RunInfo(
         "batch",

@@ -119,7 +119,9 @@ def _run(run: RunInfo) -> list[Entry]:
     made_up = data.made_up
     rows = f" ({data.available} rows available)" if data.available is not None else ""
     size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}"
-    labels = "label-free" if loss.label_free else f"labels from {loss.labels or 'the data'}"
+    labels = f"labels from {loss.labels or 'the data'}"
+    if loss.label_free:
+        labels = f"labels {loss.labels}" if loss.drawn else "label-free"
     if isinstance(loss.value, Skipped):
         value = f"no value: {loss.value.reason}"
     else:

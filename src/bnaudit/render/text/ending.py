@@ -114,6 +114,8 @@ def _does(report: Report) -> str:
         makes = "larger" if times >= 1 else "smaller"
         size = significant(times if times >= 1 or times == 0 else 1 / times)
         free = ", a loss without labels" if _label_free(report) else ""
+        if report.run is not None and report.run.loss.drawn:
+            free = ", on labels drawn from the model"
         what = f"{size} times {makes}" if times else "vanish"
         return (
             f"What BatchNorm does: it makes the gradients of the weights in front of it {what}, end to end "
