@@ -63,7 +63,7 @@ def audit(model: str | Path | nn.Module, **options: Any) -> Report:
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
         **options: the fields of `bnaudit.AuditOptions`: trust, weights, kwargs, strict, inputs, data,
-            labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
+            map, images, labels, loss, batches, batch_size, input_shapes, device, dtype, seed, mode, verify,
             verify_gradients, verify_second_order, memory, metrics, layers, twins, channels,
             fail_on, allow_no_bn, policy, baseline.
 

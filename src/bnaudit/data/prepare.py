@@ -43,7 +43,7 @@ def prepare(
     data = options.data
     if data is None and options.labels is not None:
         raise UsageError("labels without data", hint="pass --data as well")
-    if data is None and options.map:
+    if data is None and options.map and not options.input_shapes:
         raise UsageError("--map without data", hint="it names arrays of --data")
     if data is not None and options.input_shapes:
         raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
