@@ -113,7 +113,7 @@ def is_sample(item: Item, model: LoadedModel) -> bool:
     ranks = [(len(shape), t.dim()) for shape, t in known if shape is not None]
     if ranks:
         return all(have == wanted - 1 for wanted, have in ranks)
-    return item.labels is not None and not item.labels.dim()
+    return isinstance(item.labels, torch.Tensor) and not item.labels.dim()
 
 
 def collated(items: Iterable[Item], size: int) -> Iterator[Item]:
@@ -146,6 +146,8 @@ def _stacked(group: Sequence[Item]) -> Item:
             )
         arrays[name] = torch.stack([p for p in parts if p is not None])
     given = [item.labels for item in group if item.labels is not None]
+    if not all(isinstance(t, torch.Tensor) for t in given):
+        return Item(arrays, first.key, given, first.left, [item.given for item in group])
     if given and (len(given) < len(group) or len({tuple(t.shape) for t in given}) > 1):
         raise DataError(
             "data: labels: some samples have none, or of other shapes",

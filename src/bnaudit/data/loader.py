@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Batch, Batches, require_size
 from bnaudit.data.items import batch_of, collated, in_turn, is_sample, item_of
 from bnaudit.errors import BnauditError, DataError, UsageError
@@ -78,7 +80,7 @@ def checked_batches(
             "data: the iterable gives no batch",
             hint="an iterator that was read before is empty: pass a list, or make it anew",
         )
-    if any(batch.labels is not None and not batch.labels.dim() for batch in found):
+    if any(isinstance(b.labels, torch.Tensor) and not b.labels.dim() for b in found):
         raise DataError(
             "data: the labels of a batch are a single number",
             hint="give one label a row: (inputs..., labels) with labels of as many rows as the inputs",
