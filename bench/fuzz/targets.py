@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import pickle
@@ -66,6 +67,7 @@ def beside(folder: Path) -> None:
     """What commands need beside the mutated file."""
     shutil.copy(MLP / "model.onnx", folder / "good.onnx")
     shutil.copy(MLP / "batch.npz", folder / "b.npz")
+    shutil.copy(FIXTURES / "digits_resnet" / "model.onnx", folder / "images.onnx")
     (folder / "w.bin").write_bytes(bytes(range(256)))
     (folder / "part.safetensors").write_bytes(_safetensors()["m.safetensors"])
     (folder / "good.json").write_bytes(_report())
@@ -248,6 +250,44 @@ def _tensors() -> dict[str, bytes]:
     return {"d.pt": out.getvalue()}
 
 
+def _sample_safetensors() -> dict[str, bytes]:
+    raw = np.ones((8, 30), "<f4").tobytes()
+    entry = {"dtype": "F32", "shape": [8, 30], "data_offsets": [0, len(raw)]}
+    text = json.dumps({"x": entry}).encode()
+    return {"d.safetensors": len(text).to_bytes(8, "little") + text + raw}
+
+
+def _images() -> dict[str, bytes]:
+    from PIL import Image
+
+    pixels = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
+    found = {}
+    for suffix in ("png", "jpeg", "bmp", "webp", "tiff", "ppm", "gif"):
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, suffix)
+        found[f"d.{suffix}"] = out.getvalue()
+    return found
+
+
+def _tables() -> dict[str, bytes]:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    rows = np.arange(30 * 12, dtype=np.float64).reshape(12, 30)
+    table = pa.table({**{f"c{i}": rows[:, i] for i in range(30)}, "y": ["a", "b"] * 6})
+    text, packed = io.BytesIO(), io.BytesIO()
+    csv.write_csv(table, text)
+    parquet.write_table(table, packed, row_group_size=5)
+    return {"d.csv": text.getvalue(), "d.parquet": packed.getvalue()}
+
+
+def _polygraphy() -> dict[str, bytes]:
+    out = io.BytesIO()
+    np.save(out, np.ones((4, 30), np.float32))
+    array = {"array": base64.b64encode(out.getvalue()).decode(), "polygraphy_class": "ndarray"}
+    return {"d.json": json.dumps([{"x": array}, {"x": array}]).encode()}
+
+
 _ZIP = (mutate.archive, mutate.archive, mutate.archive)
 _GRAPH = (protobuf.model, protobuf.model, protobuf.model)
 
@@ -274,4 +314,12 @@ TARGETS: dict[str, Target] = {
     "diff": Target(_reports, ("diff", "{}", "good.json"), (mutate.of_json, mutate.of_json), 0.5),
     "sample arrays": Target(_data, _DATA, (mutate.archive, mutate.array), 0.4, torch=True),
     "sample tensors": Target(_tensors, _DATA, (mutate.archive,), 0.3, torch=True),
+    "sample safetensors": Target(
+        _sample_safetensors, _DATA, (mutate.safetensors, mutate.safetensors), 0.3, torch=True
+    ),
+    "sample images": Target(
+        _images, ("check", "images.onnx", *_DATA[2:]), (mutate.of_text,), 0.4, torch=True
+    ),
+    "sample tables": Target(_tables, _DATA, (mutate.of_text,), 0.4, torch=True),
+    "sample JSON": Target(_polygraphy, _DATA, (mutate.of_json, mutate.of_json), 0.3, torch=True),
 }

@@ -103,8 +103,8 @@ def recalibrate(
         way: "front-to-back" (each layer sees what the mended ones in front send) or "one-pass".
         force: write although there are reasons against it.
         entry: of a checkpoint with several networks, the keys of the one that is meant, dotted.
-        **options: data, labels, loss, batches, batch_size, layers, device, dtype, seed, trust, weights,
-            kwargs, strict and inputs, as of `bnaudit.audit`.
+        **options: data, map, images, labels, loss, batches, batch_size, layers, device, dtype, seed, trust,
+            weights, kwargs, strict and inputs, as of `bnaudit.audit`.
 
     Returns:
         The report; `to_table()` and `to_json()` render it.

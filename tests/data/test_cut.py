@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Samples, cut
-from bnaudit.data.rows import Held
+from bnaudit.data.rows import Held, Listed
 from bnaudit.errors import DataError, UsageError
 
 
@@ -67,6 +67,12 @@ def test_arrays_of_different_length_are_refused() -> None:
     )
     with pytest.raises(DataError, match=r"different numbers of rows \(a 4, b 5, labels 4\)"):
         cut(rows, None, None, None)
+
+
+def test_labels_that_are_no_array_go_with_their_rows() -> None:
+    boxes = [{"boxes": n} for n in range(6)]
+    made = cut(Samples({"x": Held(torch.zeros(6, 2))}, Listed(boxes), None, "tensor"), 2, 3, None)
+    assert [b.labels for b in made.items] == [boxes[0:2], boxes[2:4], boxes[4:6]]
 
 
 def test_nothing_to_cut_is_told() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnaudit.data.rows import Rows
+    from bnaudit.data.rows import Listed, Rows
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCHES = 8
@@ -87,7 +87,7 @@ class Samples:
     """
 
     arrays: Mapping[str, Rows]
-    labels: Any
+    labels: Rows | Listed | None
     labels_from: str | None
     source: str
     paths: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Samples:
         counts = {n: len(a) for n, a in self.arrays.items() if a.dim() and n not in self.shared}
         inputs = set(counts.values())
         if self.labels is not None:
-            if not isinstance(self.labels, list) and not self.labels.dim():
+            if not self.labels.dim():
                 raise DataError("the labels are a single number", hint="give one label a row")
             counts["labels"] = len(self.labels)
         if len(inputs) == 1 and len(set(counts.values())) > 1:
@@ -143,15 +143,13 @@ class Samples:
             else [a.all()] * len(sizes)
             for name, a in self.arrays.items()
         ]
-        labels = self.labels
-        if isinstance(labels, list):
-            labels = [[self.labels[row] for row in place.tolist()] for place in places]
-        elif labels is not None:
-            labels = labels.take(index).split(sizes)
-        return [
-            Batch(tuple(parts[i] for parts in inputs), None if labels is None else labels[i])
-            for i in range(len(sizes))
-        ]
+        labels = None if self.labels is None else self.labels.take(index)
+        found, start = [], 0
+        for i, size in enumerate(sizes):
+            own = None if labels is None else labels[start : start + size]
+            found.append(Batch(tuple(parts[i] for parts in inputs), own))
+            start += size
+        return found
 
     @property
     def row_bytes(self) -> int:

@@ -171,7 +171,7 @@ def _stacked(group: Sequence[Item]) -> Item:
             )
         arrays[name] = torch.stack([p for p in parts if p is not None])
     given = [item.labels for item in group if item.labels is not None]
-    if any(not isinstance(labels, torch.Tensor) for labels in given):
+    if not all(isinstance(t, torch.Tensor) for t in given):
         return Item(arrays, first.key, given, first.left, [item.given for item in group])
     if given and (len(given) < len(group) or len({tuple(t.shape) for t in given}) > 1):
         raise DataError(

@@ -16,7 +16,7 @@ from bnaudit.data.files import labels_beside, read_samples
 from bnaudit.data.items import is_indexed
 from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
-from bnaudit.data.rows import Held, Rows
+from bnaudit.data.rows import Held, Listed, Rows
 from bnaudit.data.signature import match, named, wanted
 from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
 from bnaudit.data.taken import Taken
@@ -46,7 +46,7 @@ def prepare(
     data = options.data
     if data is None and options.labels is not None:
         raise UsageError("labels without data", hint="pass --data as well")
-    if data is None and options.map:
+    if data is None and options.map and not options.input_shapes:
         raise UsageError("--map without data", hint="it names arrays of --data")
     if data is not None and options.input_shapes:
         raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
@@ -178,7 +178,7 @@ def _samples(options: AuditOptions, model: LoadedModel) -> Samples:
     return Samples(checked, rows, labels_from, "tensor", notes=notes)
 
 
-def _rows_of(labels: Any) -> Rows | list[Any]:
+def _rows_of(labels: Any) -> Rows | Listed:
     """Labels that were given beside the data; those that are no array have an entry a row."""
     if isinstance(labels, torch.Tensor):
         return Held(labels)
@@ -187,7 +187,7 @@ def _rows_of(labels: Any) -> Rows | list[Any]:
             f"labels: a {type(labels).__name__} for all rows together cannot be dealt to batches",
             hint="a list with an entry a row, or an iterable of batches (inputs..., labels)",
         )
-    return list(labels)
+    return Listed(labels)
 
 
 def _arrays(data: Any, model: LoadedModel, options: AuditOptions) -> dict[str, Any]:

@@ -76,6 +76,28 @@ class Held(Rows):
         return self.tensor
 
 
+class Listed:
+    """Labels that are no array, one a row: boxes, mappings."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def dim(self) -> int:
+        """As an array of one axis."""
+        return 1
+
+    def take(self, index: Tensor) -> Any:
+        """Those of some rows, as a list."""
+        return [self.values[row] for row in index.tolist()]
+
+    def all(self) -> Any:
+        """All of them."""
+        return self.values
+
+
 class Span(Rows):
     """Rows that stand one behind the other in a file, as they are in memory.
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bnaudit.config.data_kinds import IMAGENET
 from bnaudit.data.rows import Held, Rows
 from bnaudit.data.sources.source import YOUR_OWN, Found, missing
 from bnaudit.errors import DataError
@@ -187,7 +186,7 @@ def _form(spec: InputSpec | None, given: Mapping[str, Any]) -> Form:
     numbers = {}
     for name, neutral in (("mean", 0.0), ("std", 1.0)):
         numbers[name] = given.get(name, (neutral,))
-        if numbers[name] == IMAGENET:
+        if numbers[name] == "imagenet":
             numbers[name] = tuple(top * v for v in _IMAGENET[name])
         if len(numbers[name]) not in {1, _DEPTHS[channels]}:
             raise DataError(
