@@ -12,6 +12,7 @@ from bnaudit.escaping import printable
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.report import Report
+from bnaudit.records.several import Several
 from bnaudit.records.values import Skipped
 from bnaudit.render.columns import ALL
 from bnaudit.render.outcome import outcome_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bnaudit.records.values import Metric
     from bnaudit.render.columns import View
     from bnaudit.render.outcome import Outcome
+    from bnaudit.render.text.table import Column
 
 LIMIT = 65_536
 """Characters of a comment on GitHub."""
@@ -37,7 +39,9 @@ _WIDE = 10_000  # columns of text: all that there are
 _ROOM = 1_500  # for headings, and the lines that say what was left out
 
 
-def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: View = ALL) -> str:
+def document_to_markdown(
+    record: Report | InspectionReport | Several | RuleList, *, view: View = ALL
+) -> str:
     """The page of the rules; or of a report the verdict, the findings, and all else folded away.
 
     Args:
@@ -46,6 +50,8 @@ def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: 
     """
     if isinstance(record, RuleList):
         return rules_to_markdown(record)
+    if isinstance(record, Several):
+        return _models(record)
     outcome = outcome_of(record)
     told = [] if isinstance(record, InspectionReport) else ending(record)
     parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
@@ -132,25 +138,45 @@ def _layer_rows(report: Report, room: int) -> str:
     return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
 
 
+def _models(several: Several) -> str:
+    """A line a model."""
+    from bnaudit.render.text.several import COLUMNS, line_of, reason_of  # which loads rich
+
+    lines = [line_of(entry) for entry in several.entries]
+    columns = [column for column in COLUMNS if column.when is None or column.when(lines, _WIDE)]
+    body = _grid(columns, lines, LIMIT - _ROOM)
+    head = f"### bnaudit {several.command}: {plural(len(lines), 'model')}"
+    failed = [
+        f"- {_escaped(reason_of(entry.path, entry.failure))}"
+        for entry in several.entries
+        if entry.failure is not None
+    ]
+    return "\n\n".join([head, body, *(["\n".join(failed)] if failed else [])]) + "\n"
+
+
+def _grid(columns: Sequence[Column[Any]], subjects: Sequence[Any], room: int, left: int = 0) -> str:
+    """A table whose first column is names; and how many rows are left out, `left` and what has no room."""
+    titles = (f"{column.group} {column.title}".strip() for column in columns)
+    ends = ("---" if column.align == "left" else "--:" for column in columns)
+    head = f"| {' | '.join(map(_escaped, titles))} |\n|{'|'.join(ends)}|\n"
+    rows = []
+    for subject in subjects:
+        cells = [column.text(column.read(subject)[0]) for column in columns]
+        rows.append(f"| {' | '.join([_code(cells[0]), *map(_escaped, cells[1:])])} |")
+    kept, more = _fitting(rows, room)
+    more += left
+    return head + "\n".join(kept) + (f"\n\n… and {more} more." if more else "")
+
+
 def _chosen(report: Report | InspectionReport, view: View, room: int) -> str:
     """The columns of the table of text that are asked for, or all of them."""
     from bnaudit.render.text import inspection, layers  # which load rich
     from bnaudit.render.text.cells import Charset
-    from bnaudit.render.text.table import LEFT
 
     make: Any = layers if isinstance(report, Report) else inspection
     table = make.layer_table(report, Charset(), _WIDE, view)
     columns = [column for column in table.columns if not column.draw]
-    titles = (f"{c.group} {c.title}".strip() for c in columns)
-    ends = ("---" if c.align == LEFT else "--:" for c in columns)
-    head = f"| {' | '.join(map(_escaped, titles))} |\n|{'|'.join(ends)}|\n"
-    rows = []
-    for row in table.rows:
-        cells = [c.text(c.read(row.subject)[0]) for c in columns]
-        rows.append(f"| {' | '.join([_code(cells[0]), *map(_escaped, cells[1:])])} |")
-    kept, left = _fitting(rows, room)
-    left += table.left
-    return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
+    return _grid(columns, [row.subject for row in table.rows], room, table.left)
 
 
 def _first_order(layer: LayerReport) -> str:

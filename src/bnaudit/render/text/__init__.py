@@ -10,6 +10,7 @@ from bnaudit.records.initialisation import InitReport
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+from bnaudit.records.several import Several
 from bnaudit.render.columns import ALL
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def document_to_text(
     """A document as its command prints it: the same bytes for the same record, on any terminal.
 
     Args:
-        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration` or `RuleList`.
+        record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Recalibration`, `Several` or
+            `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -55,7 +57,14 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         record: any of `document_to_text` but the rules.
         verbose: see there.
     """
-    from bnaudit.render.text import audit, difference, initialisation, inspection, recalibration
+    from bnaudit.render.text import (
+        audit,
+        difference,
+        initialisation,
+        inspection,
+        recalibration,
+        several,
+    )
 
     if isinstance(record, Report):
         audit.write_audit(sheet, record, verbose=verbose)
@@ -67,5 +76,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         initialisation.write_initialisation(sheet, record)
     elif isinstance(record, Recalibration):
         recalibration.write_recalibration(sheet, record)
+    elif isinstance(record, Several):
+        several.write_several(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
