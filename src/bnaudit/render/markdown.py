@@ -6,6 +6,7 @@ GitHub takes 65,536 characters a comment; rows that would not fit are counted in
 from __future__ import annotations
 
 import re
+from math import ceil, floor, log2
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.escaping import printable
@@ -35,6 +36,11 @@ LIMIT = 65_536
 """Characters of a comment on GitHub."""
 
 _FINDINGS = 40_000
+_DRAWN = 200  # layers
+# Mermaid's own first colour is nearly white.
+_COLOURS = (
+    '%%{init: {"themeVariables": {"xyChart": {"plotColorPalette": "#d55e00, #0072b2, #009e73"}}}}%%'
+)
 _WIDE = 10_000  # columns of text: all that there are
 _ROOM = 1_500  # for headings, and the lines that say what was left out
 
@@ -62,9 +68,10 @@ def document_to_markdown(
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]
     text = "\n\n".join(parts) + "\n"
-    room = LIMIT - len(text) - _ROOM
     if not outcome.layers:
         return text
+    text += _picture(record)
+    room = LIMIT - len(text) - _ROOM
     if view != ALL:
         rows = _chosen(record, view, room)
     elif isinstance(record, InspectionReport):
@@ -72,6 +79,34 @@ def document_to_markdown(
     else:
         rows = _layer_rows(record, room)
     return f"{text}\n{_folded(plural(len(outcome.layers), 'layer'), rows)}\n"
+
+
+def _picture(record: Report | InspectionReport) -> str:
+    """|gamma|/sigma over the depth as a chart of Mermaid, which GitHub and GitLab draw.
+
+    They strip SVG and data: addresses out of Markdown, and an image file beside it needs a place that the
+    reader can reach. No name of the file is in it: an axis of such a chart knows no logarithm and no quoting.
+    """
+    from bnaudit.render.figures import figures_of
+
+    drawn = next(iter(figures_of(record)), None)
+    rows = () if drawn is None else drawn.rows
+    if not 1 < len(rows) <= _DRAWN:
+        return ""
+    low, high = min(log2(row["low"]) for row in rows), max(log2(row["high"]) for row in rows)
+    lines = [
+        f"    line [{', '.join(f'{log2(row[end]):.2f}' for row in rows)}]"
+        for end in ("high", "middle", "low")
+    ]
+    chart = (
+        f"```mermaid\n{_COLOURS}\nxychart-beta\n"
+        f'    x-axis "layer, in order" {rows[0]["n"]} --> {rows[-1]["n"]}\n'
+        f'    y-axis "power of 2" {floor(low)} --> {ceil(high) if high > floor(low) else floor(low) + 1}\n'
+        + "\n".join(lines)
+        + "\n```"
+    )
+    title = "|γ|/σ by layer: largest, median and smallest channel, as powers of 2"
+    return f"\n{_folded(title, chart)}\n"
 
 
 def error_to_markdown(path: str, message: str, hint: str | None) -> str:
