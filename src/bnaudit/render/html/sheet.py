@@ -80,7 +80,9 @@ class HtmlSheet(Sheet):
         del label_width
         self._entries += entries
         command = _TITLES.get(title, title.strip())
-        self._subject = self._entries[0][1] if self._entries else ""
+        of = [text for _, text, _ in self._entries[:2]]
+        whole = self._entries[0][0].startswith("model")
+        self._subject = of[0] if whole else " → ".join(of)
         self.title = f"bnaudit {command}"
 
     def banner(self, sentence: str, style: str) -> None:
@@ -213,7 +215,7 @@ class HtmlSheet(Sheet):
 
     def _h(self, level: int, title: str) -> str:
         at = level + (1 if self._place else 0)
-        shown = title if level == 1 else _capital(title)
+        shown = _capital(title) if level == 2 else title
         return f"<h{at}>{self._text(shown)}</h{at}>"
 
     def _text(self, text: str) -> str:
@@ -275,7 +277,8 @@ class HtmlSheet(Sheet):
             return f'<th scope="row">{name}{badge}</th>'
         if isinstance(cell, Skipped):
             failed = " failed" if isinstance(cell, Withheld) else ""
-            return f'<td class="none{failed}" title="{self._text(cell.reason)}">{text}</td>'
+            side = "" if column.align == LEFT else " n"
+            return f'<td class="none{failed}{side}" title="{self._text(cell.reason)}">{text}</td>'
         kind = "" if column.align == LEFT else ' class="n"'
         sort = f' data-v="{value:.6g}"' if isinstance(value, (int, float)) else ""
         return f"<td{kind}{sort}>{text}</td>"
