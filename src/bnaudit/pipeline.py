@@ -102,19 +102,11 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     policy: Policy | None = None,
     baseline: str | Path | Snapshot | None = None,
 ) -> Report:
-    """Audits the BatchNorm layers of a model.
-
-    All options are keywords, of the meaning that `help(bnaudit.AuditOptions)` and `bnaudit check --help` say.
+    """Audits the BatchNorm layers of a model. All else are the fields of `bnaudit.AuditOptions`.
 
     Args:
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
-        trust, weights, entry, kwargs, strict, inputs: how to load it.
-        data, map, images, labels, batches, batch_size, input_shapes: what to run.
-        loss, loss_options, loss_output: what to differentiate.
-        device, dtype, seed, mode, memory: how.
-        metrics, layers, twins, channels, verify, verify_gradients, verify_second_order: what to measure.
-        fail_on, allow_no_bn, policy, baseline: how to judge.
 
     Returns:
         The report; `to_table()`, `to_json()` and `to_html()` render it, `to_frame()` has a row a layer.
@@ -122,13 +114,13 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     Raises:
         BnauditError: with the message, hint and exit code that the command line would show.
     """
-    settings = AuditOptions(
-        **{
-            name: value
-            for name, value in locals().items()
-            if name != "model" and not (value is None and name in _OWN_DEFAULT)
-        }
-    )
+    given = {name: value for name, value in locals().items() if name != "model"}
+    return _audit(model, given)
+
+
+def _audit(model: str | Path | nn.Module, given: Mapping[str, Any]) -> Report:
+    left_out = {name for name in _OWN_DEFAULT if given[name] is None}
+    settings = AuditOptions(**{name: given[name] for name in given.keys() - left_out})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; what users must know is in the report
         loaded = load_to_audit(model, settings)

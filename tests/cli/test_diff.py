@@ -88,7 +88,7 @@ def test_a_baseline_is_a_report(cli: Callable[..., Outcome], reports: tuple[str,
         (["good.json", "good.json", "--frozen", "x"], "--frozen needs two model files"),
         (
             ["good.json", "good.json", "-o", "x.sarif"],
-            "no format of this command (there are: table, json)",
+            "no format of this command (there are: table, json, html, svg, png)",
         ),
         (["good.json", "good.json", "--fail-on", "bad"], "'bad' is not one of"),
     ],

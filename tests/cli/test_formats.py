@@ -52,7 +52,7 @@ def test_one_run_writes_every_format(cli: Callable[..., Outcome], tmp_path: Path
     assert "PASS" in named["github"].read_text()
     for name, entry in FORMATS.items():
         if entry.suffix:
-            assert (tmp_path / f"r{entry.suffix}").read_text() == named[name].read_text()
+            assert (tmp_path / f"r{entry.suffix}").read_bytes() == named[name].read_bytes()
 
 
 def test_an_unknown_suffix_names_what_is_known(cli: Callable[..., Outcome], tmp_path: Path) -> None:

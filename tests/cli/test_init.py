@@ -122,7 +122,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], start: Path, tmp_path: Pa
         ((start, DIGITS / "model.onnx", "--data", mlp / "batch.npz"), "x"),
         (
             (start, DIGITS / "state_dict.pt", "-o", tmp_path / "r.xml"),
-            "no format of this command (there are: table, json)",
+            "no format of this command (there are: table, json, html, svg, png)",
         ),
         ((start,), "TRAINED"),
     ]

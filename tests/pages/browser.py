@@ -70,6 +70,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
+        self.send("Performance.enable", timeDomain="threadTicks")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Calls a method and waits for what it returns."""
@@ -135,6 +136,11 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
+
+    def busy(self) -> float:
+        """Seconds of processor time that the page's thread has taken so far."""
+        metrics = self.send("Performance.getMetrics")["metrics"]
+        return sum(m["value"] for m in metrics if m["name"] == "TaskDuration")
 
     def press(self, key: str) -> None:
         """A key, as a keyboard sends it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,14 +189,15 @@ def test_a_notebook_shows_it_as_it_is(browser: Opened) -> None:
 def test_many_layers_are_no_burden(browser: Opened) -> None:
     text = document_to_html(by_channel(deep(200), 256), channels=True)
     assert len(text.encode()) <= 2_500_000
-    # The machine may be busy: the best of three.
-    ready = min(
-        browser(text).run("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
-        for _ in range(3)
-    )
-    assert ready < 1000
+    # Of the processor: the clock would measure what else the machine does.
+    page = browser("<!DOCTYPE html>")
+    before = page.busy()
+    page = browser(text)
+    assert page.run("document.documentElement.dataset.ready") == ""
+    assert 0 < page.busy() - before < 1
     page = browser(document_to_html(deep(500)))
-    start = time.perf_counter()
+    before = page.busy()
     page.run(f"{HEADER.format('measured')}.querySelector('button').click()")
+    page.run("document.body.offsetHeight")
     page.run("document.querySelector('input').dispatchEvent(new Event('input'))")
-    assert time.perf_counter() - start < 4  # of a busy machine
+    assert page.busy() - before < 1

@@ -38,7 +38,8 @@ def command(models: tuple[str, ...], **given: Any) -> int:
     """Audit the BatchNorm layers of a model; of several, the highest exit code counts.
 
     MODEL is an ONNX, TorchScript or torch.export file (told apart by content), or
-    package.module:factory or file.py:factory, whose code is imported and run.
+    package.module:factory or file.py:factory, whose code is imported and run. Of a folder all model files
+    in it are meant.
     """
     tell_notes(quiet=given["quiet"])
     given = settled(given)
@@ -56,7 +57,8 @@ def _command(models: tuple[str, ...], presentation: Presentation, given: dict[st
     def one(model: str, presentation: Presentation) -> int:
         return execute(model, options, presentation)
 
-    return each(models, one, presentation, baseline=options.baseline is not None)
+    held = options.baseline is not None
+    return each(models, one, presentation, command="check", baseline=held)
 
 
 def audit_options(given: dict[str, Any], config: Config | None = None) -> AuditOptions:

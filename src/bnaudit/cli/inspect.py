@@ -38,8 +38,8 @@ def command(models: tuple[str, ...], **given: Any) -> int:
 
     ONNX, checkpoints, safetensors, TorchScript and torch.export files, weights in .npz, .pdparams, Keras
     and OpenVINO files, told apart by content. A file without BatchNorm is explained: folded by the
-    exporter, frozen, quantised, or never there; and how to export it with BatchNorm kept. Of several files
-    the highest exit code counts.
+    exporter, frozen, quantised, or never there; and how to export it with BatchNorm kept. Of several files,
+    or a folder of them, the highest exit code counts.
     """
     tell_notes(quiet=given["quiet"])
     presentation = presentation_of("inspect", given, models)
@@ -52,7 +52,8 @@ def command(models: tuple[str, ...], **given: Any) -> int:
         return report.exit_code
 
     with limited(given):
-        return each(models, one, presentation, baseline=given["baseline"] is not None)
+        held = given["baseline"] is not None
+        return each(models, one, presentation, command="inspect", baseline=held)
 
 
 def _judged(model: Path, given: dict[str, Any]) -> InspectionReport:

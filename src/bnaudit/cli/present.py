@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,11 @@ from bnaudit.render.figures.draw import missing
 from bnaudit.render.formats import FORMATS, Style, render, split_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bnaudit.records.inspection import InspectionReport
     from bnaudit.records.report import Report
+    from bnaudit.records.several import Several
 
     AnyReport = Report | InspectionReport
 
@@ -55,6 +56,7 @@ class Presentation:
         progress: whether to show progress on stderr.
         verbose: 0, 1 (timings, what is suppressed) or 2 (library warnings and tracebacks).
         view: columns and rows of the main table.
+        reports: where what is presented is kept as well, of several models.
         follows: whether a document stands above it; prose has an empty line between two.
     """
 
@@ -66,6 +68,7 @@ class Presentation:
     progress: bool = False
     verbose: int = 0
     view: View = ALL
+    reports: list[Any] | None = None
     follows: bool = False
 
 
@@ -162,17 +165,75 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     Raises:
         UsageError: a file cannot be written; told last, as the document is on stdout all the same.
     """
+    if presentation.reports is not None:
+        presentation.reports.append(content)
+    style = Style(
+        channels=presentation.channels,
+        verbose=presentation.verbose > 0,
+        view=presentation.view,
+    )
+    errors = _written(presentation, lambda name: render(name, content, style))
+    wanted = presentation.stdout_format
+    found = not failed or any(f.severity > Severity.INFO for f in content.findings)
+    if wanted != "none" and (wanted != "table" or found):
+        style = _on_stdout(presentation, style)
+        parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
+        write_stdout(parting + str(render(wanted, content, style)))
+        if wanted == "github":
+            append_step_summary(lambda: str(render("markdown", content, style)))
+    if errors:
+        raise errors[0]
+
+
+def present_several(several: Several, presentation: Presentation) -> None:
+    """One document of several models: on stdout, where theirs are already, the table of them.
+
+    Raises:
+        UsageError: as `present`.
+    """
+    style = Style(
+        channels=presentation.channels,
+        verbose=presentation.verbose > 0,
+        view=presentation.view,
+    )
+
+    def whole(name: str) -> str | bytes:
+        reports = [entry.report for entry in several.entries if entry.report is not None]
+        parts = reports if FORMATS[name].prose else []
+        return "\n".join(str(render(name, part, style)) for part in (several, *parts))
+
+    errors = _written(presentation, whole)
+    wanted = presentation.stdout_format
+    if wanted != "none" and FORMATS[wanted].several:
+        parting = "\n" if presentation.follows else ""
+        style = _on_stdout(presentation, style)
+        write_stdout(parting + str(render(wanted, several, style)))
+    if errors:
+        raise errors[0]
+
+
+def _on_stdout(presentation: Presentation, style: Style) -> Style:
+    return replace(
+        style,
+        width=table_width(),
+        color=color_wanted(presentation.color),
+        unicode=unicode_stdout(),
+    )
+
+
+def _written(presentation: Presentation, text: Callable[[str], str | bytes]) -> list[UsageError]:
+    """Writes the files, each whole or not at all; what went wrong.
+
+    Args:
+        presentation: which files.
+        text: of a format.
+    """
     errors = []
     for path, name in presentation.outputs:
-        style = Style(
-            channels=presentation.channels,
-            verbose=presentation.verbose > 0,
-            view=presentation.view,
-        )
         try:
             if was_read(path):  # by this command: a model's external weights, a part of an index
                 raise _replaces_input(path)
-            write_whole(path, render(name, content, style))
+            write_whole(path, text(name))
         except UsageError as error:
             errors.append(error)
         except OSError as error:
@@ -180,23 +241,7 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             failure = UsageError(f"{path}: cannot be written ({error.strerror})", hint=hint)
             failure.__cause__ = error
             errors.append(failure)
-    wanted = presentation.stdout_format
-    found = not failed or any(f.severity > Severity.INFO for f in content.findings)
-    if wanted != "none" and (wanted != "table" or found):
-        style = Style(
-            width=table_width(),
-            color=color_wanted(presentation.color),
-            unicode=unicode_stdout(),
-            channels=presentation.channels,
-            verbose=presentation.verbose > 0,
-            view=presentation.view,
-        )
-        parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
-        write_stdout(parting + str(render(wanted, content, style)))
-        if wanted == "github":
-            append_step_summary(lambda: str(render("markdown", content, style)))
-    if errors:
-        raise errors[0]
+    return errors
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Format:
         prose: whether two of them are parted by an empty line.
         whole: whether it is one document: two of them, one after the other, are none.
         file_only: whether it is nothing to read on a terminal.
+        several: whether it has a form for several models of one command.
         draws: whether it needs the library that draws.
     """
 
@@ -77,6 +78,7 @@ class Format:
     prose: bool = False
     whole: bool = False
     file_only: bool = False
+    several: bool = False
     draws: bool = False
 
 
@@ -90,7 +92,9 @@ _drawn = partial(
 _TEXT = ("width", "color", "unicode", "verbose", "view")
 
 FORMATS: dict[str, Format] = {
-    "table": Format(".txt", "for people", "text:document_to_text", _TEXT, PAGES, prose=True),
+    "table": Format(
+        ".txt", "for people", "text:document_to_text", _TEXT, PAGES, prose=True, several=True
+    ),
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),
@@ -115,10 +119,15 @@ FORMATS: dict[str, Format] = {
         ("view",),
         documents=(*VERDICTS, "rules"),
         prose=True,
+        several=True,
     ),
     "github": Format(None, "annotations of GitHub Actions", "github:report_to_github"),
     "html": _drawn(
-        ".html", "for browsers", "html:document_to_html", ("verbose", "channels", "view")
+        ".html",
+        "for browsers",
+        "html:document_to_html",
+        ("verbose", "channels", "view"),
+        several=True,
     ),
     "svg": _drawn(".svg", "the main picture", "pictures:document_to_svg"),
     "png": _drawn(".png", "the main picture", "pictures:document_to_png"),

@@ -6,12 +6,14 @@ GitHub takes 65,536 characters a comment; rows that would not fit are counted in
 from __future__ import annotations
 
 import re
+from math import ceil, floor, log2
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.escaping import printable
 from bnaudit.judge.rule import RuleList
 from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.report import Report
+from bnaudit.records.several import Several
 from bnaudit.records.values import Skipped
 from bnaudit.render.columns import ALL
 from bnaudit.render.outcome import outcome_of
@@ -28,16 +30,24 @@ if TYPE_CHECKING:
     from bnaudit.records.values import Metric
     from bnaudit.render.columns import View
     from bnaudit.render.outcome import Outcome
+    from bnaudit.render.text.table import Column
 
 LIMIT = 65_536
 """Characters of a comment on GitHub."""
 
 _FINDINGS = 40_000
+_DRAWN = 200  # layers
+# Mermaid's own first colour is nearly white.
+_COLOURS = (
+    '%%{init: {"themeVariables": {"xyChart": {"plotColorPalette": "#d55e00, #0072b2, #009e73"}}}}%%'
+)
 _WIDE = 10_000  # columns of text: all that there are
 _ROOM = 1_500  # for headings, and the lines that say what was left out
 
 
-def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: View = ALL) -> str:
+def document_to_markdown(
+    record: Report | InspectionReport | Several | RuleList, *, view: View = ALL
+) -> str:
     """The page of the rules; or of a report the verdict, the findings, and all else folded away.
 
     Args:
@@ -46,6 +56,8 @@ def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: 
     """
     if isinstance(record, RuleList):
         return rules_to_markdown(record)
+    if isinstance(record, Several):
+        return _models(record)
     outcome = outcome_of(record)
     told = [] if isinstance(record, InspectionReport) else ending(record)
     parts = [f"### bnaudit: {_code(outcome.path)}", f"**{_escaped(outcome.headline)}**"]
@@ -56,9 +68,10 @@ def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: 
         parts.append(_findings(outcome.findings))
     parts += [_folded(title, body) for title, body in _asides(outcome)]
     text = "\n\n".join(parts) + "\n"
-    room = LIMIT - len(text) - _ROOM
     if not outcome.layers:
         return text
+    text += _picture(record)
+    room = LIMIT - len(text) - _ROOM
     if view != ALL:
         rows = _chosen(record, view, room)
     elif isinstance(record, InspectionReport):
@@ -66,6 +79,34 @@ def document_to_markdown(record: Report | InspectionReport | RuleList, *, view: 
     else:
         rows = _layer_rows(record, room)
     return f"{text}\n{_folded(plural(len(outcome.layers), 'layer'), rows)}\n"
+
+
+def _picture(record: Report | InspectionReport) -> str:
+    """|gamma|/sigma over the depth as a chart of Mermaid, which GitHub and GitLab draw.
+
+    They strip SVG and data: addresses out of Markdown, and an image file beside it needs a place that the
+    reader can reach. No name of the file is in it: an axis of such a chart knows no logarithm and no quoting.
+    """
+    from bnaudit.render.figures import figures_of
+
+    drawn = next(iter(figures_of(record)), None)
+    rows = () if drawn is None else drawn.rows
+    if not 1 < len(rows) <= _DRAWN:
+        return ""
+    low, high = min(log2(row["low"]) for row in rows), max(log2(row["high"]) for row in rows)
+    lines = [
+        f"    line [{', '.join(f'{log2(row[end]):.2f}' for row in rows)}]"
+        for end in ("high", "middle", "low")
+    ]
+    chart = (
+        f"```mermaid\n{_COLOURS}\nxychart-beta\n"
+        f'    x-axis "layer, in order" {rows[0]["n"]} --> {rows[-1]["n"]}\n'
+        f'    y-axis "power of 2" {floor(low)} --> {ceil(high) if high > floor(low) else floor(low) + 1}\n'
+        + "\n".join(lines)
+        + "\n```"
+    )
+    title = "|γ|/σ by layer: largest, median and smallest channel, as powers of 2"
+    return f"\n{_folded(title, chart)}\n"
 
 
 def error_to_markdown(path: str, message: str, hint: str | None) -> str:
@@ -132,25 +173,45 @@ def _layer_rows(report: Report, room: int) -> str:
     return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
 
 
+def _models(several: Several) -> str:
+    """A line a model."""
+    from bnaudit.render.text.several import COLUMNS, line_of, reason_of  # which loads rich
+
+    lines = [line_of(entry) for entry in several.entries]
+    columns = [column for column in COLUMNS if column.when is None or column.when(lines, _WIDE)]
+    body = _grid(columns, lines, LIMIT - _ROOM)
+    head = f"### bnaudit {several.command}: {plural(len(lines), 'model')}"
+    failed = [
+        f"- {_escaped(reason_of(entry.path, entry.failure))}"
+        for entry in several.entries
+        if entry.failure is not None
+    ]
+    return "\n\n".join([head, body, *(["\n".join(failed)] if failed else [])]) + "\n"
+
+
+def _grid(columns: Sequence[Column[Any]], subjects: Sequence[Any], room: int, left: int = 0) -> str:
+    """A table whose first column is names; and how many rows are left out, `left` and what has no room."""
+    titles = (f"{column.group} {column.title}".strip() for column in columns)
+    ends = ("---" if column.align == "left" else "--:" for column in columns)
+    head = f"| {' | '.join(map(_escaped, titles))} |\n|{'|'.join(ends)}|\n"
+    rows = []
+    for subject in subjects:
+        cells = [column.text(column.read(subject)[0]) for column in columns]
+        rows.append(f"| {' | '.join([_code(cells[0]), *map(_escaped, cells[1:])])} |")
+    kept, more = _fitting(rows, room)
+    more += left
+    return head + "\n".join(kept) + (f"\n\n… and {more} more." if more else "")
+
+
 def _chosen(report: Report | InspectionReport, view: View, room: int) -> str:
     """The columns of the table of text that are asked for, or all of them."""
     from bnaudit.render.text import inspection, layers  # which load rich
     from bnaudit.render.text.cells import Charset
-    from bnaudit.render.text.table import LEFT
 
     make: Any = layers if isinstance(report, Report) else inspection
     table = make.layer_table(report, Charset(), _WIDE, view)
     columns = [column for column in table.columns if not column.draw]
-    titles = (f"{c.group} {c.title}".strip() for c in columns)
-    ends = ("---" if c.align == LEFT else "--:" for c in columns)
-    head = f"| {' | '.join(map(_escaped, titles))} |\n|{'|'.join(ends)}|\n"
-    rows = []
-    for row in table.rows:
-        cells = [c.text(c.read(row.subject)[0]) for c in columns]
-        rows.append(f"| {' | '.join([_code(cells[0]), *map(_escaped, cells[1:])])} |")
-    kept, left = _fitting(rows, room)
-    left += table.left
-    return head + "\n".join(kept) + (f"\n\n… and {plural(left, 'more layer')}." if left else "")
+    return _grid(columns, [row.subject for row in table.rows], room, table.left)
 
 
 def _first_order(layer: LayerReport) -> str:

@@ -80,3 +80,24 @@ def test_names_of_a_model_are_no_markup() -> None:
     assert not [t for t in tokens if t.type in ("link_open", "image", "html_inline")]
     written = "".join(t.content for t in tokens if t.type == "text")
     assert "@everyone" not in written
+
+
+def test_a_chart_of_mermaid_has_the_layers_in_powers_of_two() -> None:
+    report = samples.everything()
+    text = document_to_markdown(report)
+    chart = re.search(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert chart is not None
+    lines = re.findall(r"line \[(.*)\]", chart[1])
+    gains = [layer.gain_batch for layer in report.layers]
+    for line, end in zip(lines, ("maximum", "median", "minimum"), strict=True):
+        drawn = [2 ** float(value) for value in line.split(", ")]
+        assert drawn == pytest.approx([getattr(gain, end).median for gain in gains], rel=5e-3)
+    low, high = map(int, re.findall(r'y-axis "power of 2" (-?\d+) --> (-?\d+)', chart[1])[0])
+    values = [float(value) for line in lines for value in line.split(", ")]
+    assert low <= min(values)
+    assert max(values) <= high
+    # No name of the file gets into another language.
+    assert not any(layer.name in chart[1] for layer in report.layers)
+    assert "mermaid" not in document_to_markdown(samples.no_batchnorm())
+    many = replace(report, layers=report.layers * 30)
+    assert "mermaid" not in document_to_markdown(many)

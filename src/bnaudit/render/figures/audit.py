@@ -12,6 +12,7 @@ from bnaudit.render.figures.figure import (
     about,
     along,
     finite,
+    logarithmic,
     positive,
     rows_of,
     series,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from bnaudit.render.figures.figure import Spec
 
 GAIN = "|γ|/σ"
-LOG = {"type": "log", "nice": False, "padding": 12}
 
 
 def figures(report: Report) -> list[Figure]:
@@ -72,7 +72,8 @@ def spread(title: str, boxes: Sequence[tuple[str, Box | None]]) -> Figure:
         return {"low": low, "middle": middle, "high": high, "about": about(label, said)}
 
     rows = rows_of(boxes, values)
-    y = {"type": "quantitative", "scale": LOG, "title": GAIN}
+    ends = (row[end] for row in rows for end in ("low", "high"))
+    y = {"type": "quantitative", "title": GAIN, **logarithmic(ends)}
     size = 36 if len(rows) <= 100 else 14
     spec = {
         "data": {"values": rows},
@@ -126,8 +127,9 @@ def _agreement(report: Report) -> Figure:
     rows = rows_of(_trusted(report), values)
     both = [value for row in rows for value in (row["theory"], row["found"])]
     ends = [min(both, default=1) / 1.1, max(both, default=1) * 1.1]
-    scale = {"type": "log", "domain": ends, "nice": False}
-    x = {"type": "quantitative", "scale": scale, "title": "|g|/|G| predicted by Theorem 4.1"}
+    axis = logarithmic(both)
+    axis["scale"] = {"type": "log", "domain": ends, "nice": False}
+    x = {"type": "quantitative", "title": "|g|/|G| predicted by Theorem 4.1", **axis}
     y = {**x, "title": "|g|/|G| measured by autograd"}
     line = {
         "data": {"values": [{"end": end} for end in ends]},
@@ -171,7 +173,11 @@ def _gradients(report: Report) -> Figure:
 
         rows += rows_of(_trusted(report), values)
     of, silent = series()
-    y = {"type": "quantitative", "scale": LOG, "title": "gradient norm"}
+    y = {
+        "type": "quantitative",
+        "title": "gradient norm",
+        **logarithmic(row[at] for row in rows for at in ("low", "middle", "high")),
+    }
     middle = {"field": "middle", **y}
     spec = {
         "data": {"values": rows},
@@ -220,9 +226,10 @@ def _curvature(report: Report) -> Figure:
 def _signed(rows: Sequence[Spec]) -> Spec:
     """A logarithmic axis, on both sides of 0 where values are."""
     sizes = sorted(abs(row["rho"]) for row in rows if positive(abs(row["rho"])) is not None)
-    axis = {"format": "~e"}
+    axis: Spec = {"format": "~e"}
     if not sizes or all(positive(row["rho"]) is not None for row in rows):
-        return {"scale": LOG, "axis": axis}
+        found = logarithmic(sizes)
+        return {**found, "axis": {**axis, **found.get("axis", {})}}
     # Linear between the smallest tenth of the values and their negatives.
     constant = sizes[len(sizes) // 10]
     decades = range(floor(log10(constant)), floor(log10(sizes[-1])) + 1)

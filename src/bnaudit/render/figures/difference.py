@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnaudit.records.values import Skipped
-from bnaudit.render.figures.audit import GAIN, LOG
+from bnaudit.render.figures.audit import GAIN
 from bnaudit.render.figures.figure import (
     ABOUT,
     Figure,
     about,
     along,
     finite,
+    logarithmic,
     positive,
     rows_of,
     series,
@@ -48,7 +49,8 @@ def _gains(diff: Diff) -> Figure:
     rows = rows_of([(layer.label, layer) for layer in diff.new.layers], values)
     sides = [{**row, "of": side, "at": row[side]} for row in rows for side in ("old", "new")]
     of, _ = series()
-    y = {"type": "quantitative", "scale": LOG, "title": f"median {GAIN}"}
+    axis = logarithmic(row["at"] for row in sides)
+    y = {"type": "quantitative", "title": f"median {GAIN}", **axis}
     spec = {
         "data": {"values": sides},
         "encoding": {"x": along(rows)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from typing import TYPE_CHECKING, Any
 
 from bnaudit.escaping import printable
@@ -73,6 +73,23 @@ def positive(value: Any) -> float | None:
 def about(label: str, text: str) -> str:
     """What is said of a mark: its layer's label first, so that the page finds the layer's row."""
     return f"{printable(label)} — {text}"
+
+
+def logarithmic(values: Iterable[float | None]) -> Spec:
+    """Scale and axis for positive values: with lines at 1, 2 and 5, or at powers of ten where these are many.
+
+    Vega's own labels leave out those that touch, whichever these are: often the 1.
+    """
+    found = [value for value in values if value is not None and value > 0]
+    scale: Spec = {"type": "log", "nice": False, "padding": 12}
+    if not found:
+        return {"scale": scale}
+    powers = range(floor(log10(min(found))) - 1, ceil(log10(max(found))) + 2)
+    steps = (1, 2, 5) if len(powers) <= 6 else (1,)
+    powers = powers[:: 1 + len(powers) // 10]
+    # Divided, not multiplied: 2/10 is the 0.2 that is written below the line.
+    lines = [s * 10.0**p if p >= 0 else s / 10.0**-p for p in powers for s in steps]
+    return {"scale": scale, "axis": {"values": lines}}
 
 
 def series(field: str = "of") -> tuple[Spec, Spec]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from bnaudit._version import __version__
+from bnaudit.records.several import Several
 from bnaudit.render.columns import ALL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnaudit.render.columns import View
     from bnaudit.render.html.sheet import HtmlSheet
 
@@ -36,7 +40,7 @@ def document_to_html(
     Raises:
         UsageError: the library that draws is not installed.
     """
-    return _page(_sheet(record, verbose=verbose, channels=channels, view=view, pictures=True))
+    return _page(_sheets(record, _Look(verbose, channels, view, pictures=True)))
 
 
 def document_to_frame(record: Any) -> str:
@@ -46,32 +50,54 @@ def document_to_frame(record: Any) -> str:
     """
     from bnaudit.render.figures.draw import missing
 
-    page = _page(_sheet(record, verbose=False, channels=True, view=ALL, pictures=missing() is None))
-    return _FRAME.format(escape(page))
+    look = _Look(verbose=False, channels=True, view=ALL, pictures=missing() is None)
+    return _FRAME.format(escape(_page(_sheets(record, look))))
 
 
-def _sheet(record: Any, *, verbose: bool, channels: bool, view: View, pictures: bool) -> HtmlSheet:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """See `document_to_html`; and whether there are pictures."""
+
+    verbose: bool
+    channels: bool
+    view: View
+    pictures: bool
+
+
+def _sheets(record: Any, look: _Look) -> list[HtmlSheet]:
+    """Of one document one; of several models the table of them, and one for each that has a report."""
+    from bnaudit.render.html.sheet import HtmlSheet
+
+    if not isinstance(record, Several):
+        return [_written(HtmlSheet(look.view), record, look)]
+    places = {f"m{n}": entry for n, entry in enumerate(record.entries) if entry.report is not None}
+    links = {entry.path: f"#{place}" for place, entry in places.items()}
+    sheets = [_written(HtmlSheet(links=links), record, look)]
+    for place, entry in places.items():
+        sheets.append(_written(HtmlSheet(look.view, place=place), entry.report, look))
+    return sheets
+
+
+def _written(sheet: HtmlSheet, record: Any, look: _Look) -> HtmlSheet:
     from bnaudit.render.figures import figures_of
     from bnaudit.render.figures.draw import drawn, missing
     from bnaudit.render.html.channels import channel_values
-    from bnaudit.render.html.sheet import HtmlSheet
     from bnaudit.render.text import write_page
 
-    sheet = HtmlSheet(view)
-    write_page(sheet, record, verbose=verbose)
+    write_page(sheet, record, verbose=look.verbose)
     sheet.versions(record)
     figures = figures_of(record)
-    if pictures and figures:
+    if look.pictures and figures:
         for figure, svg in zip(figures, drawn(figures), strict=True):
             sheet.figure(figure, svg)
     elif figures:
         sheet.wrapped(f"The pictures need vl-convert-python: {missing()}", "")
-    if channels:
+    if look.channels:
         sheet.channels(channel_values(record))
     return sheet
 
 
-def _page(sheet: HtmlSheet) -> str:
+def _page(sheets: Sequence[HtmlSheet]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -79,19 +105,17 @@ def _page(sheet: HtmlSheet) -> str:
     )
     parts = {
         "policy": policy,
-        "title": escape(sheet.title),
+        "title": escape(sheets[0].title),
         "style": style,
         "script": script,
         "version": escape(__version__),
-        "content": sheet.html(),
-        "channels": _data(sheet.channel_values),
+        "content": "\n".join(sheet.html() for sheet in sheets),
+        "channels": _data({k: v for sheet in sheets for k, v in sheet.channel_values.items()}),
     }
-    page = _asset("page.html")
     # In one pass: what is put in is not looked through for places of its own.
-    pieces = page.split("{{")
-    return pieces[0] + "".join(
-        parts[piece.partition("}}")[0]] + piece.partition("}}")[2] for piece in pieces[1:]
-    )
+    first, *pieces = _asset("page.html").split("{{")
+    named = (piece.partition("}}") for piece in pieces)
+    return first + "".join(parts[name] + rest for name, _, rest in named)
 
 
 def _asset(name: str) -> str:

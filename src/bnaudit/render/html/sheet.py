@@ -14,7 +14,7 @@ from bnaudit.render.text.table import LEFT, Withheld
 from bnaudit.render.text.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.text import Text
 
@@ -45,12 +45,20 @@ class HtmlSheet(Sheet):
         channel_values: id of a row -> title -> a number a channel; empty where they are not wanted.
     """
 
-    def __init__(self, view: View = ALL, *, prefix: str = "") -> None:
-        """`prefix` keeps the ids of several sheets on one page apart."""
+    def __init__(
+        self, view: View = ALL, *, place: str = "", links: Mapping[str, str] | None = None
+    ) -> None:
+        """A sheet of its own, or one of several on a page.
+
+        Args:
+            view: columns and rows of the main table.
+            place: its id among several; headings are then below that of the page.
+            links: name in the first column -> what it leads to.
+        """
         super().__init__(_WIDE, unicode=True, view=view)
         self.title = "bnaudit"
         self.channel_values: dict[str, Columns] = {}
-        self._prefix = prefix
+        self._links, self._place = links or {}, place
         self._anchors: dict[str, str] = {}
         self._subject = ""
         self._first: list[str] = []
@@ -72,7 +80,9 @@ class HtmlSheet(Sheet):
         del label_width
         self._entries += entries
         command = _TITLES.get(title, title.strip())
-        self._subject = self._text(self._entries[0][1]) if self._entries else ""
+        of = [text for _, text, _ in self._entries[:2]]
+        whole = self._entries[0][0].startswith("model")
+        self._subject = of[0] if whole else " → ".join(of)
         self.title = f"bnaudit {command}"
 
     def banner(self, sentence: str, style: str) -> None:
@@ -113,7 +123,7 @@ class HtmlSheet(Sheet):
         """See `Sheet.table`."""
         title = self._heading or title or f"{table.columns[0].title}s"
         self._heading = None
-        self._body.append(f"<h2>{self._text(_capital(title))}</h2>")
+        self._body.append(self._h(2, title))
         self._body.append(self._table(table, title))
         more = max(more, 0) + table.left
         if more > 0:
@@ -150,7 +160,7 @@ class HtmlSheet(Sheet):
         wide = ' class="wide"' if figure.width > WIDTH else ""
         drawing = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.alt)}" ', 1)
         self._figures.append(
-            f"<figure{wide}><figcaption><h3>{self._text(figure.title)}</h3>"
+            f"<figure{wide}><figcaption>{self._h(3, figure.title)}"
             f'<p class="dim">{self._text(figure.alt)}</p></figcaption>'
             f'<div class="plot">{drawing}</div></figure>'
         )
@@ -172,31 +182,41 @@ class HtmlSheet(Sheet):
         """All blocks: verdict and findings first, how it was run last."""
         self._flush()
         parts = [
-            f"<header><h1>{self._text(self.title)}</h1>",
-            f'<p class="subject">{self._subject}</p></header>',
+            f"<header>{self._h(1, self._subject if self._place else self.title)}",
+            "</header>"
+            if self._place
+            else f'<p class="subject">{self._text(self._subject)}</p></header>',
             f'<section class="first">{"".join(self._first)}</section>',
         ]
         for title, findings in self._findings:
-            parts.append(f"<section><h2>{self._text(_capital(title))}</h2>")
+            parts.append(f"<section>{self._h(2, title)}")
             parts.append(
                 f'<ul class="findings">{"".join(map(self._finding, findings))}</ul></section>'
             )
         if self._figures:
-            parts.append("<section><h2>Pictures</h2>")
+            parts.append(f"<section>{self._h(2, 'Pictures')}")
             parts.append(f'<div class="figures">{"".join(self._figures)}</div></section>')
         parts.append(f"<section>{''.join(self._body)}</section>")
         if self._entries:
             rows = (
                 f"<dt>{self._text(k)}</dt><dd>{self._text(v)}</dd>" for k, v, _ in self._entries
             )
-            parts.append(f"<section><h2>How it was made</h2><dl>{''.join(rows)}</dl></section>")
-        return "\n".join(parts)
+            parts.append(
+                f"<section>{self._h(2, 'How it was made')}<dl>{''.join(rows)}</dl></section>"
+            )
+        whole = "\n".join(parts)
+        return f'<article id="{self._place}">{whole}</article>' if self._place else whole
 
     def _flush(self) -> None:
         """A heading in front of what takes none along."""
         if self._heading is not None:
-            self._body.append(f"<h2>{self._text(_capital(self._heading))}</h2>")
+            self._body.append(self._h(2, self._heading))
             self._heading = None
+
+    def _h(self, level: int, title: str) -> str:
+        at = level + (1 if self._place else 0)
+        shown = _capital(title) if level == 2 else title
+        return f"<h{at}>{self._text(shown)}</h{at}>"
 
     def _text(self, text: str) -> str:
         return escape(self.charset.clean(text))
@@ -227,7 +247,7 @@ class HtmlSheet(Sheet):
         anchor = self._anchors.get(row.label)
         ids = ""
         if anchor is None:
-            anchor = f"{self._prefix}r{len(self._anchors)}"
+            anchor = f"{self._place}r{len(self._anchors)}"
             self._anchors[row.label] = anchor
             ids = f' id="{anchor}" data-label="{self._text(row.label)}"'
         cells = []
@@ -252,10 +272,13 @@ class HtmlSheet(Sheet):
             badge = ""
             if severity is not None and severity > Severity.INFO:
                 badge = f' <span class="severity {severity.label}">{severity.label}</span>'
-            return f'<th scope="row">{text}{badge}</th>'
+            link = self._links.get(row.label)
+            name = f'<a href="{escape(link)}">{text}</a>' if link else text
+            return f'<th scope="row">{name}{badge}</th>'
         if isinstance(cell, Skipped):
             failed = " failed" if isinstance(cell, Withheld) else ""
-            return f'<td class="none{failed}" title="{self._text(cell.reason)}">{text}</td>'
+            side = "" if column.align == LEFT else " n"
+            return f'<td class="none{failed}{side}" title="{self._text(cell.reason)}">{text}</td>'
         kind = "" if column.align == LEFT else ' class="n"'
         sort = f' data-v="{value:.6g}"' if isinstance(value, (int, float)) else ""
         return f"<td{kind}{sort}>{text}</td>"

@@ -12,6 +12,7 @@ from bnaudit.records.inspection import InspectionReport
 from bnaudit.records.landscape import Landscape
 from bnaudit.records.recalibration import Recalibration
 from bnaudit.records.report import Report
+from bnaudit.records.several import Several
 from bnaudit.records.training import Trend
 from bnaudit.render.columns import ALL
 
@@ -33,7 +34,7 @@ def document_to_text(
 
     Args:
         record: `Report`, `InspectionReport`, `Diff`, `InitReport`, `Landscape`, `Recalibration`, `Trend`,
-            `Fleet` or `RuleList`.
+            `Fleet`, `Several` or `RuleList`.
         width: columns to fit into; anything below 60 counts as 60.
         color: whether to emit ANSI colour. Nothing is said by colour alone.
         unicode: whether letters and lines beyond ASCII may be used.
@@ -67,6 +68,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         inspection,
         landscape,
         recalibration,
+        several,
         trend,
     )
 
@@ -86,5 +88,7 @@ def write_page(sheet: Sheet, record: Any, *, verbose: bool) -> None:
         trend.write_trend(sheet, record)
     elif isinstance(record, Fleet):
         fleet.write_fleet(sheet, record)
+    elif isinstance(record, Several):
+        several.write_several(sheet, record)
     else:
         raise TypeError(f"{type(record).__name__} has no page")
