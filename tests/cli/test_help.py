@@ -26,6 +26,7 @@ FORMATS_OF = {
     "inspect": "table json sarif junit markdown github",
     "init": "table json",
     "diff": "table json",
+    "landscape": "table json",
     "rules": "table json markdown",
 }
 SUFFIXES_OF = {
@@ -33,6 +34,7 @@ SUFFIXES_OF = {
     "inspect": ".txt .json .sarif .xml .md .html .svg .png",
     "init": ".txt .json .html .svg .png",
     "diff": ".txt .json .html .svg .png",
+    "landscape": ".txt .json .html .svg .png",
     "rules": ".txt .json .md",
 }
 

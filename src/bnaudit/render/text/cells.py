@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # How much of a shortened name is its beginning, best looking first.
 _HEAD_SHARES = (0.4, 0.25, 0.1, 0.0, 0.6, 0.8)
 
+SPARKS = "▁▂▃▄▅▆▇█"
+"""Eight heights."""
+
 _TO_ASCII = str.maketrans(
     {
         "γ": "gamma",
@@ -26,6 +29,8 @@ _TO_ASCII = str.maketrans(
         "ρ": "rho",
         "λ": "lambda",
         "θ": "theta",
+        "η": "eta",
+        "Δ": "d",
         "Π": "Pi",
         "²": "^2",
         "≤": "<=",
@@ -49,9 +54,7 @@ _TO_ASCII = str.maketrans(
         "✗": "x",
         "→": "->",
         "∞": "inf",
-        "η": "eta",
-        "Δ": "d",
-        **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
+        **dict(zip(SPARKS, "_.,:-=+#", strict=True)),
     }
 )
 
