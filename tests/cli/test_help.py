@@ -27,6 +27,7 @@ FORMATS_OF = {
     "init": "table json",
     "fleet": "table json sarif junit",
     "diff": "table json",
+    "landscape": "table json",
     "rules": "table json markdown",
 }
 SUFFIXES_OF = {
@@ -35,6 +36,7 @@ SUFFIXES_OF = {
     "init": ".txt .json .html .svg .png",
     "fleet": ".txt .json .sarif .xml .html .svg .png",
     "diff": ".txt .json .html .svg .png",
+    "landscape": ".txt .json .html .svg .png",
     "rules": ".txt .json .md",
 }
 

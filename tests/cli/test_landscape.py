@@ -108,6 +108,15 @@ def test_bad_steps(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_limit_ends_it_with_nothing_written(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    target = tmp_path / "l.json"
+    args = ("--steps", "1000", "--timeout", "2", "-q", "-o", target)
+    ran = cli("landscape", RESNET / "model.onnx", "--data", RESNET / "batch.npz", *args)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.lines[0] == "error: not done within --timeout 2 (seconds)"
+    assert not target.exists()
+
+
 def test_no_batchnorm(cli: Callable[..., Outcome], tmp_path: Path) -> None:
     ran = cli("landscape", MLP / "folded.onnx", *DATA, "-o", tmp_path / "l.json")
     assert (ran.code, ran.out) == (3, "")

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.records.layer import ChannelValues
 from tests.unit.compare.test_diff import everything as difference
 from tests.unit.initialisation.samples import with_run
-from tests.unit.render import inspect_samples, recalibration_samples, samples
+from tests.unit.render import (
+    inspect_samples,
+    landscape_samples,
+    recalibration_samples,
+    samples,
+)
 from tests.unit.render.sick import sick
 
 if TYPE_CHECKING:
@@ -30,6 +35,8 @@ DOCUMENTS: dict[str, Callable[[], Any]] = {
     "folded": inspect_samples.folded,
     "init": with_run,
     "diff": difference,
+    "landscape": landscape_samples.smoother,
+    "landscape-overflowing": landscape_samples.overflowing,
     "recalibration": recalibration_samples.averaged_weights,
 }
 

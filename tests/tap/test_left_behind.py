@@ -182,8 +182,8 @@ def test_after_a_landscape() -> None:
 def test_after_a_landscape_that_leads_nowhere() -> None:
     net = make()
     landscape(net)
+    data, labels = torch.randn(24, 6), torch.arange(24) % 3
     with nothing_left(net):
-        data, labels = torch.randn(24, 6), torch.arange(24) % 3
         record = bnaudit.landscape(net, data=data, labels=labels, eta=(1e30, 1e38), steps=2)
     assert [point.failed > 0 for point in record.walks[0].points] == [True, True]
 

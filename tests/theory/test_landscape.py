@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from fixtures.nets import DigitsResNet, TabularMlp
 from torch import Tensor, nn
 
@@ -291,3 +292,56 @@ def test_the_gradient_of_the_frozen_network_is_that_of_the_frozen_twin() -> None
     stem = next(g for g in record.groups if g.name == "body.0")
     share = next(w for w in stem.walks if (w.network, w.form) == ("frozen", "raw"))
     assert share.grad_norm.median == pytest.approx(wanted, rel=1e-9)
+
+
+class Checkpointed(nn.Module):
+    """Its backward runs the forward once more, with the statistics of the walk."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.again = again
+        self.stem = nn.Linear(6, 8)
+        self.block = nn.Sequential(nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 8), nn.BatchNorm1d(8))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.again:
+            x = torch.utils.checkpoint.checkpoint(self.block, x, use_reentrant=False)
+        else:
+            x = self.block(x)
+        out: Tensor = self.fc(torch.tanh(x))
+        return out
+
+
+def test_activation_checkpointing_changes_no_number() -> None:
+    x, y = torch.randn(24, 6, dtype=torch.float64), torch.arange(24) % 5
+    torch.manual_seed(3)
+    net = Checkpointed(again=True).double()
+    plain = Checkpointed(again=False).double()
+    plain.load_state_dict(net.state_dict())
+    one, two = walked(net, x, y), walked(plain, x, y)
+    assert [middle(w.beta) for w in one.walks] == [middle(w.beta) for w in two.walks]
+    assert_agree(one, plain, [(x[:12], y[:12]), (x[12:], y[12:])])
+
+
+def test_a_layer_that_runs_in_another_order_there_is_marked() -> None:
+    class Branch(nn.Module):
+        """Which BatchNorm runs depends on the weights."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.fc = nn.Linear(6, 8), nn.Linear(8, 5)
+            self.bn, self.other = nn.BatchNorm1d(8), nn.BatchNorm1d(8)
+            self.at = float(self.a.weight.detach().norm())
+
+        def forward(self, x: Tensor) -> Tensor:
+            moved = abs(float(self.a.weight.detach().norm()) - self.at) > 0.01
+            out: Tensor = self.fc((self.other if moved else self.bn)(self.a(x)))
+            return out
+
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 6), torch.arange(12) % 5
+    record = walked(Branch(), x, y, eta=(1e-5, 100.0), form="raw", steps=2)
+    frozen = record.walks[1]
+    assert [point.failed for point in frozen.points] == [0, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,21 @@ from bnaudit.cli.progress import shown
 from bnaudit.cli.streams import stdout_reserved
 from bnaudit.records.landscape import FORMS
 
+if TYPE_CHECKING:
+    from click.types import OptionHelpExtra
+
 _TYPED = ("format", "batches", "output")
 """Options that have a meaning of their own here: a variable is set for audits."""
 
 
 class _OwnOption(click.Option):
     heading = "Walk"
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        """The default alone; a range is said where it is left."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
 
 
 class _Range(click.ParamType[tuple[float, float]]):

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 _LABELS = len("weights") + 2
 _TITLES = {
-    "raw": "raw: w − η g, as in the paper; what η means depends on how large the weights are",
-    "relative": "relative: each layer by its own size, r for all together; depends on no size of weights",
+    "raw": "raw steps, w - eta g, as in the paper",
+    "relative": "relative steps, each layer by its own size",
 }
+_FORMS = (
+    "What η means depends on how large the weights in front of BatchNorm happen to be; r, the size of the "
+    "whole relative step, does not, and the relative steps decide where they were walked."
+)
 _FROZEN = (
     "frozen: each BatchNorm is the affine map of its batch's statistics at these weights, held fast: the "
     "same function there, another around it. β: the largest |Δg| / distance over the steps, all layers "
@@ -105,7 +109,7 @@ def write_landscape(sheet: Sheet, record: Landscape) -> None:
         sheet.table(table)
         sheet.notes(table.notes)
         sheet.paragraphs(table.legend())
-    sheet.paragraphs([_FROZEN])
+    sheet.paragraphs([_FROZEN, _FORMS])
     word, style = _WORDS[summarize(record).outcome]
     sheet.closing(word, style, _sentence(record), hanging=HANGING)
 
@@ -150,7 +154,7 @@ def _write_form(sheet: Sheet, record: Landscape, form: str) -> None:
     one, two = walk_of(record, form, "batchnorm"), walk_of(record, form, "frozen")
     if one is None or two is None:
         return
-    sheet.wrapped(_TITLES[form], "bold")
+    sheet.heading(_TITLES[form])
     courses = _courses(one, two)
     table = Table(
         [Row(course, course.network) for course in courses],
@@ -173,6 +177,7 @@ def _write_form(sheet: Sheet, record: Landscape, form: str) -> None:
         margin=0,
         widen=False,
     )
+    sheet.heading(f"{form} steps, one by one")
     sheet.table(table_of_steps)
     sheet.notes(table_of_steps.notes)
 
@@ -248,7 +253,7 @@ def _failed(steps: Sequence[_Step], _: int) -> bool:
 _Cells = Callable[..., Column[_Course]]
 _number_of: _Cells = partial(Column, align=RIGHT)
 _COURSES: tuple[Column[_Course], ...] = (
-    Column("", "network", str, 1, align=LEFT, room=Room(9, 9)),
+    Column("network", "network", str, 1, align=LEFT, room=Room(9, 9)),
     _number_of("|g|", "walk.grad_norm", significant, 4),
     _number_of("loss", "walk.loss", significant, 2),
     Column("over the steps", "loss", str, 2, align=LEFT, room=Room(10, 40)),

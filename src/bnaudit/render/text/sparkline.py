@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import isfinite, log
 from typing import TYPE_CHECKING
 
+from bnaudit.render.text.cells import SPARKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-BARS = "▁▂▃▄▅▆▇█"
 MISSING = "✗"
 """Where there is no number."""
 
@@ -22,7 +23,7 @@ def ends_of(*courses: Iterable[float | None]) -> Ends | None:
 
 
 def sparkline(values: Sequence[float | None], ends: Ends | None = None) -> str:
-    """Low to high as `BARS`; by the logarithm where all are positive and span more than a factor of ten.
+    """Low to high as `SPARKS`; by the logarithm where all are positive and span more than a factor of ten.
 
     Args:
         values: in their order; None where there is none.
@@ -40,5 +41,5 @@ def sparkline(values: Sequence[float | None], ends: Ends | None = None) -> str:
         # Halves, since the difference of two huge numbers overflows.
         at, span = (log(value) if by_log else value) / 2 - low / 2, high / 2 - low / 2
         share = at / span if span > 0 else 0.5
-        line.append(BARS[min(len(BARS) - 1, max(0, int(share * len(BARS))))])
+        line.append(SPARKS[min(len(SPARKS) - 1, max(0, int(share * len(SPARKS))))])
     return "".join(line)
