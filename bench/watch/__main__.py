@@ -3,8 +3,8 @@
     python -m bench.watch [--write] [--rounds 12] [--threads 1] [--stem imagenet]
 
 ResNet-18 at 32x32, batch 128, SGD with momentum: a step is zero_grad, forward, loss, backward, update. Three
-copies of one network train side by side (processor time) on the same batches: one without a watch, one that is watched every
-100 steps, one at every step. Every hundredth step alone costs what the third's do, so that the cost of the
+copies of one network train side by side (processor time) on the same batches: one without a watch, one that
+is watched every 100 steps, one at every step. Every hundredth step alone costs what the third's do, so that the cost of the
 second is its quiet steps and a hundredth of that. The trained weights of all three are compared bit by bit.
 """
 

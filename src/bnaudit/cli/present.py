@@ -150,11 +150,11 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
     """
     errors = []
     for path, name in presentation.outputs:
-        text = render(name, content, Style(channels=presentation.channels))
+        style = Style(channels=presentation.channels)
         try:
             if was_read(path):  # by this command: a model's external weights, a part of an index
                 raise _replaces_input(path)
-            write_whole(path, text)
+            write_whole(path, render(name, content, style))
         except UsageError as error:
             errors.append(error)
         except OSError as error:
@@ -173,9 +173,9 @@ def present(content: Any, presentation: Presentation, *, failed: bool = False) -
             verbose=presentation.verbose > 0,
         )
         parting = "\n" if presentation.follows and FORMATS[wanted].prose else ""
-        write_stdout(parting + render(wanted, content, style))
+        write_stdout(parting + str(render(wanted, content, style)))
         if wanted == "github":
-            append_step_summary(lambda: render("markdown", content, style))
+            append_step_summary(lambda: str(render("markdown", content, style)))
     if errors:
         raise errors[0]
 

@@ -18,19 +18,19 @@ _MODE = 0o666
 """Less the umask, as `open` makes files."""
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text, in place of the file that is there, if any; a link to it stays a link.
+def write_whole(path: Path, text: str | bytes) -> None:
+    """Writes a document, in place of the file that is there, if any; a link to it stays a link.
 
     What is no regular file (/dev/stdout, a pipe that has a reader) has no other place: it is written into.
 
     Args:
         path: of the file.
-        text: to write; as UTF-8.
+        text: to write, as UTF-8 where it is no bytes.
 
     Raises:
         OSError: it cannot be written, and is as it was.
     """
-    data = text.encode("utf-8", "backslashreplace")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
     place = Path(os.path.realpath(path))
     try:
         before = path.stat()

@@ -485,7 +485,8 @@ class StdoutFormat(Word):
     """The name of a format, or none."""
 
     def __init__(self, document: str = "report") -> None:
-        super().__init__((*formats_of(document), "none"))
+        shown = (name for name, form in formats_of(document).items() if not form.file_only)
+        super().__init__((*shown, "none"))
 
     def of(self, document: str) -> StdoutFormat:
         """See `Kind.of`."""

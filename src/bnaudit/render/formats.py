@@ -47,6 +47,7 @@ class Format:
         documents: what it can write.
         prose: whether two of them are parted by an empty line.
         whole: whether it is one document: two of them, one after the other, are none.
+        file_only: whether it is nothing to read on a terminal.
     """
 
     suffix: str | None
@@ -56,6 +57,7 @@ class Format:
     documents: tuple[str, ...] = VERDICTS
     prose: bool = False
     whole: bool = False
+    file_only: bool = False
 
 
 _TEXT = ("width", "color", "unicode", "verbose")
@@ -64,6 +66,15 @@ FORMATS: dict[str, Format] = {
     "table": Format(".txt", "for people", "text:document_to_text", _TEXT, DOCUMENTS, prose=True),
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
+    ),
+    "csv": Format(".csv", "for tables", "rows:trend_to_csv", documents=("trend",), whole=True),
+    "parquet": Format(
+        ".parquet",
+        "for data frames",
+        "rows:trend_to_parquet",
+        documents=("trend",),
+        whole=True,
+        file_only=True,
     ),
     "sarif": Format(".sarif", "for code scanning", "sarif:report_to_sarif", whole=True),
     "junit": Format(".xml", "for test reports", "junit:report_to_junit", whole=True),
@@ -83,8 +94,8 @@ def formats_of(document: str) -> dict[str, Format]:
     return {name: form for name, form in FORMATS.items() if document in form.documents}
 
 
-def render(name: str, record: Any, style: Style) -> str:
-    """A document as text.
+def render(name: str, record: Any, style: Style) -> str | bytes:
+    """A document as text, or as bytes where its format is no text.
 
     Args:
         name: of a format in which the document is written.
@@ -94,8 +105,10 @@ def render(name: str, record: Any, style: Style) -> str:
     form = FORMATS[name]
     module, function = form.writer.split(":")
     write = getattr(import_module(f"bnaudit.render.{module}"), function)
-    text: str = write(record, **{attribute: getattr(style, attribute) for attribute in form.takes})
-    return text
+    written: str | bytes = write(
+        record, **{attribute: getattr(style, attribute) for attribute in form.takes}
+    )
+    return written
 
 
 def split_output(text: str) -> tuple[str | None, str]:

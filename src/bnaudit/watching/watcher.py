@@ -171,7 +171,7 @@ class Watch:
 
     def _entered(self, module: nn.Module) -> None:
         """A forward pass begins."""
-        if torch.compiler.is_compiling() or inside_an_audit() or self._nested():
+        if torch.compiler.is_compiling() or self._nested() or inside_an_audit():
             return
         if not module.training or not torch.is_grad_enabled() or _transformed():
             return
@@ -195,7 +195,7 @@ class Watch:
         if current.runs():
             return True
         current.close()
-        self._open = None
+        self._open = self._waiting = None
         return False
 
     def _look(self, module: nn.Module, number: int) -> None:
