@@ -1,14 +1,12 @@
 """Where records go: files that `trend` reads, and stand-ins that take what the real libraries take.
 
-The real ones were run once, with `python -m bench.watch.peers`: tensorboard 2.20, wandb 0.22, mlflow 3, lightning 2.5 and
-transformers 4.57 or later; the versions that it found are in docs/watch.md.
+The real ones are run by `python -m bench.watch.peers`; docs/watch.md says which versions were.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,8 @@ from bnaudit.watching import MLflow, TensorBoard, WandB, lightning_callback, tra
 from tests.training.test_watch import passes, small, untouched
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnaudit.records.training import WatchRecord
 
 
