@@ -68,6 +68,7 @@ def wandb(folder: Path) -> None:
 
 def mlflow(folder: Path) -> None:
     """A store of files, read by MLflow's client."""
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # mlflow 3 refuses its own folders otherwise
     import mlflow as library
 
     library.set_tracking_uri((folder / "mlruns").as_uri())
@@ -96,17 +97,16 @@ def lightning(folder: Path) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), 0.01)
 
-    data = torch.utils.data.DataLoader([torch.randn(20) for _ in range(256)], batch_size=32)  # type: ignore[arg-type]
-    path = folder / "lightning.jsonl"
-    last = None
+    rows: Any = [torch.randn(20) for _ in range(256)]
+    data = torch.utils.data.DataLoader(rows, batch_size=32)
+    path, last = folder / "lightning.jsonl", folder / "last.ckpt"
     for epochs in (1, 2):
         trainer = library.Trainer(
             max_epochs=epochs, accumulate_grad_batches=2, logger=False, accelerator="cpu",
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
             callbacks=[watching.lightning_callback(to=path, every=2)],
         )  # fmt: skip
-        trainer.fit(Module(), data, data, ckpt_path=last)
-        last = folder / "last.ckpt"
+        trainer.fit(Module(), data, data, ckpt_path=last if last.exists() else None)
         trainer.save_checkpoint(last)
     report = bnaudit.trend(path)
     expect([moment.place for moment in report.read], [0, 2, 4, 6])

@@ -60,7 +60,7 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_target_that_fails_ends_no_training() -> None:
-    net, records = small(), []
+    net, records = small(), list["WatchRecord"]()
 
     def full(_: WatchRecord) -> None:
         raise OSError("the disk is full")
@@ -138,7 +138,7 @@ def test_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.log_metrics = lambda metrics, step, run_id: logged.append((metrics, step, run_id))
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     net = torch.nn.ModuleDict({"a#b": small()})
-    net.forward = net["a#b"].forward  # type: ignore[method-assign]
+    net.forward = net["a#b"].forward
     with bnaudit.watch(net, every=1, to=MLflow()):
         passes(net, 1)
     ((metrics, step, run),) = logged
@@ -178,19 +178,21 @@ def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.Callback = object
     monkeypatch.setitem(sys.modules, "lightning", ModuleType("lightning"))
     monkeypatch.setitem(sys.modules, "lightning.pytorch", fake)
-    net, records, trainer = small(), [], SimpleNamespace(global_step=6)
+    net, records, trainer = small(), list["WatchRecord"](), SimpleNamespace(global_step=6)
     callback = lightning_callback(to=records.append, every=2)
     callback.on_train_start(trainer, net)
     for batch in range(4):
         callback.on_train_batch_start(trainer, net, None, batch)
-        loss = net(torch.randn(8, 1, 8, 8)).square().mean()
+        loss = net[1:](net[0](torch.randn(8, 1, 8, 8))).square().mean()  # the module is not called
         callback.on_before_backward(trainer, net, loss)
         loss.backward()
+        callback.on_train_batch_end(trainer, net, None, None, batch)
         trainer.global_step += batch % 2  # two batches an update
     callback.on_exception(trainer, net, ValueError())
     callback.on_train_end(trainer, net)
     assert untouched(net)
     assert [(r.step, r.counts, r.passes) for r in records] == [(6, "given", 0)]
+    assert all(isinstance(layer.measured, float) for layer in records[0].layers)
     assert isinstance(records[0].loss, float)
 
 
@@ -199,7 +201,7 @@ def test_the_callback_of_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     fake: Any = ModuleType("transformers")
     fake.TrainerCallback = object
     monkeypatch.setitem(sys.modules, "transformers", fake)
-    net, records, state = small(), [], SimpleNamespace(global_step=0)
+    net, records, state = small(), list["WatchRecord"](), SimpleNamespace(global_step=0)
     callback = trainer_callback(to=records.append, every=2)
     callback.on_train_begin(None, state, None, model=net, optimizer=None)
     for _ in range(3):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.nets import TabularMlp
-from torch import nn
+from torch import Tensor, nn
 
 import bnaudit
 from bnaudit.errors import InputError, NoBatchNormError, UsageError
@@ -26,14 +26,21 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Outcome
 
 
+def statistics(module: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    mean, var = module.running_mean, module.running_var
+    assert mean is not None
+    assert var is not None
+    return mean, var
+
+
 def net(scale: float = 1.0) -> nn.Module:
     torch.manual_seed(0)
     made = TabularMlp()
     with torch.no_grad():
         for module in made.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.running_mean.uniform_(-1, 1)
-                module.running_var.uniform_(0.5, 2)
+                statistics(module)[0].uniform_(-1, 1)
+                statistics(module)[1].uniform_(0.5, 2)
                 module.weight.fill_(scale)
     return made
 
@@ -61,7 +68,7 @@ def test_a_run_that_falls(tmp_path: Path) -> None:
     last = report.layers[0].states[-1]
     assert last is not None
     first = next(m for m in net().modules() if isinstance(m, nn.BatchNorm1d))
-    gains = 0.8**7 / (first.running_var.double() + 1e-5).sqrt()
+    gains = 0.8**7 / (statistics(first)[1].double() + 1e-5).sqrt()
     assert last.gain == pytest.approx(float(gains.quantile(0.5)), rel=1e-6)
     assert last.gain_maximum == pytest.approx(float(gains.max()), rel=1e-6)
     document = json.loads(report.to_json())
@@ -113,7 +120,7 @@ def test_what_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     with torch.no_grad():
         for module in broken.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.running_var.fill_(float("nan"))
+                statistics(module)[1].fill_(float("nan"))
     torch.save(broken.state_dict(), tmp_path / "s8.pt")
     report = bnaudit.trend(*(tmp_path / f"s{i}.pt" for i in range(1, 10)))
     missing = {Path(m.path).name: m.missing or "" for m in report.moments}

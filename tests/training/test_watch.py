@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,7 @@ def untouched(net: nn.Module) -> bool:
     return not any(hooks) and not taken and free
 
 
-def small(*, affine: bool = True) -> nn.Module:
+def small(*, affine: bool = True) -> nn.Sequential:
     torch.manual_seed(1)
     return nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6, affine=affine), nn.ReLU(), nn.Conv2d(6, 4, 3),
@@ -61,7 +62,11 @@ def test_the_trained_network_is_the_same_to_the_last_bit(every: int) -> None:
         torch.manual_seed(0)
         net = nn.Sequential(DigitsResNet(), nn.Dropout(0.3)).train()
         optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
-        with bnaudit.watch(net, every=every, to=[].append) if watched else nullcontext():
+        with (
+            bnaudit.watch(net, every=every, to=list["WatchRecord"]().append)
+            if watched
+            else nullcontext()
+        ):
             for _ in range(7):
                 x, y = torch.randn(32, 1, 8, 8), torch.randint(0, 10, (32,))
                 optimizer.zero_grad()
@@ -101,7 +106,7 @@ def reference(net: nn.Module, x: Tensor) -> list[tuple[float, float, float]]:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_numbers_are_those_of_the_definition(affine: bool, layout: torch.memory_format) -> None:
-    net = small(affine=affine).to(memory_format=layout)
+    net = small(affine=affine).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(32, 1, 8, 8)
     with torch.no_grad():
         for module in net.modules():
@@ -117,6 +122,8 @@ def test_numbers_are_those_of_the_definition(affine: bool, layout: torch.memory_
         assert layer.removed == pytest.approx(removed, abs=1e-5)
         assert layer.dead_gradient == 0
     first = net[1]
+    assert isinstance(first, nn.BatchNorm2d)
+    assert first.running_var is not None
     stored = first.running_var.double() + first.eps
     gain_stored = (
         first.weight.detach().abs() if affine else torch.ones(6)
@@ -186,7 +193,7 @@ def test_updates_count_where_the_optimizer_is_given() -> None:
 
 
 def test_the_loss_and_steps_that_are_given() -> None:
-    net, records = small(), []
+    net, records = small(), list["WatchRecord"]()
     with bnaudit.watch(net, to=records.append, every=10) as watch:
         for step in (10, 11, 20):
             watch.at(step)
@@ -196,6 +203,23 @@ def test_the_loss_and_steps_that_are_given() -> None:
     assert [(r.step, r.counts) for r in records] == [(10, "given"), (20, "given")]
     assert records[-1].loss == pytest.approx(float(loss.detach()))
     assert watch.last is records[-1]
+
+
+def test_a_pass_that_is_no_call_of_the_network() -> None:
+    net, records = small(), list["WatchRecord"]()
+    with bnaudit.watch(net, every=1, to=records.append) as watch:
+        for whole in (False, True):
+            with watch.forward():
+                x = torch.randn(8, 1, 8, 8)
+                y = net(x) if whole else net[1:](net[0](x))
+            y.square().mean().backward()
+        with pytest.raises(ValueError, match="mine"), watch.forward():
+            raise ValueError("mine")
+    assert [r.step for r in records] == [0, 1]
+    for record in records:
+        assert [layer.name for layer in record.layers] == ["1", "4"]
+        assert all(isinstance(layer.measured, float) for layer in record.layers)
+    assert untouched(net)
 
 
 def test_a_frozen_layer_is_measured_with_what_it_normalises_with() -> None:
@@ -222,11 +246,14 @@ def test_activation_checkpointing() -> None:
         def forward(self, x: Tensor) -> Tensor:
             if self.reentrant is None:
                 return self.net(x)
-            return checkpoint(self.net, x, use_reentrant=self.reentrant)  # type: ignore[no-any-return]
+            return checkpoint(self.net, x, use_reentrant=self.reentrant)
+
+    def run(net: nn.Module) -> None:
+        net(x).square().mean().backward()
 
     for reentrant in (None, False, True):
         net = Part(reentrant=reentrant)
-        (records[reentrant],) = seen_in(net, lambda net=net: net(x).square().mean().backward())
+        (records[reentrant],) = seen_in(net, partial(run, net))
     for layer, other in zip(records[None].layers, records[False].layers, strict=True):
         assert other.measured == pytest.approx(layer.measured, rel=1e-6)
         assert other.predicted == pytest.approx(layer.predicted, rel=1e-6)
@@ -322,7 +349,7 @@ def test_what_training_raises_passes_and_leaves_nothing(kind: type[BaseException
 
 
 def test_copies_and_pickles_have_no_watch() -> None:
-    net, records = small(), []
+    net, records = small(), list["WatchRecord"]()
     with bnaudit.watch(net, every=1, to=records.append):
         for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301  # our own
             passes(other, 1)
@@ -334,7 +361,7 @@ def test_copies_and_pickles_have_no_watch() -> None:
 
 def test_a_compiled_network_has_stored_values_and_one_warning() -> None:
     net = small()
-    compiled = torch.compile(net, backend="eager")
+    compiled: Any = torch.compile(net, backend="eager")
     records: list[WatchRecord] = []
     with (  # noqa: PT031  # the loop is what warns once
         pytest.warns(UserWarning, match="torch.compile hides") as told,
@@ -352,7 +379,9 @@ def test_a_compiled_network_has_stored_values_and_one_warning() -> None:
 
 
 def test_data_parallel_in_processes(tmp_path: Any) -> None:
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    store = torch.distributed.FileStore(  # type: ignore[attr-defined]
+        str(tmp_path / "store"), 1
+    )
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         net = nn.parallel.DistributedDataParallel(small())
@@ -372,7 +401,7 @@ def test_other_processes_do_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: A
 
 
 def test_start_and_stop() -> None:
-    net, records = small(), []
+    net, records = small(), list["WatchRecord"]()
     watch = bnaudit.watch(net, every=1, to=records.append)
     watch.start()
     passes(net, 1)

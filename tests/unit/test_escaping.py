@@ -39,7 +39,7 @@ def test_every_format_does(name: str, odd: str) -> None:
     found = tuple(replace(f, layer=odd, message=f"{odd}.", fix=odd) for f in report.findings)
     model = replace(report.model, path=odd, defined=(odd,))
     report = replace(report, findings=found, model=model)
-    shown = render(name, report, Style(width=100))
+    shown = str(render(name, report, Style(width=100)))
     assert not ACTED_ON.search(shown)
     commands = [line for line in shown.splitlines() if line.startswith("::")]
     assert all(

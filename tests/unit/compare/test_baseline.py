@@ -129,7 +129,8 @@ def test_every_format_marks_them() -> None:
     now = held_against(
         report(replace(mild, observed=0.9), finding("BN202", FIRST), finding("BN203", FIRST)), old
     )
-    texts = {name: render(name, now, Style()) for name in formats_of("report")}
+    words = [name for name in formats_of("report") if name not in {"svg", "png"}]
+    texts = {name: str(render(name, now, Style())) for name in words}
     Draft202012Validator(json.loads(schema_text())).validate(json.loads(texts["json"]))
     for name in set(texts) - {"json", "sarif"}:
         assert all(word in texts[name] for word in ("known", "worse", "new")), name
