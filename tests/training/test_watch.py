@@ -137,8 +137,9 @@ def test_dead_channels_and_where_little_survives() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).train()
     with torch.no_grad():
-        net[1].weight[3] = 1e-6
-        net[2].weight[:, 5] = 0
+        for weight, place in ((net[1].weight, 3), (net[2].weight, (slice(None), 5))):
+            assert isinstance(weight, Tensor)
+            weight[place] = 1e-6 if place == 3 else 0
     x = torch.randn(2, 5)
     double = copy.deepcopy(net).double()
     a = double[0](x.double()).detach().requires_grad_()
