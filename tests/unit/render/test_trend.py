@@ -30,9 +30,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
         ("measured", 140, True),
     ],
 )
-def test_golden_page(
-    name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_golden_page(name: str, width: int, unicode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnaudit.render.text.sheet.__version__", "X.Y.Z")
     report = samples.falling(measured=name == "measured")
     text = report.to_table(width=width, unicode=unicode)
