@@ -113,9 +113,10 @@ class Course:
         upper: its upper end.
         tau: Kendall's tau-b of the values and their places: 1 rising, -1 falling throughout.
         values: how many values there are.
-        direction: "fell" where the interval is below 1 and the change at least 1 %, "rose" above 1.
+        direction: "fell" where Kendall's S is beyond what chance gives (95 %), and the last three values are
+            below the first three, by 1 % at least; "rose" likewise.
         half_at: where half of the change, from the first value to the last, is behind for good; None
-            without a direction, and where the ends say the opposite of the line.
+            without a direction.
         late: the direction over the later half of the run.
     """
 

@@ -98,6 +98,15 @@ FORMATS: dict[str, Format] = {
     "json": Format(
         ".json", "for programs", "json_v1:document_text", ("channels",), DOCUMENTS, whole=True
     ),
+    "csv": Format(".csv", "for tables", "rows:trend_to_csv", documents=("trend",), whole=True),
+    "parquet": Format(
+        ".parquet",
+        "for data frames",
+        "rows:trend_to_parquet",
+        documents=("trend",),
+        whole=True,
+        file_only=True,
+    ),
     "sarif": Format(
         ".sarif",
         "for code scanning",

@@ -63,11 +63,10 @@ def _bare(texts: Sequence[str]) -> list[float | None]:
 
 
 def axis_of(places: Sequence[Places]) -> str:
-    """The axis that most files say something of; of equals the first of `AXES`; "order" where none does.
+    """The first axis that most files say something of; "order" where none is.
 
     Args:
         places: of the files that are read.
     """
-    counts = {axis: sum(axis in p for p in places) for axis in AXES[:-1]}
-    best = max(counts, key=lambda axis: counts[axis])  # the first of the largest
-    return best if counts[best] * 2 > len(places) else AXES[-1]
+    known = (axis for axis in AXES[:-1] if 2 * sum(axis in p for p in places) > len(places))
+    return next(known, AXES[-1])

@@ -2,7 +2,7 @@
 
 The values y > 0 are compared in logarithms at their places x. Theil and Sen: the slope is the median of
 (y_j - y_i)/(x_j - x_i) over all pairs, and its interval cuts the ordered slopes where Kendall's
-S = sum sign(y_j - y_i) is at the edge of what chance gives: at (N -+ z sd(S))/2 of N pairs,
+S = sum sign(y_j - y_i) is at the edge of what chance gives, z sd(S): at (N -+ z sd(S))/2 of N pairs,
 
     Var(S) = (n(n-1)(2n+5) - sum_ties t(t-1)(2t+5)) / 18.
 
@@ -10,16 +10,17 @@ Source: P. K. Sen, Estimates of the regression coefficient based on Kendall's ta
 Neighbouring checkpoints are alike whatever the trend, and the variance is that of independent values: it is
 multiplied with n/n_eff of the residuals' first autocorrelation r (Yue and Wang, Water Resources Management
 18, 2004), 1 + 2 sum_k (1 - k/n) r^k. The residuals are those of the best monotone course, not of the line:
-a fall that levels off is no noise (docs/trend.md has how often that errs). Below five values no interval is
-finite.
+a fall that levels off is no noise (docs/trend.md has how often that errs). Below five values there is no
+interval.
 Nothing is said of what a longer run would do, and what wanders without a drift may seem to have one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, exp, floor, isfinite, log, sqrt
+from math import ceil, exp, isfinite, log, sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     Points = list[tuple[float, float]]
 
 FEWEST = 5
-"""Of four values the 95 % interval of a slope has no ends: 6 pairs, sd(S) = 2.9."""
+"""Four values that all rise do so by chance one time in twelve, both directions taken together."""
 MOST = 250
 """Values; of more, medians of neighbours are taken: the pairs grow with their square."""
 SMALLEST = 0.01
-"""A change by less, along the whole run, has no direction: bfloat16 rounds by 0.4 %."""
+"""Ends that differ by less give no direction: bfloat16 rounds by 0.4 %."""
 _Z = 1.96
 
 
@@ -58,24 +59,20 @@ def course(places: Sequence[float], values: Sequence[float]) -> Course | Skipped
         )
     points = thinned([(x, log(y)) for x, y in found])
     span = points[-1][0] - points[0][0]
-    slope, low, high, tau = theil_sen(points)
-    direction = _direction(low, high, slope * span)
+    line = theil_sen(points)
+    direction = _direction(points, line)
     late = [p for p in points if p[0] >= (points[0][0] + points[-1][0]) / 2]
-    behind: Direction = "none"
-    if len(late) >= FEWEST:
-        part, lower, upper, _ = theil_sen(late)
-        behind = _direction(lower, upper, part * (late[-1][0] - late[0][0]))
     return Course(
         first=found[0][1],
         last=found[-1][1],
-        change=_exp(slope * span),
-        lower=_exp(low * span),
-        upper=_exp(high * span),
-        tau=tau,
+        change=_exp(line.slope * span),
+        lower=_exp(line.low * span),
+        upper=_exp(line.high * span),
+        tau=line.tau,
         values=len(found),
         direction=direction,
-        half_at=_half(points, direction),
-        late=behind,
+        half_at=None if direction == "none" else _half(points, direction),
+        late=_direction(late, theil_sen(late)) if len(late) >= FEWEST else "none",
     )
 
 
@@ -83,15 +80,41 @@ def _exp(value: float) -> float:
     return exp(value) if value < 700 else float("inf")
 
 
-def _direction(low: float, high: float, change: float) -> Direction:
-    """The sign of a slope whose interval is clear of 0, where the change is worth the word."""
-    if abs(change) < log(1 + SMALLEST):
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A slope and what it rests on.
+
+    Attributes:
+        slope: the middle one of all pairs.
+        low, high: ends of its interval, infinite for want of values.
+        tau: Kendall's tau-b.
+        excess: Kendall's S over what chance gives it: beyond -1 or 1 there is a trend.
+    """
+
+    slope: float
+    low: float
+    high: float
+    tau: float
+    excess: float
+
+
+def _direction(points: Points, line: Line) -> Direction:
+    """The sign of S where it is beyond chance, and the ends say the same and differ by enough."""
+    first, last = _ends(points)
+    if len(points) < FEWEST or abs(last - first) < log(1 + SMALLEST):
         return "none"
-    return "rose" if low > 0 else "fell" if high < 0 else "none"
+    if line.excess > 1 and last > first:
+        return "rose"
+    return "fell" if line.excess < -1 and last < first else "none"
 
 
-def theil_sen(points: Points) -> tuple[float, float, float, float]:
-    """The slope, the ends of its interval (infinite for want of values), and Kendall's tau-b."""
+def _ends(points: Points) -> tuple[float, float]:
+    """The middle of the first three values and of the last three."""
+    return median([y for _, y in points[:3]]), median([y for _, y in points[-3:]])
+
+
+def theil_sen(points: Points) -> Line:
+    """The line through some points."""
     slopes = sorted(
         (y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :]
     )
@@ -99,16 +122,20 @@ def theil_sen(points: Points) -> tuple[float, float, float, float]:
     ties = Counter(y for _, y in points).values()
     variance = (n * (n - 1) * (2 * n + 5) - sum(t * (t - 1) * (2 * t + 5) for t in ties)) / 18
     rising, falling = sum(s > 0 for s in slopes), sum(s < 0 for s in slopes)
-    tau = (rising - falling) / sqrt(pairs * max(rising + falling, 1))
     sign = 1 if rising >= falling else -1
     ys = [y for _, y in points]
     fitted = _monotone([sign * y for y in ys])
     residuals = [y - sign * z for y, z in zip(ys, fitted, strict=True)]
     width = _Z * sqrt(variance * _inflation(residuals))
-    lower, upper = floor((pairs - width) / 2), ceil((pairs + width) / 2) + 1  # from 1
-    if lower < 1 or upper > pairs:
-        return slope, -float("inf"), float("inf"), tau
-    return slope, slopes[lower - 1], slopes[upper - 1], tau
+    lower, upper = round((pairs - width) / 2), round((pairs + width) / 2) + 1  # from 1
+    whole = n >= FEWEST and lower >= 1 and upper <= pairs
+    return Line(
+        slope,
+        slopes[lower - 1] if whole else -float("inf"),
+        slopes[upper - 1] if whole else float("inf"),
+        (rising - falling) / sqrt(pairs * max(rising + falling, 1)),
+        (rising - falling) / width if width else 0.0,
+    )
 
 
 def _monotone(values: Sequence[float]) -> list[float]:
@@ -133,13 +160,10 @@ def _inflation(residuals: Sequence[float]) -> float:
     return 1 + 2 * sum((1 - k / n) * r**k for k in range(1, n))
 
 
-def _half(points: Points, direction: Direction) -> float | None:
+def _half(points: Points, direction: Direction) -> float:
     """The first place behind which all values are beyond half of the way from the first to the last."""
     sign = 1 if direction == "rose" else -1
-    first, last = (median([y for _, y in part]) for part in (points[:3], points[-3:]))
-    if direction == "none" or sign * (last - first) <= 0:  # it turned on the way
-        return None
-    middle = (first + last) / 2
+    middle = sum(_ends(points)) / 2
     behind = points[-1][0]
     for x, y in reversed(points):
         if sign * (y - middle) < 0:

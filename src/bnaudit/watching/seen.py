@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 NO_GRAD = "no gradient is formed here (reentrant checkpointing, no_grad, or frozen in front)"
 NOT_REACHED = "no backward pass reached it"
 NOT_CALLED = "no call of torch's batch_norm was seen in this pass"
-_OVERWRITTEN = "its input was overwritten in place before backward"
 _NO_INPUT_GRAD = "its input needs no gradient"
 
 
@@ -51,7 +50,6 @@ class SeenCall:
     Attributes:
         label: name of the layer, "#2" behind it for its second call.
         x: the input; None once it was measured.
-        version: of the input, which autograd need not have kept.
         m: values per channel.
         eps: of the layer.
         own: whether the statistics of the batch normalised it.
@@ -66,7 +64,6 @@ class SeenCall:
 
     label: str
     x: Tensor | None
-    version: int
     m: int
     eps: float
     own: bool
@@ -84,7 +81,6 @@ class SeenCall:
         return cls(
             label=call.name if call.occurrence == 1 else f"{call.name}#{call.occurrence}",
             x=call.x.detach(),
-            version=call.x._version,
             m=call.m,
             eps=call.eps,
             own=call.training or call.running_mean is None,
@@ -112,9 +108,6 @@ class SeenCall:
             return
         if big_g is not None and g is not None and self._quick(big_g, g, affine):
             self.why = ""
-            return
-        if x._version != self.version:
-            self.why = _OVERWRITTEN
             return
         if big_g is not None:
             self.why = _NO_INPUT_GRAD if g is None else ""

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ from bnaudit.watching.sinks import sinks_of
 from bnaudit.watching.tap import PassTap, inside_an_audit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType, TracebackType
 
     from torch import Tensor
@@ -165,13 +166,28 @@ class Watch:
             current.loss = number
         return value
 
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """A pass that is no call of the network itself, up to its backward: of a `training_step`, say."""
+        self._entered(self._model, bracketed=True)
+        current = self._open
+        try:
+            yield
+        except BaseException:
+            self._waiting = None  # it is no step of the training
+            raise
+        finally:
+            if current is not None and current is self._open:
+                current.close()
+                self._open = None
+
     def _updated(self, *_: object) -> None:
         if self._counts == "updates":
             self.step += 1
 
-    def _entered(self, module: nn.Module) -> None:
+    def _entered(self, module: nn.Module, *, bracketed: bool = False) -> None:
         """A forward pass begins."""
-        if torch.compiler.is_compiling() or inside_an_audit() or self._nested():
+        if torch.compiler.is_compiling() or self._nested() or inside_an_audit():
             return
         if not module.training or not torch.is_grad_enabled() or _transformed():
             return
@@ -185,7 +201,7 @@ class Watch:
         if number % self.every or number == self._looked_at or not self._sinks:
             return
         self._looked_at = number
-        self._look(module, number)
+        self._look(module, number, bracketed=bracketed)
 
     def _nested(self) -> bool:
         """Whether the network calls itself; a pass that an interrupt has ended is let go instead."""
@@ -195,19 +211,22 @@ class Watch:
         if current.runs():
             return True
         current.close()
-        self._open = None
+        self._open = self._waiting = None
         return False
 
-    def _look(self, module: nn.Module, number: int) -> None:
+    def _look(self, module: nn.Module, number: int, *, bracketed: bool) -> None:
         compiled = any(_is_compiled(m) for m in module.modules())
         if compiled and not self._compiled:
             self._compiled = True
             warnings.warn(f"bnaudit.watch: {_COMPILED}", stacklevel=2)
-        current = _Pass(self, module, number)
+        current = _Pass(self, module, number, bracketed=bracketed)
         if compiled:
             current.why = _COMPILED
         elif current.tap.open():
             self._open = current
+            if bracketed:
+                self._waiting = current
+                return
             # Of a pass that raises too; an interrupt ends it without, see `_nested` and `stop`.
             current.handle = module.register_forward_hook(current.left, always_call=True)
         else:
@@ -260,7 +279,7 @@ class Watch:
 class _Pass:
     """One pass that is looked at, from its forward to its record."""
 
-    def __init__(self, watch: Watch, module: nn.Module, number: int) -> None:
+    def __init__(self, watch: Watch, module: nn.Module, number: int, *, bracketed: bool) -> None:
         self.number = number
         self.passes = watch.passes - 1
         self.loss: Number = NOT_REQUESTED
@@ -268,12 +287,15 @@ class _Pass:
         self.handle: Any = None
         self._watch = watch
         self._module = module
+        self._bracketed = bracketed
         self._calls: list[SeenCall] = []
         self._missing = 0
         self.tap = PassTap(Namer(module, {}), self._seen)
 
     def runs(self) -> bool:
-        """Whether its forward is on the stack of this thread."""
+        """Whether its forward is on the stack of this thread, or has an end of its own."""
+        if self._bracketed:
+            return True
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if frame.f_locals.get("self") is self._module and frame.f_code.co_name == "forward":

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _LABELS = len("network") + 2
 _MOST = 12
 _STATISTIC = (
-    "×: change along Theil and Sen's line through log |γ|/σ, first to last, with its 95 % interval; it is a "
-    "trend where the interval is clear of 1. tau: Kendall's, 1 rising and -1 falling throughout."
+    "trend: fell or rose where Kendall's S is beyond chance (95 %); tau: 1 rising, -1 falling throughout; ×: "
+    "change along Theil and Sen's line through log |γ|/σ, first to last, with its 95 % interval"
 )
 
 
