@@ -34,7 +34,7 @@ def audited(job: Job, task: Task) -> tuple[bytes, int, str | None]:
     given["baseline"] = baseline_of(task, given.get("baseline"))
     known: dict[str, Any] = rows.common(job, task)
     known |= {"started": rows.now(), "worker": name_of()}
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     forget_peak()
     report = None
     with remembered(), quiet_libraries(0):
@@ -47,7 +47,11 @@ def audited(job: Job, task: Task) -> tuple[bytes, int, str | None]:
                 if isinstance(error, BnauditError)
                 else explained(error)
             )
-        known |= {"seconds": time.perf_counter() - begin, "peak_memory": peak()}
+        known |= {
+            "seconds": time.perf_counter() - begin,
+            "processor": time.process_time() - worked,
+            "peak_memory": peak(),
+        }
         files = files_of(all_read())
     if report is None:
         return document_line(rows.of_error(code, message, hint, files, **known)), code, None
