@@ -52,7 +52,7 @@ def table(ways: dict[str, Way], models: int, jobs: int) -> list[str]:
     """Medians, and medians of the ratios of a round."""
     base = next(iter(ways.values()))
     lines = [
-        f"| {models} models | wall | start-up aside | processors | each | `check` / it, wall | by processors |",
+        f"| {models} models | wall | start-up aside | processors | each | `check` / it | by processors |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, way in ways.items():
