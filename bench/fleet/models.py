@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,14 +29,17 @@ def made(folder: Path, count: int) -> list[str]:
     return names
 
 
-def timed(folder: Path, *args: str) -> float:
-    """Wall seconds of a command."""
+def timed(folder: Path, *args: str) -> tuple[float, float]:
+    """Wall seconds of a command, and those of processors; workers of a fleet tell theirs in its rows."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
         [*BNAUDIT, *args], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     spent = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if done.returncode not in (0, 1):
         raise SystemExit(f"{args[0]} exited with {done.returncode}: {done.stderr}")
-    return spent
+    return spent, worked

@@ -33,7 +33,7 @@ def audited(job: Job, task: Task) -> tuple[bytes, int, str | None]:
     given["baseline"] = baseline_of(task, given.get("baseline"))
     known: dict[str, Any] = rows.common(job, task)
     known |= {"started": rows.now(), "worker": name_of()}
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     forget_peak()
     report = None
     with remembered(), quiet_libraries(0):
@@ -42,7 +42,11 @@ def audited(job: Job, task: Task) -> tuple[bytes, int, str | None]:
             report, _ = load_and_audit(model, audit_options(given, config), Silent())
         except Exception as error:  # a row has a reason, whatever it was
             code, message, hint = explained(error)
-        known |= {"seconds": time.perf_counter() - begin, "peak_memory": peak()}
+        known |= {
+            "seconds": time.perf_counter() - begin,
+            "processor": time.process_time() - worked,
+            "peak_memory": peak(),
+        }
         files = files_of(all_read())
     if report is None:
         return document_line(rows.of_error(code, message, hint, files, **known)), code, None

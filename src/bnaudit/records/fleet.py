@@ -106,6 +106,7 @@ class FleetRow:
         attempts: how often it was tried.
         started: when the last attempt began, UTC.
         seconds: that the last attempt took.
+        processor: seconds of processors that it took; null where unknown.
         peak_memory: most bytes of memory that its process took, libraries included; null where unknown.
         worker: the machine and process that it ran on.
         timeout: seconds that it had, null without a limit.
@@ -130,6 +131,7 @@ class FleetRow:
     attempts: Annotated[int, Limits(minimum=1)] = 1
     started: str
     seconds: Finite
+    processor: float | None = None
     peak_memory: Count | None = None
     worker: str
     timeout: Count | None = None

@@ -29,8 +29,6 @@ _TO_ASCII = str.maketrans(
         "ρ": "rho",
         "λ": "lambda",
         "θ": "theta",
-        "η": "eta",
-        "Δ": "d",
         "Π": "Pi",
         "²": "^2",
         "≤": "<=",
