@@ -11,7 +11,7 @@ from bnaudit.errors import DataError, UsageError
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -51,11 +51,11 @@ class Batches:
         further: batches of the same size that the data has beyond those, where nobody said how many to run.
     """
 
-    items: tuple[Batch, ...]
+    items: Sequence[Batch]
     info: DataInfo
     names: tuple[str, ...]
     labels_from: str | None = None
-    further: tuple[Batch, ...] = ()
+    further: Sequence[Batch] = ()
 
 
 @dataclass(frozen=True, slots=True)
