@@ -94,7 +94,7 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
         ([MLP / "state_dict.pt"], "is a PyTorch checkpoint file"),
         ([MODEL, "--device", "tpu"], "unknown device 'tpu'"),
         ([MODEL, "--device", "cuda:99"], "no device 'cuda:99' here"),
-        ([MODEL, "--loss", "huber"], "unknown loss 'huber'"),
+        ([MODEL, "--loss", "hubert"], "unknown loss 'hubert'"),
         ([MODEL, "--loss", "mse"], "the loss mse needs labels"),
         ([MODEL, "--labels", "y"], "labels without data"),
         ([MODEL, "--data", "nosuch.npz"], "nosuch.npz: no such file"),

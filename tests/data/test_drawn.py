@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import bnaudit
+from bnaudit.data.batch import Batch
 from bnaudit.data.drawn import Recognised, drawn
 from bnaudit.errors import UsageError
+from bnaudit.measure.settling import Labelled
 from bnaudit.records.layer import FirstOrder
 from bnaudit.records.values import Spread
 
@@ -195,6 +197,21 @@ def test_a_row_has_the_same_label_in_whatever_batch_it_stands() -> None:
     assert first == labels_of(soft, size=8) == labels_of(soft, size=96)
     assert first != labels_of(soft, seed=1)
     assert len(set(first)) == 4
+
+
+def test_labels_of_further_batches_are_drawn_when_they_are_asked_for() -> None:
+    asked: list[int] = []
+
+    def label(batch: Batch, index: int) -> Tensor:
+        asked.append(index)
+        return torch.full((2,), index)
+
+    further = Labelled([Batch((X[:2],)) for _ in range(6)], label, 8)
+    part = further[2:5]
+    assert (len(further), len(part), asked) == (6, 3, [])
+    assert [batch.labels[0].item() for batch in part] == [10, 11, 12]
+    assert part[1].labels is part[1].labels
+    assert asked == [10, 11, 12]
 
 
 def test_frequencies_are_the_probabilities() -> None:

@@ -109,6 +109,8 @@ def test_what_there_is_is_listed() -> None:
     with pytest.raises(UsageError, match="the model has no output 'score'") as caught:
         run_of(Net("mapping").eval(), labels=CLASSES, loss_output="score")
     assert caught.value.hint == "it has: 0 boxes [32, 2], 1 scores [32, 3]"
+    with pytest.raises(UsageError, match="no output '9'"):
+        run_of(Net("mapping").eval(), labels=CLASSES, loss_output=9)
     with pytest.raises(UsageError, match="no output '2'"):
         chosen((X, X), "2", ())
     with pytest.raises(UsageError, match="holds int64"):

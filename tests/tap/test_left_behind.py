@@ -221,6 +221,10 @@ def test_after_an_error_at_the_door_of_a_stage(
             audit(net)
 
 
+CLEANING = {"__exit__", "restore", "<genexpr>"}
+"""A generator that any() left is closed by the collector, where no signal is handled."""
+
+
 def interrupting(after: int) -> Callable[..., Any]:
     """A tracing function of the interpreter that raises at the so many-th call of one of our functions."""
     left = after
@@ -229,11 +233,7 @@ def interrupting(after: int) -> Callable[..., Any]:
         nonlocal left
         file = frame.f_code.co_filename
         # Where the handler of a signal runs: Python code of ours, but no clean-up that is under way.
-        if (
-            event == "call"
-            and "/bnaudit/" in file
-            and frame.f_code.co_name not in {"__exit__", "restore"}
-        ):
+        if event == "call" and "/bnaudit/" in file and frame.f_code.co_name not in CLEANING:
             left -= 1
             if left == 0:
                 raise KeyboardInterrupt
@@ -247,11 +247,7 @@ def calls(run: Callable[[nn.Module], Any]) -> int:
     def trace(frame: Any, event: str, _: Any) -> None:
         nonlocal count
         file = frame.f_code.co_filename
-        if (
-            event == "call"
-            and "/bnaudit/" in file
-            and frame.f_code.co_name not in {"__exit__", "restore"}
-        ):
+        if event == "call" and "/bnaudit/" in file and frame.f_code.co_name not in CLEANING:
             count += 1
 
     sys.settrace(trace)

@@ -192,7 +192,7 @@ OPTIONS: tuple[Option, ...] = (
            elsewhere={"init": "As for check.", "recalibrate": "As for check."}),
     Option("loss-output", DATA, Kind(metavar="NAME|INDEX", wanted="an output's name or number"),
            "Take the loss of this output alone.", unset="the one called logits or the like, else the first",
-           commands=_RUNNING),
+           commands=_RUNNING, coerce=str),
     Option("batches", DATA, Whole(1),
            "Batches to run.", unset="up to 8, synthetic 4",
            commands=_CODE,

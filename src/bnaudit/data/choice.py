@@ -51,9 +51,8 @@ def by_labels(labels: Any, y: Tensor | None, settings: Settings) -> tuple[str, s
             hint="pass the loss that does: --loss file.py:function(output, labels)",
         )
     labels = labels.to(torch.uint8) if labels.dtype == torch.bool else labels
-    rows = y if y is None or not y.dim() else y[:1].detach()
-    if rows is not None and labels.numel() and labels.dim():
-        like = rows.expand(len(labels), *rows.shape[1:]) if rows.dim() else rows
+    if y is not None and y.dim() and labels.dim() and labels.numel():
+        like = y[:1].detach().expand(len(labels), *y.shape[1:])
         found = _fitting(labels, like, y, settings)
         if found is not None:
             return found

@@ -232,7 +232,7 @@ def drawn(y: Tensor, found: Recognised, seed: int, first: int) -> Tensor:
         y: the output (N, K, ...), or of any shape under "binary".
         found: what it is.
         seed: of the draw.
-        first: number of the first row.
+        first: number of the first row, over all batches.
     """
     return torch.stack([_row(y[i], found, seed, first + i) for i in range(len(y))])
 

@@ -104,11 +104,7 @@ def _measured(
 
 def _further(modes: Modes) -> Sequence[Batch]:
     values = sum(r.m * r.channels for r in modes.records(0))
-    batches, label = modes.session.batches, modes.session.labelling
-    further = batches.further[: int(_BUDGET // max(values, 1))]
-    if label is None:
-        return further
-    return label(further, len(batches.items), sum(b.rows for b in batches.items))
+    return modes.session.batches.further[: int(_BUDGET // max(values, 1))]
 
 
 def _located(

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from bnaudit.data.batch import Batches
     from bnaudit.load.model import InputSpec, LoadedModel
-    from bnaudit.measure.settling import Labelling
     from bnaudit.options import AuditOptions
 
 
@@ -58,7 +57,6 @@ class Session:
         batches: what it is run on.
         notes: what had to be assumed, for the report.
         declared: the inputs of the file, those too that `--input` has set.
-        labelling: draws labels for batches, where those of the session were drawn from the model.
     """
 
     placed: Placed
@@ -66,7 +64,6 @@ class Session:
     batches: Batches
     notes: tuple[str, ...]
     declared: tuple[InputSpec, ...] = ()
-    labelling: Labelling | None = None
 
 
 def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
@@ -102,9 +99,7 @@ def open_session(placed: Placed, options: AuditOptions, *, draw: bool = False) -
     session = _with_batches(placed, options)
     found = Settled(session.execution, session.placed.namer, session.batches)
     found = settled(found, options, draw=draw)
-    return replace(
-        session, execution=found.execution, batches=found.batches, labelling=found.labelling
-    )
+    return replace(session, execution=found.execution, batches=found.batches)
 
 
 def _with_batches(placed: Placed, options: AuditOptions) -> Session:

@@ -8,8 +8,9 @@ those that somebody would have given. They say nothing of whether it is right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -25,7 +26,7 @@ from bnaudit.tap.call import differentiable, normalise
 from bnaudit.tap.dispatch import tapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -46,13 +47,11 @@ class Settled:
         execution: runs it.
         namer: names its layers.
         batches: what it is run on, with labels where there are any.
-        labelling: draws labels for further batches, where those were drawn from the model.
     """
 
     execution: Execution
     namer: Namer
     batches: Batches
-    labelling: Labelling | None = None
 
 
 def settled(session: Settled, options: AuditOptions, *, draw: bool) -> Settled:
@@ -182,40 +181,55 @@ def _deployed(session: Settled, batch: Batch, index: int) -> Any:
 
 
 def _with_drawn(session: Settled, options: AuditOptions, found: Recognised) -> Settled:
-    label = Labelling(session, found, options.seed)
-    items = label(session.batches.items, 0, 0)
-    origin = f"drawn from the model's {found.of} (seed {options.seed})"
-    batches = replace(session.batches, items=items, labels_from=origin)
-    session = replace(session, batches=batches, labelling=label)
-    loss = choose_loss(found.loss, _together(session), options.seed, options.loss_options)
+    batches = session.batches
+    rows = batches.items[0].rows  # every batch has as many
+
+    def label(batch: Batch, index: int) -> Tensor:
+        y = primary(floating(named_tensors(_deployed(session, batch, index))))[1]
+        return drawn(y, found, options.seed, index * rows)
+
+    items = Labelled(batches.items, label)
+    batches = replace(
+        batches,
+        items=tuple(items) if isinstance(batches.items, tuple) else items,
+        further=Labelled(batches.further, label, len(items)),
+        labels_from=f"drawn from the model's {found.of} (seed {options.seed})",
+    )
+    labelled = replace(session, batches=batches)
+    loss = choose_loss(found.loss, _together(labelled), options.seed, options.loss_options)
     loss = replace(loss, why=found.why, label_free=True, labels_are=found.labels_are)
-    return _with_loss(session, loss, None, None)
+    return _with_loss(labelled, loss, None, None)
 
 
-class Labelling:
-    """Draws labels for batches.
+class Labelled(Sequence["Batch"]):
+    """Batches whose labels are drawn when they are asked for, once: of many further ones few are run.
 
     Args:
-        session: whose model they are drawn from.
-        found: what its output is.
-        seed: of the draw.
+        batches: without labels.
+        label: draws those of a batch, by its number.
+        first: number of the first batch.
     """
 
-    def __init__(self, session: Settled, found: Recognised, seed: int) -> None:
-        self.session, self.found, self.seed = session, found, seed
+    def __init__(
+        self, batches: Sequence[Batch], label: Callable[[Batch, int], Tensor], first: int = 0
+    ) -> None:
+        self.batches, self.label, self.first = batches, label, first
+        self.labels: dict[int, Tensor] = {}
 
-    def __call__(self, batches: Sequence[Batch], index: int, row: int) -> tuple[Batch, ...]:
-        """The batches with labels.
+    def __len__(self) -> int:
+        return len(self.batches)
 
-        Args:
-            batches: some that follow each other.
-            index: number of the first.
-            row: number of its first row: what the draw of a row is seeded by, in whatever batch it is.
-        """
-        done = []
-        for number, batch in enumerate(batches, index):
-            output = _deployed(self.session, batch, number)
-            y = primary(floating(named_tensors(output)))[1]
-            done.append(replace(batch, labels=drawn(y, self.found, self.seed, row)))
-            row += batch.rows
-        return tuple(done)
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Labelled: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Labelled:
+        if isinstance(index, slice):
+            start, _, _ = index.indices(len(self))
+            return Labelled(self.batches[index], self.label, self.first + start)
+        batch = self.batches[index]
+        if index not in self.labels:
+            self.labels[index] = self.label(batch, self.first + index)
+        return replace(batch, labels=self.labels[index])
