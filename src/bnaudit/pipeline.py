@@ -13,6 +13,7 @@ import torch
 
 from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import held_against
+from bnaudit.data.synthetic import is_matched
 from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, InputError, RunError
 from bnaudit.files import is_file
@@ -22,6 +23,7 @@ from bnaudit.judge.verdicts import judge
 from bnaudit.load import Loading, load
 from bnaudit.load.model import InputSpec, LoadedModel
 from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.matching.run import matched
 from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
@@ -148,6 +150,9 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     placed = place_model(loaded, options)
     with own_autograd(placed.device.type), untouched(placed.module):
         session = open_session(placed, options)
+        if is_matched(options.data):
+            with clock.stage("matching"):
+                session = matched(session, options, progress)
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:

@@ -150,7 +150,8 @@ OPTIONS: tuple[Option, ...] = (
            "Compare an ONNX model's outputs as converted with onnxruntime's (or onnx's own)."),
     Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
            "Sample batches: .npz keyed by input name, .npy or .pt tensors, or file.py:function"
-           " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Default: the "
+           " that yields batches. Repeat to join rows or add inputs (NAME=PATH). Or the word matched: "
+           "batches optimised to have the model's own running statistics. Default: the "
            "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
            relocate=relocate.data,
            elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
@@ -165,15 +166,19 @@ OPTIONS: tuple[Option, ...] = (
            default="auto", commands=_RUNNING, relocate=relocate.function,
            elsewhere={"init": "As for check."}),
     Option("batches", DATA, Whole(1),
-           "Batches to run.", unset="up to 8, synthetic 4",
+           "Batches to run.", unset="up to 8, synthetic or matched 4",
            commands=_LOADING,
            elsewhere={"recalibrate": "Batches to run; all where it is left out."}),
     Option("batch-size", DATA, Whole(1),
-           "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
+           "Rows in each.", unset="up to 32, synthetic 8, matched 8 or 32", commands=_RUNNING,
            elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
            parameter="input_shapes", commands=("check", "diff", "init"), key="input-shapes"),
+    Option("match-steps", DATA, Whole(1),
+           "With --data matched: forward and backward passes for each batch, at most.", unset="60"),
+    Option("match-cache", DATA, Flag(),
+           "With --data matched: keep the batches in the user's cache folder, and take them from there."),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),

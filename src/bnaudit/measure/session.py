@@ -28,13 +28,14 @@ from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
     from bnaudit.data.batch import Batches
     from bnaudit.load.model import InputSpec, LoadedModel
     from bnaudit.options import AuditOptions
+    from bnaudit.records.matching import Mismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Session:
         batches: what it is run on.
         notes: what had to be assumed, for the report.
         declared: the inputs of the file, those too that `--input` has set.
+        mismatch: layer -> how far matched batches are from what it stores; None of other batches.
     """
 
     placed: Placed
@@ -65,6 +67,7 @@ class Session:
     batches: Batches
     notes: tuple[str, ...]
     declared: tuple[InputSpec, ...] = ()
+    mismatch: Mapping[str, Mismatch] | None = None
 
 
 def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from bnaudit.records.matching import Matching
 from bnaudit.records.values import NOT_REQUESTED, STATISTICS, Count, Limits, Metric, Skipped
 from bnaudit.records.verification import Verification
 
@@ -16,28 +17,32 @@ class DataInfo:
 
     Attributes:
         source: where they came from: file, tensor (given from Python), synthetic, which is random
-            data made from the input signature and says nothing about real data, or example, the
-            inputs that a torch.export file brings along, which do not either.
+            data made from the input signature and says nothing about real data, example, the
+            inputs that a torch.export file brings along, which do not either, or matched, which are
+            optimised until they have the model's running statistics.
         paths: as the user typed them.
         batches: how many were run.
         batch_size: rows in each.
         available: rows in the data, None for synthetic data.
-        distribution: what synthetic values were drawn from, None for real data.
+        distribution: what synthetic values were drawn from, and what the optimisation of matched ones
+            began with; None for real data.
         sorted_by_label: whether each batch holds labels of its own.
+        matching: how matched batches were made, None of others.
     """
 
-    source: Annotated[str, Limits(among=("file", "tensor", "synthetic", "example"))]
+    source: Annotated[str, Limits(among=("file", "tensor", "synthetic", "example", "matched"))]
     paths: tuple[str, ...]
     batches: Count
     batch_size: Count
     available: Count | None = None
     distribution: str | None = None
     sorted_by_label: bool = False
+    matching: Matching | None = None
 
     @property
     def made_up(self) -> bool:
         """Whether nothing follows about data that the model has seen."""
-        return self.source in {"synthetic", "example"}
+        return self.source in {"synthetic", "example", "matched"}
 
 
 @dataclass(frozen=True, slots=True)

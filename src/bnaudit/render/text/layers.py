@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.deployment import LayerGap
 from bnaudit.records.layer import FirstOrder
+from bnaudit.records.matching import Mismatch
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.text.cells import LogAxis, axis_for, draw
 from bnaudit.render.text.table import LEFT, RIGHT, Column, Refusal, Room, Row, Table, Withheld
@@ -203,6 +204,14 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         3,
         (6, 0, "gap: its part of what the deployed loss has more than with batch statistics"),
         when=lambda layers, _: any(isinstance(row.layer.gap, LayerGap) for row in layers),
+    ),
+    _gap(
+        "mismatch",
+        "layer.mismatch.largest",
+        significant,
+        19,
+        (5, 2, "; mismatch: what is left between the matched batch and the layer's statistics"),
+        when=lambda layers, _: any(isinstance(row.layer.mismatch, Mismatch) for row in layers),
     ),
     Column(
         "leak",
