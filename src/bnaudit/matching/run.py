@@ -10,10 +10,13 @@ import torch
 
 from bnaudit.data.batch import Batch
 from bnaudit.errors import RunError
-from bnaudit.matching.descent import Descent
+from bnaudit.matching import store
+from bnaudit.matching.descent import ENOUGH, Descent
 from bnaudit.matching.mismatch import mismatches
 from bnaudit.matching.objective import Probe
+from bnaudit.matching.tokens import Lookups, Tokens, exchanged, uses_of
 from bnaudit.matching.values import Values
+from bnaudit.progress import Silent
 from bnaudit.records.matching import Matching
 from bnaudit.tap.dispatch import tapped
 
@@ -35,6 +38,9 @@ _FAR = 1.0
 _FIRST = 3
 """What part of the steps may be spent on that."""
 
+_TOGETHER = 16
+"""Of the ids, the share that is exchanged at first."""
+
 NO_STATISTICS = "no layer keeps running statistics: the batches are noise, matched to nothing"
 
 
@@ -50,18 +56,25 @@ def matched(session: Session, options: AuditOptions, progress: Progress) -> Sess
         RunError: the model cannot be run.
     """
     limit = options.match_steps or STEPS
+    session = _typed(session)
     items = session.batches.items
     progress.stage("matching", limit * len(items))
     made = [_Batch(session, index, limit, progress) for index in range(len(items))]
-    for batch in made:
-        batch.optimise()
-    kept = made[0].kept
+    key = store.key_of(session, limit) if options.match_cache else None
+    cached = key is not None and _taken(key, session, made)
+    note = None
+    if not cached:
+        for batch in made:
+            batch.optimise()
+        if key is not None:
+            note = store.write(key, [b.record() for b in made])
     matching = Matching(
-        steps=tuple(len(b.history) for b in made),
+        steps=tuple(b.steps for b in made),
         limit=limit,
-        start=max((b.history[0] for b in made if b.history), default=inf),
-        end=max((b.left for b in made), default=inf),
-        kept=tuple(f"{name}: {why}" for name, why in kept.items()),
+        start=max(b.begun for b in made),
+        end=max(b.left for b in made),
+        kept=tuple(f"{name}: {why}" for name, why in made[0].kept.items()),
+        cached=cached,
     )
     batches = replace(
         session.batches,
@@ -69,11 +82,57 @@ def matched(session: Session, options: AuditOptions, progress: Progress) -> Sess
         info=replace(session.batches.info, matching=matching),
         labels_from=None,
     )
-    notes = session.notes
+    notes = [*session.notes, *matching.kept, *filter(None, [note])]
     if not made[0].end.layers:
-        notes = (*notes, NO_STATISTICS)
+        notes.append(NO_STATISTICS)
     found = mismatches([(b.start, b.end) for b in made])
-    return replace(session, batches=batches, notes=notes, mismatch=found)
+    return replace(session, batches=batches, notes=tuple(notes), mismatch=found)
+
+
+def _taken(key: str, session: Session, made: Sequence[_Batch]) -> bool:
+    """Whether the batches were there, and are what they are said to be."""
+    found = store.read(key, session)
+    if found is None:
+        return False
+    for batch, kept in zip(made, found, strict=True):
+        batch.take(kept)
+        if not abs(batch.left - kept.left) <= _SAME * kept.left + _ROUNDING:
+            for other in made:
+                other.kept.clear()
+            return False
+    return True
+
+
+_SAME, _ROUNDING = 0.01, 1e-6
+"""How far the objective of a batch from the cache may be from what is said of it."""
+
+
+def _typed(session: Session) -> Session:
+    """With whole numbers where the model takes no others and its format does not say so."""
+    undeclared = {s.name for s in session.placed.loaded.inputs if s.dtype is None}
+    try:
+        with torch.no_grad():
+            _Batch(session, 0, 0, Silent()).seen(session.batches.items[0].inputs)
+    except RunError:
+        whole = replace(
+            session.batches,
+            items=tuple(
+                Batch(
+                    tuple(
+                        (x > 0).to(torch.int64) if name in undeclared else x
+                        for name, x in zip(session.batches.names, batch.inputs, strict=True)
+                    )
+                )
+                for batch in session.batches.items
+            ),
+        )
+        try:
+            with torch.no_grad():
+                _Batch(session, 0, 0, Silent()).seen(whole.items[0].inputs)
+        except RunError:
+            return session
+        return replace(session, batches=whole)
+    return session
 
 
 @dataclass(slots=True)
@@ -89,7 +148,9 @@ class _Batch:
         kept: inputs that are left as they were drawn, and why.
         batch: as far as it is.
         start, end: what the layers saw of the noise, and of the matched batch.
-        left: the objective of the matched batch.
+        begun, left: the objective of the noise and of the matched batch; infinite without layers.
+        steps: that were taken.
+        ids: inputs that are places in a table.
     """
 
     session: Session
@@ -101,27 +162,53 @@ class _Batch:
     batch: Batch = field(init=False)
     start: Probe = field(init=False)
     end: Probe = field(init=False)
+    begun: float = inf
     left: float = inf
+    steps: int = 0
+    ids: dict[int, Tokens] = field(default_factory=dict)
 
-    def optimise(self) -> None:
-        """All of it."""
+    def begin(self) -> None:
+        """Looks at the noise."""
         self.batch = self.session.batches.items[self.index]
         with torch.no_grad():
             self.start = self.end = self.seen(self.batch.inputs)
         if self.start.layers:
-            self.left = float(self.start.value())
+            self.begun = self.left = float(self.start.value())
+
+    def take(self, kept: store.Kept) -> None:
+        """A batch that was made before."""
+        self.begin()
+        self.batch, self.kept = Batch(kept.inputs), dict(kept.kept)
+        with torch.no_grad():
+            self.end = self.seen(kept.inputs)
+        if self.end.layers:
+            self.left = float(self.end.value())
+        self.steps = kept.steps
+
+    def record(self) -> store.Kept:
+        """For the cache."""
+        return store.Kept(self.batch.inputs, self.steps, self.left, self.kept)
+
+    def optimise(self) -> None:
+        """All of it."""
+        self.begin()
+        if self.start.layers:
+            self.ids = self.tokens()
             leaves = self.leaves()
+            self.exchange(leaves)
             self.descend(leaves)
             self.batch = Batch(self.fed(leaves, final=True))
             with torch.no_grad():
                 self.end = self.seen(self.batch.inputs)
             self.left = float(self.end.value())
-        self.progress.advance(self.limit - len(self.history))
+        self.steps = len(self.history)
+        self.progress.advance(self.limit - self.steps)
 
-    def seen(self, inputs: Sequence[Tensor]) -> Probe:
+    def seen(self, inputs: Sequence[Tensor], lookups: Lookups | None = None) -> Probe:
         """One pass forward."""
         execution, probe = self.session.execution, Probe()
-        with tapped(self.session.placed.namer, probe) as tap:
+        others = None if lookups is None else lookups.overrides()
+        with tapped(self.session.placed.namer, probe, others=others) as tap:
             tap.start()
             execution.state.restore()
             with torch.random.fork_rng(
@@ -131,13 +218,38 @@ class _Batch:
                 execution.outputs(Batch(tuple(inputs)))
         return probe
 
+    def tokens(self) -> dict[int, Tokens]:
+        """Place of an input -> its ids, of those that are places in a table; drawn from it."""
+        inputs, lookups = self.batch.inputs, Lookups()
+        whole = {
+            place: drawn.to(torch.int64)
+            for place, drawn in enumerate(inputs)
+            if not drawn.is_floating_point() and drawn.dtype != torch.bool and drawn.numel()
+        }
+        if not whole:
+            return {}
+        with torch.no_grad():
+            self.seen(inputs, lookups)
+        found = {}
+        generator = torch.Generator().manual_seed(
+            self.session.execution.seed * 1_000_003 + self.index
+        )
+        for place, ids in whole.items():
+            if uses := uses_of(ids, lookups):
+                tokens = Tokens(ids, uses, inputs[place].dtype)
+                tokens.ids = tokens.drawn(lookups, generator)
+                found[place] = tokens
+        return found
+
     def leaves(self) -> dict[int, Values]:
         """Place of an input -> its values, of those that can be optimised."""
         execution, names = self.session.execution, self.session.batches.names
         leaves: dict[int, Values] = {}
         for place, drawn in enumerate(self.batch.inputs):
+            if place in self.ids:
+                continue
             if drawn.dtype == torch.bool or not drawn.numel():
-                self.kept[names[place]] = "true and false have no values between"
+                self.kept[names[place]] = "there is nothing between true and false"
                 continue
             start = drawn.to(execution.device, execution.dtype)
             leaf = Values.of(start, execution.dtype if drawn.is_floating_point() else drawn.dtype)
@@ -167,15 +279,42 @@ class _Batch:
         )
 
     def fed(self, leaves: dict[int, Values], *, final: bool = False) -> tuple[Tensor, ...]:
-        """The inputs with the leaves in their places."""
-        return tuple(
-            drawn
-            if place not in leaves
-            else leaves[place].final()
-            if final
-            else leaves[place].fed()
-            for place, drawn in enumerate(self.batch.inputs)
-        )
+        """The inputs with the leaves and the ids in their places."""
+        inputs = list(self.batch.inputs)
+        for place, tokens in self.ids.items():
+            inputs[place] = tokens.ids.to(tokens.dtype)
+        for place, leaf in leaves.items():
+            inputs[place] = leaf.final() if final else leaf.fed()
+        return tuple(inputs)
+
+    def exchange(self, leaves: dict[int, Values]) -> None:
+        """Ids for others, as long as that helps."""
+        if not self.ids:
+            return
+        limit = self.limit // 2 if leaves else self.limit
+        lookups, best = Lookups(), inf
+        count = sum(t.ids.numel() for t in self.ids.values()) // _TOGETHER + 1
+        kept = {place: tokens.ids for place, tokens in self.ids.items()}
+        proposed: dict[int, tuple[Tensor, Tensor]] = {}
+        while len(self.history) < limit and count:
+            lookups = Lookups()
+            with torch.enable_grad():
+                value = self.seen(self.fed(leaves), lookups).value()
+            self.history.append(float(value.detach()))
+            self.told(self.history[-1])
+            if self.history[-1] < best:
+                best, count = self.history[-1], 2 * count
+                kept = {place: tokens.ids for place, tokens in self.ids.items()}
+                if best <= ENOUGH or not value.requires_grad:
+                    break
+                value.backward()
+                proposed = {place: t.proposals(lookups) for place, t in self.ids.items()}
+            else:
+                count //= 4
+            for place, (ids, change) in proposed.items():
+                self.ids[place].ids = exchanged(kept[place], ids, change, count)
+        for place, tokens in self.ids.items():
+            tokens.ids = kept[place]
 
     def descend(self, leaves: dict[int, Values]) -> None:
         """First the scales and shifts where they are far off, then the values."""
@@ -188,14 +327,18 @@ class _Batch:
 
     def phase(self, parameters: list[Tensor], leaves: dict[int, Values], limit: int) -> None:
         """A descent in some of the leaves."""
-
-        def told(value: float) -> None:
-            self.progress.advance()
-            self.progress.say(f"mismatch {value:.2g}")
-
-        descent = Descent(parameters, lambda: self.seen(self.fed(leaves)).value(), limit, told, [])
+        if limit < 1:
+            return
+        descent = Descent(
+            parameters, lambda: self.seen(self.fed(leaves)).value(), limit, self.told, []
+        )
         for leaf in leaves.values():
             for t in (leaf.u, leaf.shift, leaf.log_scale):
                 t.requires_grad_(any(t is p for p in parameters))
         descent.run()
         self.history += descent.history
+
+    def told(self, value: float) -> None:
+        """One step more."""
+        self.progress.advance()
+        self.progress.say(f"mismatch {value:.2g}")

@@ -209,7 +209,7 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         "mismatch",
         "layer.mismatch.largest",
         significant,
-        19,
+        8,
         (5, 2, "; mismatch: what is left between the matched batch and the layer's statistics"),
         when=lambda layers, _: any(isinstance(row.layer.mismatch, Mismatch) for row in layers),
     ),
