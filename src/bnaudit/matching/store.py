@@ -1,23 +1,26 @@
 """Matched batches that were made before, in the user's cache folder; only where that was asked for.
 
-The key is a digest of everything that they follow from: the model's file, its tensors (a file may keep them in
-others, a factory has none), the noise to begin with, the steps, device and precision, and the versions. What
-is read is tensors alone (safetensors), of the shapes and types that are expected; and it is not believed: the
-batches are run, and have to come as near to the statistics as they are said to.
+The key is a digest of everything that they follow from: the model's file, its tensors (a file may keep them
+in others, a factory has none), the noise to begin with, the steps, device and precision, and the versions.
+What is read is arrays alone (.npz, no pickles), of the shapes and types that are expected; and it is not
+believed: the batches are run, and have to come as near to the statistics as they are said to.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
 import tempfile
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from bnaudit._version import __version__
@@ -93,13 +96,15 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def read(key: str, session: Session) -> list[Kept] | None:
     """The batches under a key; None where there are none that could be theirs."""
-    from safetensors.torch import load
-
-    path = folder() / f"{key}.safetensors"
+    path = folder() / f"{key}.npz"
     items = session.batches.items
     most = 16 * sum(x.numel() for b in items for x in b.inputs) + _BLOCK
     try:
-        tensors = load(content(path, most, renewable=True))
+        file = io.BytesIO(content(path, most, renewable=True))
+        if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > most:
+            return None
+        with np.load(file, allow_pickle=False) as arrays:
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         facts = json.loads(bytes(tensors["facts"].tolist()))
         found = [
             Kept(
@@ -124,21 +129,17 @@ def read(key: str, session: Session) -> list[Kept] | None:
 
 def write(key: str, batches: list[Kept]) -> str | None:
     """Keeps the batches: a whole file or none; why that failed, or None."""
-    from safetensors.torch import save
-
     facts = [{"steps": b.steps, "left": b.left, "kept": b.kept} for b in batches]
-    tensors = {
-        f"{i}.{j}": x.contiguous() for i, b in enumerate(batches) for j, x in enumerate(b.inputs)
-    }
-    tensors["facts"] = torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
-    data, place = save(tensors), folder()
+    arrays = {f"{i}.{j}": x.numpy() for i, b in enumerate(batches) for j, x in enumerate(b.inputs)}
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    place = folder()
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=place, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(name).replace(place / f"{key}.safetensors")
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            Path(name).replace(place / f"{key}.npz")
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -149,7 +150,7 @@ def write(key: str, batches: list[Kept]) -> str | None:
 
 
 def _bounded(place: Path) -> None:
-    files = [(path.stat(), path) for path in place.glob("*.safetensors")]
+    files = [(path.stat(), path) for path in place.glob("*.npz")]
     total = sum(found.st_size for found, _ in files)
     for found, path in sorted(files, key=lambda entry: entry[0].st_mtime)[:-1]:
         if total <= _MOST:
