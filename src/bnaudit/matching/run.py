@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import torch
 from bnaudit.data.batch import Batch
 from bnaudit.errors import RunError
 from bnaudit.matching import store
-from bnaudit.matching.descent import ENOUGH, Descent
+from bnaudit.matching.descent import ENOUGH, PATIENCE, Descent
 from bnaudit.matching.mismatch import mismatches
 from bnaudit.matching.objective import Probe
 from bnaudit.matching.tokens import Lookups, Tokens, exchanged, uses_of
@@ -135,7 +136,7 @@ def _typed(session: Session) -> Session:
     return session
 
 
-@dataclass(slots=True)
+@dataclass
 class _Batch:
     """One batch on its way.
 
@@ -166,6 +167,12 @@ class _Batch:
     left: float = inf
     steps: int = 0
     ids: dict[int, Tokens] = field(default_factory=dict)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Of this batch alone."""
+        seed = self.session.execution.seed * 1_000_003 + self.index
+        return torch.Generator().manual_seed(seed)
 
     def begin(self) -> None:
         """Looks at the noise."""
@@ -231,13 +238,10 @@ class _Batch:
         with torch.no_grad():
             self.seen(inputs, lookups)
         found = {}
-        generator = torch.Generator().manual_seed(
-            self.session.execution.seed * 1_000_003 + self.index
-        )
         for place, ids in whole.items():
             if uses := uses_of(ids, lookups):
                 tokens = Tokens(ids, uses, inputs[place].dtype)
-                tokens.ids = tokens.drawn(lookups, generator)
+                tokens.ids = tokens.drawn(lookups, self.generator)
                 found[place] = tokens
         return found
 
@@ -292,27 +296,27 @@ class _Batch:
         if not self.ids:
             return
         limit = self.limit // 2 if leaves else self.limit
-        lookups, best = Lookups(), inf
+        lookups, best, failed = Lookups(), inf, 0
         count = sum(t.ids.numel() for t in self.ids.values()) // _TOGETHER + 1
         kept = {place: tokens.ids for place, tokens in self.ids.items()}
         proposed: dict[int, tuple[Tensor, Tensor]] = {}
-        while len(self.history) < limit and count:
+        while len(self.history) < limit and failed < PATIENCE:
             lookups = Lookups()
             with torch.enable_grad():
                 value = self.seen(self.fed(leaves), lookups).value()
             self.history.append(float(value.detach()))
             self.told(self.history[-1])
             if self.history[-1] < best:
-                best, count = self.history[-1], 2 * count
+                best, count, failed = self.history[-1], 2 * count, 0
                 kept = {place: tokens.ids for place, tokens in self.ids.items()}
                 if best <= ENOUGH or not value.requires_grad:
                     break
                 value.backward()
                 proposed = {place: t.proposals(lookups) for place, t in self.ids.items()}
             else:
-                count //= 4
+                count, failed = max(count // 4, 1), failed + 1
             for place, (ids, change) in proposed.items():
-                self.ids[place].ids = exchanged(kept[place], ids, change, count)
+                self.ids[place].ids = exchanged(kept[place], ids, change, count, self.generator)
         for place, tokens in self.ids.items():
             tokens.ids = kept[place]
 

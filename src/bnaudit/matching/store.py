@@ -81,7 +81,9 @@ def key_of(session: Session, limit: int) -> str:
                 digest.update(block)
     named = [*execution.module.named_parameters(), *execution.module.named_buffers()]
     named += [
-        (name, x) for b in session.batches.items for name, x in zip(session.batches.names, b.inputs)
+        (name, x)
+        for b in session.batches.items
+        for name, x in zip(session.batches.names, b.inputs, strict=True)
     ]
     for name, tensor in named:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -2,8 +2,8 @@
 
 An embedding's output has a gradient G where its input has none. Row v of the table in place of row u at one
 position changes the objective by <G, E_v - E_u> to the first order, whichever v: so of each position the best
-row is known after one pass. The positions that promise most are exchanged together, half as many as before
-where that did not help, twice as many where it did. The batch stays one of whole numbers that every format
+row is known after one pass. Some positions are exchanged together, a quarter as many as before where that did
+not help, twice as many where it did. The batch stays one of whole numbers that every format
 takes.
 """
 
@@ -123,7 +123,6 @@ class Tokens:
         ids: int64, on the CPU.
         uses: the looks that read them.
         dtype: of the input as the model takes it.
-        trials: ids that have been tried.
     """
 
     ids: Tensor
@@ -178,9 +177,18 @@ class Tokens:
         return best, change
 
 
-def exchanged(ids: Tensor, best: Tensor, change: Tensor, count: int) -> Tensor:
-    """The ids with those exchanged that promise most."""
+def exchanged(
+    ids: Tensor, best: Tensor, change: Tensor, count: int, generator: torch.Generator
+) -> Tensor:
+    """The ids with some exchanged, drawn by what they promise.
+
+    Those that promise most ask for the same rows, and would overshoot together.
+    """
+    promise = (-change.flatten()).clamp(min=0)
+    count = min(count, int((promise > 0).sum()))
+    if not count:
+        return ids
     flat = ids.flatten().clone()
-    chosen = change.flatten().argsort(stable=True)[:count]
+    chosen = torch.multinomial(promise, count, generator=generator)
     flat[chosen] = best.flatten()[chosen]
     return flat.reshape(ids.shape)
