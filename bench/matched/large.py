@@ -1,16 +1,19 @@
-"""Networks of ImageNet's shape, trained a little on crops of the two photographs that scikit-learn brings along.
+"""Networks of ImageNet's shape, trained a little on crops of scikit-learn's two photographs.
 
 The class of a crop is which of four strips of which photograph it is cut from.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from bench.vision.nets import torchvision
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("resnet18", "mobilenet_v2")
 CLASSES, SIDE = 8, 224
@@ -22,7 +25,9 @@ def crops(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Rows (count, 3, 224, 224), normalised as usual, and their classes."""
     from sklearn.datasets import load_sample_images
 
-    photos = [torch.from_numpy(p.copy()).permute(2, 0, 1) / 255 for p in load_sample_images().images]
+    photos = [
+        torch.from_numpy(p.copy()).permute(2, 0, 1) / 255 for p in load_sample_images().images
+    ]
     generator = torch.Generator().manual_seed(seed)
     rows, labels = [], torch.randint(0, CLASSES, (count,), generator=generator)
     for label in labels.tolist():

@@ -333,9 +333,7 @@ class _Batch:
         """A descent in some of the leaves."""
         if limit < 1:
             return
-        descent = Descent(
-            parameters, lambda: self.seen(self.fed(leaves)).value(), limit, self.told, []
-        )
+        descent = Descent(parameters, lambda: self.seen(self.fed(leaves)).value(), limit, self.told)
         for leaf in leaves.values():
             for t in (leaf.u, leaf.shift, leaf.log_scale):
                 t.requires_grad_(any(t is p for p in parameters))
