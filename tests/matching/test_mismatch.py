@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bnaudit.matching.mismatch import mismatches
-from bnaudit.matching.objective import Layer, Probe
+from bnaudit.matching.objective import Layer, Probe, Stored
 from bnaudit.tap.call import BatchNormCall
 from bnaudit.tap.dispatch import tapped
 from bnaudit.tap.naming import Namer
@@ -73,7 +73,7 @@ def test_by_the_definition(net: nn.Module, shape: tuple[int, ...]) -> None:
 
 def test_calls_of_one_layer_share_what_it_stores() -> None:
     mean, var = torch.zeros(2).double(), torch.ones(2).double()
-    layer = Layer(mean, var, 0.0)
+    layer = Layer(Stored.of(mean, var, 0.0, torch.float64))
     layer.means = [torch.tensor([1.0, 3.0]).double(), torch.tensor([-1.0, 1.0]).double()]
     layer.variances = [torch.tensor([0.5, 4.0]).double(), torch.tensor([1.5, 4.0]).double()]
     d, ratio = layer.distances()
@@ -84,9 +84,9 @@ def test_calls_of_one_layer_share_what_it_stores() -> None:
 def test_what_is_no_mean_and_variance_counts_for_nothing() -> None:
     mean = torch.tensor([0.0, torch.nan, 0.0, 0.0])
     var = torch.tensor([1.0, 1.0, -0.5, torch.inf])
-    layer = Layer(mean, var, 1e-5)
+    layer = Layer(Stored.of(mean, var, 1e-5, torch.float32))
     layer.means, layer.variances = [torch.tensor([1.0, 5, 5, 5])], [torch.ones(4)]
-    assert layer.usable().tolist() == [True, False, False, False]
+    assert layer.stored.usable.tolist() == [True, False, False, False]
     assert float(layer.value()) == pytest.approx(np.log(2), rel=1e-4)
 
 

@@ -85,8 +85,7 @@ def synthetic_batches(
     notes: list[str] = []
     specs = _drawn(model, shapes)
     full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in specs]
-    small = sum(map(prod, full)) <= size * _SMALL
-    if matched and small and not shapes and batch_size is None and static_batch is None:
+    if matched and not (shapes or batch_size or static_batch) and _small(full):
         size = MATCHED_SIZE
         full = [_shape(spec, None, size, model, []) for spec in specs]
     generator = torch.Generator().manual_seed(seed)
@@ -102,9 +101,15 @@ def synthetic_batches(
         items = [_draw(types, full, generator) for _ in range(count)]
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise too_large from error
-    source = "matched" if matched else "synthetic"
-    info = DataInfo(source, (), count, size, None, _distribution(items[0].inputs))
+    info = DataInfo(
+        "matched" if matched else "synthetic", (), count, size, None, _distribution(items[0].inputs)
+    )
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _small(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a row of these inputs has few values."""
+    return sum(map(prod, shapes)) <= BATCH_SIZE * _SMALL
 
 
 def _distribution(inputs: tuple[Tensor, ...]) -> str:

@@ -35,7 +35,7 @@ _FALL, _SLOPE = 1e-4, 0.9
 """Wolfe's: what share of the promised fall has to come, and how much of the slope may be left."""
 
 _FIRST = 0.1
-"""Of the parameters' root mean square: the first step."""
+"""Of the parameters' root mean square, or of 1 where that is less: the first step."""
 
 
 class _End(Exception):  # noqa: N818  # no error
@@ -74,7 +74,7 @@ class Descent:
     def _descend(self, x: Tensor) -> None:
         value, gradient = self._at(x)
         pairs: list[tuple[Tensor, Tensor]] = []
-        size = _FIRST * float(x.square().mean().sqrt().clamp(min=0.1))
+        size = _FIRST * float(x.square().mean().sqrt().clamp(min=1.0))
         while True:
             direction = -_scaled(gradient, pairs)
             if not pairs:

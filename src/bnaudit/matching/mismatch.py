@@ -27,7 +27,7 @@ def mismatches(passes: Sequence[tuple[Probe, Probe]]) -> dict[str, Mismatch]:
     for name, layer in passes[0][1].layers.items():
         before = [_distances(start, name) for start, _ in passes]
         after = [_distances(end, name) for _, end in passes]
-        unusable = ~layer.usable().cpu()
+        unusable = ~layer.stored.usable.cpu()
         nearest = torch.stack([torch.maximum(d, v) for d, v in after]).amin(0)
         nearest[unusable] = inf
         found[name] = Mismatch(

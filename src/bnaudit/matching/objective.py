@@ -29,40 +29,66 @@ if TYPE_CHECKING:
     from bnaudit.tap.call import BatchNormCall
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What one layer stores.
+
+    Attributes:
+        mean, var: running; 0 and 1 where they are no mean and variance.
+        usable: channels where they are.
+        eps: of the layer.
+        count: of the usable channels, at least 1.
+    """
+
+    mean: Tensor
+    var: Tensor
+    usable: Tensor
+    eps: float
+    count: int
+
+    @classmethod
+    def of(cls, mean: Tensor, var: Tensor, eps: float, dtype: torch.dtype) -> Stored:
+        """In the precision of the run."""
+        mean, var = mean.detach().to(dtype), var.detach().to(dtype)
+        usable = mean.isfinite() & var.isfinite() & (var >= 0) & (var + eps > 0)
+        return cls(
+            torch.where(usable, mean, 0.0),
+            torch.where(usable, var, 1.0),
+            usable,
+            eps,
+            max(int(usable.sum()), 1),
+        )
+
+
 @dataclass(slots=True)
 class Layer:
     """One layer in one pass.
 
     Attributes:
-        running_mean, running_var, eps: as it stores them.
+        stored: what it stores.
         means, variances: of its calls, differentiable.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    eps: float
+    stored: Stored
     means: list[Tensor] = field(default_factory=list)
     variances: list[Tensor] = field(default_factory=list)
 
-    def usable(self) -> Tensor:
-        """Channels whose stored numbers are a mean and a variance."""
-        var = self.running_var + self.eps
-        return self.running_mean.isfinite() & var.isfinite() & (self.running_var >= 0) & (var > 0)
-
     def distances(self) -> tuple[Tensor, Tensor]:
         """d, signed, and ln r of each channel; what is not usable has 0."""
-        usable = self.usable()
-        var = torch.where(usable, self.running_var, 1.0) + self.eps
-        mean = torch.where(usable, self.running_mean, 0.0)
-        mu, v = torch.stack(self.means).mean(0), torch.stack(self.variances).mean(0)
-        d = (mu - mean) / var.sqrt()
-        ratio = ((v + self.eps) / var).log()
-        return torch.where(usable, d, 0.0), torch.where(usable, ratio, 0.0)
+        stored, calls = self.stored, len(self.means)
+        var = stored.var + stored.eps
+        mu, v = (
+            t[0] if calls == 1 else torch.stack(t).mean(0) for t in (self.means, self.variances)
+        )
+        d, ratio = (mu - stored.mean) / var.sqrt(), ((v + stored.eps) / var).log()
+        if stored.count == len(mu):
+            return d, ratio
+        return torch.where(stored.usable, d, 0.0), torch.where(stored.usable, ratio, 0.0)
 
     def value(self) -> Tensor:
         """The layer's part of the objective."""
         d, ratio = self.distances()
-        return (d.square().log1p() + ratio.square() / 4).sum() / self.usable().sum().clamp(min=1)
+        return (d.square().log1p() + ratio.square() / 4).sum() / self.stored.count
 
 
 @dataclass(slots=True)
@@ -70,11 +96,13 @@ class Probe:
     """Carries the calls of one pass out, and notes the statistics of their inputs.
 
     Attributes:
+        stored: by name, what the layers store; filled by the first pass, for all of them.
         layers: by name, of those that store statistics and have a variance.
         without: names of those that store none.
         single: names of those with one value per channel.
     """
 
+    stored: dict[str, Stored] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     without: dict[str, None] = field(default_factory=dict)
     single: dict[str, None] = field(default_factory=dict)
@@ -88,10 +116,10 @@ class Probe:
             self.single[call.name] = None
         else:
             wide = call.x.float() if call.x.dtype in {torch.float16, torch.bfloat16} else call.x
-            dims = [0, *range(2, wide.dim())]
-            v, mu = torch.var_mean(wide, dims, correction=1)
-            stored = Layer(mean.detach().to(wide.dtype), var.detach().to(wide.dtype), call.eps)
-            layer = self.layers.setdefault(call.name, stored)
+            v, mu = torch.var_mean(wide, [0, *range(2, wide.dim())], correction=1)
+            if call.name not in self.stored:
+                self.stored[call.name] = Stored.of(mean, var, call.eps, wide.dtype)
+            layer = self.layers.setdefault(call.name, Layer(self.stored[call.name]))
             layer.means.append(mu)
             layer.variances.append(v)
         return normalise(call, call.x, "batch")

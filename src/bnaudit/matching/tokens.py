@@ -42,8 +42,14 @@ class Lookup:
 
 @dataclass(slots=True)
 class Lookups:
-    """Stands in for the operators that look into tables of floating-point numbers, and notes each call."""
+    """Stands in for the operators that look into tables of floating-point numbers.
 
+    Attributes:
+        noting: whether calls are noted.
+        made: since it was cleared.
+    """
+
+    noting: bool = False
     made: list[Lookup] = field(default_factory=list)
 
     def overrides(self) -> Mapping[str, Callable[..., Tensor]]:
@@ -80,7 +86,9 @@ class Lookups:
     def _noted(self, table: Tensor, index: Tensor) -> Tensor:
         with not_the_models():
             found: Tensor = torch.ops.aten.embedding.default(table, index)
-        if found.requires_grad:  # no table that is stored, but one made of the inputs
+        if (
+            found.requires_grad or not self.noting
+        ):  # no table that is stored, but one made of the inputs
             return found
         leaf = found.requires_grad_()
         self.made.append(Lookup(table.detach(), index.detach().clone(), leaf))
