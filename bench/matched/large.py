@@ -15,9 +15,11 @@ from bench.vision.nets import torchvision
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ("resnet18", "mobilenet_v2")
+NAMES = {"resnet18": (60, 0.02), "mobilenet_v2": (160, 0.05)}
+"""Name -> training steps and learning rate."""
+
 CLASSES, SIDE = 8, 224
-STEPS, ROWS = 60, 12
+ROWS = 12
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -50,9 +52,10 @@ def trained(name: str, folder: Path) -> nn.Module:
     net: nn.Module = torchvision().models.get_model(name, num_classes=CLASSES)
     path = folder / f"{name}.pt"
     if not path.exists():
-        optimiser = torch.optim.SGD(net.parameters(), 0.02, momentum=0.9, nesterov=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-        for step in range(STEPS):
+        steps, rate = NAMES[name]
+        optimiser = torch.optim.SGD(net.parameters(), rate, momentum=0.9, nesterov=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        for step in range(steps):
             x, labels = crops(ROWS, 1000 + step)
             optimiser.zero_grad()
             loss = nn.functional.cross_entropy(net.train()(x), labels)

@@ -89,8 +89,7 @@ def synthetic_batches(
         size = MATCHED_SIZE
         full = [_shape(spec, None, size, model, []) for spec in specs]
     generator = torch.Generator().manual_seed(seed)
-    count = batches or BATCHES
-    types = [_type(spec) for spec in specs]
+    count, types = batches or BATCHES, [_type(spec) for spec in specs]
     too_large = UsageError(
         f"no memory for {count} synthetic batches of {', '.join('x'.join(map(str, f)) for f in full)}",
         hint="pass a smaller --input-shape, --batch-size or --batches",

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnaudit.data.synthetic import is_matched
-from bnaudit.errors import BnauditError, RunError, UsageError
+from bnaudit.errors import BnauditError, RunError
 from bnaudit.initialisation.invariance import Call, Group, Recorder, scale_test
 from bnaudit.load.weights.model import Layout
 from bnaudit.measure.session import open_session, place_model
@@ -126,11 +125,6 @@ def run_trained(
         UsageError, DataError: the options do not fit the network.
         RunError: it cannot be run or differentiated.
     """
-    if is_matched(options.data):
-        raise UsageError(
-            "init makes no matched batches",
-            hint="leave --data out: any batch shows what a scale does",
-        )
     placed = place_model(loaded, replace(options, dtype="float64", batches=1, mode="batch"))
     with untouched(placed.module):
         session = open_session(placed, replace(options, dtype="float64", batches=1))
