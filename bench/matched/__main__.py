@@ -97,12 +97,15 @@ def main() -> None:
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "bnaudit-matched"
     )
     parser.add_argument("--only", choices=("compared", "changed"))
+    parser.add_argument(
+        "--networks", help="names by commas; default all", type=lambda t: t.split(",")
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     tables = {}
     if options.only != "changed":
         rows = []
-        for subject in subjects(options.folder):
+        for subject in subjects(options.folder, options.networks):
             rows.append(compared(subject))
             print(compared_table(rows[-1:]), flush=True)
         tables["compared"] = compared_table(rows)

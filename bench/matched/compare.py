@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from bench.matched.subjects import Subject
     from bnaudit.records.matching import Matching, Mismatch
 
-BATCHES = 4
-
 Numbers = dict[str, tuple[float, float]]
 """Layer -> |g|/|G| and g'Hg/|g|^2, each the median over batches that are audited one by one."""
 
@@ -127,13 +125,13 @@ def numbers(subject: Subject, batches: Sequence[tuple[Tensor, Tensor]]) -> Numbe
 def compared(subject: Subject) -> Row:
     """All of one network."""
     rows = subject.rows
-    real = [
-        (subject.x[i : i + rows], subject.y[i : i + rows]) for i in range(0, BATCHES * rows, rows)
-    ]
+    count = min(subject.batches, len(subject.x) // rows)
+    starts = range(0, count * rows, rows)
+    real = [(subject.x[i : i + rows], subject.y[i : i + rows]) for i in starts]
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(x.shape, generator=generator) for x, _ in real]
     settings = AuditOptions(
-        data="matched", batches=BATCHES, input_shapes={"": tuple(real[0][0].shape)}
+        data="matched", batches=count, input_shapes={"": tuple(real[0][0].shape)}
     )
     curve = Curve()
     with whole_audit():

@@ -17,7 +17,7 @@ from bench.defects.nets import NETS
 from bench.matched import large
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ class Subject:
         x, y: inputs and labels.
         target: "class", or "input" for an autoencoder.
         rows: in a batch.
+        batches: of real rows, of noise and matched, fewer where there are not as many rows.
     """
 
     name: str
@@ -42,22 +43,27 @@ class Subject:
     y: Tensor
     target: str = "class"
     rows: int = 32
+    batches: int = 8
 
     def copy(self) -> nn.Module:
         """Another one that may be trained."""
         return copy.deepcopy(self.net)
 
 
-def subjects(folder: Path) -> Iterator[Subject]:
-    """All of them; the large ones are trained once and kept in a folder."""
-    for name in ("digits_resnet", "tabular_mlp"):
+def subjects(folder: Path, chosen: Collection[str] | None = None) -> Iterator[Subject]:
+    """All of them, or some; the large ones are trained once and kept in a folder."""
+
+    def wanted(names: Iterable[str]) -> list[str]:
+        return [name for name in names if chosen is None or name in chosen]
+
+    for name in wanted(("digits_resnet", "tabular_mlp")):
         net = load_net(name, FIXTURES / name / "state_dict.pt").requires_grad_(False)
         with np.load(FIXTURES / name / "batch.npz") as batch:
             x, y = (torch.from_numpy(batch[key]) for key in ("x", "labels"))
         yield Subject(name, net, x, y)
-    for name, info in NETS.items():
+    for name in wanted(NETS):
         x, y = held_back(name)
-        yield Subject(name, of_the_suite(name), x, y, info.target)
-    x, y = large.crops(32, 7)
-    for name in large.NAMES:
-        yield Subject(name, large.trained(name, folder), x, y, rows=8)
+        yield Subject(name, of_the_suite(name), x, y, NETS[name].target)
+    for name in wanted(large.NAMES):
+        x, y = large.crops(16, 7)
+        yield Subject(name, large.trained(name, folder), x, y, rows=8, batches=2)
