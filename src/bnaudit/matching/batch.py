@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,11 @@ _FIRST = 3
 
 _TOGETHER = 16
 """Of the ids, the share that is exchanged at first."""
+
+_WITH_BACKWARD = 3
+"""A forward and backward pass, in forward passes."""
+
+_SHORTER = "fewer --match-steps, --batches or --batch-size make it shorter"
 
 
 @dataclass
@@ -86,8 +92,12 @@ class Work:
     def begin(self) -> None:
         """Looks at the noise."""
         self.batch = self.session.batches.items[self.index]
+        began = time.perf_counter()
         with torch.no_grad():
             self.start = self.end = self.seen(self.batch.inputs)
+        if self.index == 0:
+            passes = _WITH_BACKWARD * self.limit * len(self.session.batches.items)
+            self.progress.expect((time.perf_counter() - began) * passes, _SHORTER)
         if self.start.layers:
             self.begun = self.left = float(self.start.value())
 
@@ -179,8 +189,10 @@ class Work:
             if drawn.dtype == torch.bool or not drawn.numel():
                 self.kept[names[place]] = "there is nothing between true and false"
                 continue
-            start = drawn.to(execution.device, execution.dtype)
-            leaf = Values.of(start, execution.dtype if drawn.is_floating_point() else drawn.dtype)
+            # bfloat16 has too few digits to go on in small steps.
+            precise = torch.promote_types(execution.dtype, torch.float32)
+            start = drawn.to(execution.device, precise)
+            leaf = Values.of(start, precise if drawn.is_floating_point() else drawn.dtype)
             reason = self.refused({**leaves, place: leaf}, leaf)
             if reason is None:
                 leaves[place] = leaf

@@ -73,6 +73,8 @@ class Descent:
 
     def _descend(self, x: Tensor) -> None:
         value, gradient = self._at(x)
+        if not bool(gradient.any()):  # at a minimum, or no number
+            raise _End
         pairs: list[tuple[Tensor, Tensor]] = []
         size = _FIRST * float(x.square().mean().sqrt().clamp(min=1.0))
         while True:
@@ -105,6 +107,7 @@ class Descent:
         with torch.enable_grad():
             loss = self.evaluate()
         value = float(loss.detach())
+        value = value if isfinite(value) else inf
         self.history.append(value)
         self.told(value)
         if value < self._best[0]:

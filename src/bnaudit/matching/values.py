@@ -69,6 +69,6 @@ class Values:
         """What the batch holds, on the CPU."""
         x = self.fed().detach().cpu()
         if self.dtype.is_floating_point:
-            return x if x.dtype == torch.float64 else x.float()
+            return x
         range_ = torch.iinfo(self.dtype)
         return x.round().clamp(range_.min, range_.max).to(self.dtype)
