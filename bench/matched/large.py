@@ -15,7 +15,7 @@ from bench.vision.nets import torchvision
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = {"resnet18": (60, 0.02), "mobilenet_v2": (70, 0.05)}
+NAMES = {"resnet18": (60, 0.02), "shufflenet_v2_x0_5": (150, 0.05)}
 """Name -> training steps and learning rate."""
 
 CLASSES, SIDE = 8, 224
