@@ -53,7 +53,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
 
 
 _PULLED = 0.5
-"""Of the farthest layer: in the 240 cases of docs/matched.md it is the layer that was changed."""
+"""Of the farthest layer. So no other one is told of in 113 of the 120 cases of docs/matched.md."""
 
 
 def _far(layer: LayerReport) -> dict[int, float]:
@@ -79,7 +79,10 @@ def _not_applicable(subject: Inspection | Report) -> str | None:
     return None
 
 
-_ORIGIN = "TBD"
+_ORIGIN = (
+    "eight trained networks (docs/matched.md): at most 0.038 as they are; with the statistics of one layer "
+    "behind the first changed, beyond it in 76 of 80"
+)
 
 
 RULE = Rule(
