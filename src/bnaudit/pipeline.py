@@ -36,11 +36,12 @@ from bnaudit.tap.dispatch import whole_audit
 from bnaudit.tap.guard import untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
     from bnaudit.measure.collect import Collected
+    from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.records.inspection import Inspection
 
@@ -149,10 +150,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     clock = _Clock()
     placed = place_model(loaded, options)
     with own_autograd(placed.device.type), untouched(placed.module):
-        session = open_session(placed, options)
-        if is_matched(options.data):
-            with clock.stage("matching"):
-                session = matched(session, options, progress)
+        session = open_session(placed, options, made=_matching(options, progress, clock))
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
@@ -163,6 +161,20 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             verification = verify_conversion(session, options, progress)
     report = full_report(session, measured, label, options, clock.seconds, verification)
     return _judged(report, _with_apart(stored, collected), options)
+
+
+def _matching(
+    options: AuditOptions, progress: Progress, clock: _Clock
+) -> Callable[[Session], Session] | None:
+    """What matches batches to the running statistics, where that was asked for."""
+    if not is_matched(options.data):
+        return None
+
+    def made(session: Session) -> Session:
+        with clock.stage("matching"):
+            return matched(session, options, progress)
+
+    return made
 
 
 def _with_apart(

@@ -28,7 +28,7 @@ from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
@@ -88,13 +88,26 @@ def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
     return Placed(loaded, module, device, wanted or native, Namer(module, loaded.labels))
 
 
-def open_session(placed: Placed, options: AuditOptions) -> Session:
+def open_session(
+    placed: Placed, options: AuditOptions, *, made: Callable[[Session], Session] | None = None
+) -> Session:
     """Prepares batches and loss. The row check runs the model: call inside `untouched`.
+
+    Args:
+        placed: the model.
+        options: data, labels, loss and seed.
+        made: what makes other batches of those that fit the model, before anything is run for a loss.
 
     Raises:
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run at its exported batch size.
     """
+    session = _with_batches(placed, options)
+    return session if made is None else made(session)
+
+
+def _with_batches(placed: Placed, options: AuditOptions) -> Session:
+    """The session at a batch size that the model runs at."""
     loaded = with_values(placed.loaded, options.inputs)
     declared = placed.loaded.inputs
     placed = replace(placed, loaded=loaded)
