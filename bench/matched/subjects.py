@@ -66,4 +66,4 @@ def subjects(folder: Path, chosen: Collection[str] | None = None) -> Iterator[Su
         yield Subject(name, of_the_suite(name), x, y, NETS[name].target)
     for name in wanted(large.NAMES):
         x, y = large.crops(16, 7)
-        yield Subject(name, large.trained(name, folder), x, y, rows=8, batches=2)
+        yield Subject(name, large.trained(name, folder), x, y, rows=8, batches=1)
