@@ -45,8 +45,8 @@ class AuditOptions:
         inputs: values of the model's arguments that are no data, by name.
         data: files (paths), tensors or arrays (one, a tuple in input order, or a mapping by input
             name), or an iterable of batches such as a DataLoader, whose items are (inputs..., labels),
-            inputs, or mappings; None takes the batch that the file
-            brings along, or draws a synthetic one.
+            inputs, or mappings; "matched" for batches that are optimised to have the model's running
+            statistics; None takes the batch that the file brings along, or draws a synthetic one.
         map: input name -> key of the data (place, in a tuple of arrays); what it does not name is left out.
         images: how a folder of images is read: size, crop, mean, std, channels, layout, range, resample.
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
@@ -59,6 +59,8 @@ class AuditOptions:
         batch_size: rows in each.
         input_shapes: input name -> full shape for the synthetic batch; the empty name means the
             only input.
+        match_steps: with matched data, forward and backward passes for each batch at most; None for 60.
+        match_cache: with matched data, whether the batches are kept in the user's cache folder.
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: precision of the run; None keeps the model's own (float16 runs as float32).
         seed: of synthetic data, label-free targets and any randomness inside the model.
@@ -96,6 +98,8 @@ class AuditOptions:
     batches: int | None = _DEFAULTS["batches"]
     batch_size: int | None = _DEFAULTS["batch_size"]
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    match_steps: int | None = _DEFAULTS["match_steps"]
+    match_cache: bool = _DEFAULTS["match_cache"]
     device: str = _DEFAULTS["device"]
     dtype: str | None = _DEFAULTS["dtype"]
     seed: int = _DEFAULTS["seed"]

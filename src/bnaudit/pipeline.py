@@ -13,6 +13,7 @@ import torch
 
 from bnaudit.assembly import full_report, model_info
 from bnaudit.compare.baseline import held_against
+from bnaudit.data.synthetic import is_matched
 from bnaudit.documents import Report, read_snapshot
 from bnaudit.errors import BnauditError, InputError, RunError
 from bnaudit.files import is_file
@@ -22,6 +23,7 @@ from bnaudit.judge.verdicts import judge
 from bnaudit.load import Loading, load
 from bnaudit.load.model import InputSpec, LoadedModel
 from bnaudit.load.sniff import FileKind, sniff
+from bnaudit.matching.run import matched
 from bnaudit.measure.conversion import verify_conversion
 from bnaudit.measure.further import collect_first_order, measure_all
 from bnaudit.measure.session import open_session, place_model
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from bnaudit.judge.policy import Policy
     from bnaudit.measure.collect import Collected
+    from bnaudit.measure.session import Session
     from bnaudit.progress import Progress
     from bnaudit.records.finding import Severity
     from bnaudit.records.inspection import Inspection
@@ -85,6 +88,8 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     batches: int | None = None,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    match_steps: int | None = None,
+    match_cache: bool = False,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
@@ -194,7 +199,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     clock = _Clock()
     placed = place_model(loaded, options)
     with own_autograd(placed.device.type), untouched(placed.module):
-        session = open_session(placed, options, draw=True)
+        session = open_session(placed, options, draw=True, made=_matching(options, progress, clock))
         with clock.stage("first_order"):
             collected = collect_first_order(session, options, progress)
         if not collected.batches:
@@ -205,6 +210,20 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
             verification = verify_conversion(session, options, progress)
     report = full_report(session, measured, label, options, clock.seconds, verification)
     return _judged(report, _with_apart(stored, collected), options)
+
+
+def _matching(
+    options: AuditOptions, progress: Progress, clock: _Clock
+) -> Callable[[Session], Session] | None:
+    """What matches batches to the running statistics, where that was asked for."""
+    if not is_matched(options.data):
+        return None
+
+    def made(session: Session) -> Session:
+        with clock.stage("matching"):
+            return matched(session, options, progress)
+
+    return made
 
 
 def _with_apart(

@@ -23,6 +23,9 @@ class Progress(Protocol):
             steps: how many, in mean ones where they take unlike times: the time left follows from it.
         """
 
+    def say(self, state: str) -> None:
+        """How the stage stands, in a few words beside its name; the last ones count."""
+
     def expect(self, seconds: float, shorter: str) -> None:
         """What the stage is estimated to take in all.
 
@@ -40,6 +43,9 @@ class Silent:
 
     def advance(self, steps: float = 1) -> None:
         """See `Progress.advance`."""
+
+    def say(self, state: str) -> None:
+        """See `Progress.say`."""
 
     def expect(self, seconds: float, shorter: str) -> None:
         """See `Progress.expect`."""

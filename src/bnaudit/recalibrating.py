@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnaudit.data.synthetic import is_matched
 from bnaudit.data.whole import held, merged, whole_data
 from bnaudit.documents import Recalibration
 from bnaudit.errors import BnauditError, NoBatchNormError, RunError, UsageError
@@ -147,6 +148,11 @@ def recalibrated(
     if options.data is None and not asked.force:
         raise UsageError(
             "no data to compute statistics of",
+            hint="pass --data: a few hundred rows of what the network gets where it is used",
+        )
+    if is_matched(options.data):
+        raise UsageError(
+            "matched batches have the statistics that are stored: nothing new can be computed of them",
             hint="pass --data: a few hundred rows of what the network gets where it is used",
         )
     if asked.output is not None:
@@ -412,7 +418,7 @@ class _Results:
             reasons.made_up(self.work.batches.info),
             reasons.not_used(self.work.stored, list(self.new)),
         ]
-        if self.work.batches.info.source not in {"synthetic", "example"}:
+        if not self.work.batches.info.made_up:
             found.append(suspicious_inputs(self.passes, self.before, self.batch))
         layers = self.passes.layers
         found.append(

@@ -16,6 +16,10 @@ class Typed(str):
     __slots__ = ()
 
 
+MATCHED = "matched"
+"""What `--data` says for batches made from the model; a file of this name is ./matched."""
+
+
 def parse(text: str) -> Any:
     """Reads YAML as of version 1.2: `yes` and `007` stay texts, `1e-3` is a number, `none` is None.
 

@@ -24,6 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "inspection": {"load", "records", "tap"},
     "tap": {"records"},
     "data": {"load", "records", "measure", "tap"},
+    "matching": {"data", "load", "measure", "tap", "records"},
     "measure": {"data", "load", "tap", "records"},
     "initialisation": {"data", "load", "measure", "tap", "records"},
     "recalibration": {"data", "inspection", "load", "measure", "tap", "records"},

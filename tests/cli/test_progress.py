@@ -62,6 +62,31 @@ def test_a_log_gets_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixt
     ]
 
 
+def test_a_stage_says_how_it_stands(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress.shown(True) as shown:
+        shown.stage("matching", 9)
+        shown.say("mismatch 0.5")
+        shown.say("mismatch 0.25")
+        clock.now += 100
+        shown.advance()
+        shown.stage("measuring", 2)
+        clock.now += 100
+        shown.advance()
+    err = capsys.readouterr().err
+    assert err == "matching: 1 of 9, mismatch 0.25\nmeasuring: 1 of 2\n"
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    with progress.shown(True) as shown:
+        shown.stage("matching", 9)
+        shown._timer.join()  # type: ignore[attr-defined]
+        shown.say("mismatch 0.125")
+        shown._bar.refresh()  # type: ignore[attr-defined]
+    assert "matching, mismatch 0.125" in terminal.getvalue()
+
+
 def test_nothing_is_shown_unless_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.shown(False) as shown:
         assert isinstance(shown, Silent)

@@ -55,7 +55,7 @@ class _Lines:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """See `Progress.stage`."""
-        self._name, self._total, self._done = name, total, 0.0
+        self._name, self._total, self._done, self._state = name, total, 0.0, ""
         self._start = time.perf_counter()
         self._due = self._start + INTERVAL
 
@@ -71,7 +71,11 @@ class _Lines:
         if self._total is not None:
             left = (now - self._start) * (self._total - self._done) / self._done
             of = f" of {self._total}" + (f", about {_told(left)} left" if done else "")
-        sys.stderr.write(f"{self._name}: {done}{of}\n")
+        sys.stderr.write(f"{self._name}: {done}{of}{self._state}\n")
+
+    def say(self, state: str) -> None:
+        """See `Progress.say`."""
+        self._state = f", {state}"
 
     def expect(self, seconds: float, shorter: str) -> None:
         """See `Progress.expect`."""
@@ -115,6 +119,12 @@ class _Bar:
             self._state = (name, total, done + steps)
             if self._bar is not None:
                 self._bar.advance(self._task, steps)
+
+    def say(self, state: str) -> None:
+        """See `Progress.say`."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(self._task, description=f"{self._state[0]}, {state}")
 
     def expect(self, seconds: float, shorter: str) -> None:
         """See `Progress.expect`."""

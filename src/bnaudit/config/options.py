@@ -163,7 +163,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("data", DATA, Texts(metavar="PATH", wanted="a path, or a list of paths", files=True),
            "Sample batches: .npz, .npy, .pt tensors, .safetensors, .csv, .parquet, a folder of images, "
            "Polygraphy's .json, or file.py:function that gives a loader. Repeat to join rows or add inputs "
-           "(NAME=PATH). Default: the batch inside a .pt2 file, else a synthetic one.",
+           "(NAME=PATH). Or the word matched: batches optimised to have the model's own running statistics. "
+           "Default: the batch inside a .pt2 file, else a synthetic one.",
            short="d", commands=_RUNNING,
            relocate=relocate.data,
            elsewhere={"trend": "Sample batches, as for check: the checkpoints are run, with --code or as "
@@ -194,18 +195,22 @@ OPTIONS: tuple[Option, ...] = (
            "Take the loss of this output alone.", unset="the one called logits or the like, else the first",
            commands=_RUNNING, coerce=str),
     Option("batches", DATA, Whole(1),
-           "Batches to run.", unset="up to 8, synthetic 4",
+           "Batches to run.", unset="up to 8, synthetic or matched 4",
            commands=_CODE,
            elsewhere={"recalibrate": "Batches to run; all where it is left out.",
                       "landscape": "Batches to walk on, each at the cost of all steps; up to 4 where it is "
                                    "left out."}),
     Option("batch-size", DATA, Whole(1),
-           "Rows in each.", unset="up to 32, synthetic 8", commands=_RUNNING,
+           "Rows in each.", unset="up to 32, synthetic 8, matched 8 or 32", commands=_RUNNING,
            elsewhere={"init": "Rows of the batch.", "recalibrate": "Rows in each, at most."}),
     Option("input-shape", DATA, Shapes(),
            "Shape of a synthetic input, batch first. Repeat for several inputs.",
            parameter="input_shapes", commands=("check", "diff", "init", "landscape", "trend"),
            key="input-shapes"),
+    Option("match-steps", DATA, Whole(1),
+           "With --data matched: forward and backward passes for each batch, at most.", unset="60"),
+    Option("match-cache", DATA, Flag(),
+           "With --data matched: keep the batches in the user's cache folder, and take them from there."),
     Option("metrics", MEASURE, Words(tuple(METRICS), "metric"),
            f"What to measure, or all. Cost in forward passes F: {_COSTS}.", default=DEFAULT,
            short="m"),

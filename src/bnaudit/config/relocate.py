@@ -6,6 +6,7 @@ import os
 
 from bnaudit.files import exists, is_file
 from bnaudit.render.formats import FORMATS
+from bnaudit.values import MATCHED
 
 
 def path(text: str, folder: str) -> str:
@@ -19,12 +20,14 @@ def function(text: str, folder: str) -> str:
 
 
 def data(texts: tuple[str, ...], folder: str) -> tuple[str, ...]:
-    """PATH, file.py:function, or NAME=PATH, where the file alone tells NAME=PATH from a path."""
+    """PATH, file.py:function, the word matched, or NAME=PATH, where the file alone tells that from a path."""
     found = []
     for text in texts:
         name, equals, rest = text.partition("=")
         named = equals and not exists(path(text, folder))
-        found.append(f"{name}={path(rest, folder)}" if named else path(text, folder))
+        moved = f"{name}={path(rest, folder)}" if named else path(text, folder)
+        word = text == MATCHED
+        found.append(text if word else os.path.join(".", moved) if moved == MATCHED else moved)  # noqa: PTH118
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from bnaudit.errors import DataError, UsageError
 from bnaudit.records.run import DataInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 

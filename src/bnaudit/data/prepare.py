@@ -18,7 +18,12 @@ from bnaudit.data.labels import SORTED_NOTE, sorted_by_label
 from bnaudit.data.loader import from_loader
 from bnaudit.data.rows import Held, Listed, Rows
 from bnaudit.data.signature import match, named, wanted
-from bnaudit.data.synthetic import brings_its_own, example_batches, synthetic_batches
+from bnaudit.data.synthetic import (
+    brings_its_own,
+    example_batches,
+    is_matched,
+    synthetic_batches,
+)
 from bnaudit.data.taken import Taken
 from bnaudit.data.targets import targets
 from bnaudit.errors import UsageError
@@ -43,7 +48,8 @@ def prepare(
         DataError: the data does not fit.
         UsageError: the options contradict each other.
     """
-    data = options.data
+    made = is_matched(options.data)
+    data = None if made else options.data
     if data is None and options.labels is not None:
         raise UsageError("labels without data", hint="pass --data as well")
     if data is None and options.map and not options.input_shapes:
@@ -51,7 +57,7 @@ def prepare(
     if data is not None and options.input_shapes:
         raise UsageError("--input-shape is for synthetic batches; the data has shapes of its own")
     notes: tuple[str, ...] = ()
-    if data is None and brings_its_own(model, options):
+    if data is None and not made and brings_its_own(model, options):
         batches = example_batches(model)
     elif data is None:
         batches, notes = synthetic_batches(
@@ -61,6 +67,7 @@ def prepare(
             options.batches,
             options.seed,
             static_batch,
+            matched=made,
         )
     else:
         batches, notes = _given(options, model, static_batch)

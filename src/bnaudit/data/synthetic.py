@@ -19,6 +19,7 @@ from bnaudit.data.signature import describe
 from bnaudit.errors import UsageError
 from bnaudit.load.model import InputSpec
 from bnaudit.records.run import DataInfo
+from bnaudit.values import MATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,14 @@ BATCH_SIZE = 8
 
 
 BATCHES = 4
+
+
+MATCHED_SIZE = 32
+"""Rows in a matched batch, as in one of data. At 8 rows a layer of one value a row has 8 values a channel, of
+which BatchNorm's backward removes two."""
+
+_SMALL = 1 << 15
+"""Values in a row, from which on 8 rows are enough: an image of 3x224x224 has 150 thousand."""
 
 
 _IMAGE_SIDE = 224
@@ -52,6 +61,8 @@ def synthetic_batches(
     batches: int | None,
     seed: int,
     static_batch: int | None,
+    *,
+    matched: bool = False,
 ) -> tuple[Batches, tuple[str, ...]]:
     """Draws the batches on the CPU in float64, so that every format and dtype sees the same values.
 
@@ -62,6 +73,7 @@ def synthetic_batches(
         batches: how many; default 4.
         seed: of the generator.
         static_batch: the size that the model cannot leave, if it has one.
+        matched: whether they are what `bnaudit.matching` begins with.
 
     Returns:
         The batches, and one note for each dimension that had to be assumed.
@@ -73,9 +85,11 @@ def synthetic_batches(
     notes: list[str] = []
     specs = _drawn(model, shapes)
     full = [_shape(spec, shapes.get(spec.name), size, model, notes) for spec in specs]
+    if matched and not (shapes or batch_size or static_batch) and _small(full):
+        size = MATCHED_SIZE
+        full = [_shape(spec, None, size, model, []) for spec in specs]
     generator = torch.Generator().manual_seed(seed)
-    count = batches or BATCHES
-    types = [_type(spec) for spec in specs]
+    count, types = batches or BATCHES, [_type(spec) for spec in specs]
     too_large = UsageError(
         f"no memory for {count} synthetic batches of {', '.join('x'.join(map(str, f)) for f in full)}",
         hint="pass a smaller --input-shape, --batch-size or --batches",
@@ -86,8 +100,15 @@ def synthetic_batches(
         items = [_draw(types, full, generator) for _ in range(count)]
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise too_large from error
-    info = DataInfo("synthetic", (), count, size, None, _distribution(items[0].inputs))
+    info = DataInfo(
+        "matched" if matched else "synthetic", (), count, size, None, _distribution(items[0].inputs)
+    )
     return Batches(tuple(items), info, tuple(s.name for s in specs)), tuple(notes)
+
+
+def _small(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a row of these inputs has few values."""
+    return sum(map(prod, shapes)) <= BATCH_SIZE * _SMALL
 
 
 def _distribution(inputs: tuple[Tensor, ...]) -> str:
@@ -206,6 +227,22 @@ def _shape_hint(spec: InputSpec, model: LoadedModel) -> str:
         rest = {2: "", 3: "x128", 4: "x224x224", 5: "x16x64x64"}.get(weight.dim(), "")
         example = f"8x{weight.shape[1]}{rest}"
     return f"pass --data, or the shape, for example --input-shape {spec.name}:{example}"
+
+
+def is_matched(data: object) -> bool:
+    """Whether the data are to be made from the model's own statistics.
+
+    Raises:
+        UsageError: the word stands beside other data.
+    """
+    words = list(data) if isinstance(data, (list, tuple)) else [data]
+    found = [isinstance(word, str) and word == MATCHED for word in words]
+    if any(found) and len(found) > 1:
+        raise UsageError(
+            "--data matched beside other data",
+            hint="matched batches are made from the model alone; a file of that name is ./matched",
+        )
+    return any(found)
 
 
 def brings_its_own(model: LoadedModel, options: AuditOptions) -> bool:

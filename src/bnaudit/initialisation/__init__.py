@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnaudit.errors import BnauditError, RunError
+from bnaudit.errors import BnauditError, RunError, UsageError
 from bnaudit.initialisation.lemma import alignment, row_alignments
 from bnaudit.initialisation.links import static_links
 from bnaudit.initialisation.pairs import pair
@@ -88,9 +88,15 @@ def _run(pairs: Pairs, options: AuditOptions, progress: Progress) -> Seen | Skip
     file = pairs.trained.file
     if file.kind not in RUNNABLE:
         return Skipped(f"the trained file ({file.kind.value}) holds weights but no network to run")
+    from bnaudit.data.synthetic import is_matched
     from bnaudit.initialisation.run import run_trained
     from bnaudit.load import load
 
+    if is_matched(options.data):
+        raise UsageError(
+            "init makes no matched batches",
+            hint="leave --data out: any batch shows what a weight's scale does",
+        )
     try:
         loaded = load(file.path)
         if not loaded.batchnorms:

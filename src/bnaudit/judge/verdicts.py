@@ -94,6 +94,8 @@ def _obstacle(rule: Rule, report: Report) -> str | None:
             return "the model's stored parameters were not read"
         return rule.not_applicable(report.inspection) if rule.not_applicable else None
     if rule.needs is Needs.DATA and is_synthetic(report):
+        if report.run is not None and report.run.data.matching is not None:
+            return "circular: the batches were matched to the running statistics (pass data)"
         return "a synthetic batch says nothing about it (pass --data)"
     return rule.not_applicable(report) if rule.not_applicable else None
 

@@ -60,7 +60,7 @@ def measure_deployment(
         "made-up inputs say nothing of the deployed network (pass --data)"
     )
     shares: Mapping[Key, LayerGap] = {}
-    if session.batches.info.source not in {"synthetic", "example"}:
+    if not session.batches.info.made_up:
         try:
             found, shares = _measured(Modes(session, collected, options), progress)
         except RunError as error:

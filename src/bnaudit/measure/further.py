@@ -105,6 +105,9 @@ def measure_all(
                 layers[field] = {**nothing, **records}
             else:
                 network[field] = records
+    if session.mismatch is not None:
+        none = Skipped("it keeps no running statistics that one batch could have")
+        layers["mismatch"] = {key: session.mismatch.get(key[0], none) for key in nothing}
     with stage("verify"):
         differences = verify_gradients(
             session, collected, options.mode, options.verify_gradients, progress

@@ -27,13 +27,14 @@ from bnaudit.tap.guard import State, untouched
 from bnaudit.tap.naming import Namer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
     from bnaudit.data.batch import Batches
     from bnaudit.load.model import InputSpec, LoadedModel
     from bnaudit.options import AuditOptions
+    from bnaudit.records.matching import Mismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Session:
         batches: what it is run on.
         notes: what had to be assumed, for the report.
         declared: the inputs of the file, those too that `--input` has set.
+        mismatch: layer -> how far matched batches are from what it stores; None of other batches.
     """
 
     placed: Placed
@@ -64,6 +66,7 @@ class Session:
     batches: Batches
     notes: tuple[str, ...]
     declared: tuple[InputSpec, ...] = ()
+    mismatch: Mapping[str, Mismatch] | None = None
 
 
 def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
@@ -84,19 +87,33 @@ def place_model(loaded: LoadedModel, options: AuditOptions) -> Placed:
     return Placed(loaded, module, device, wanted or native, Namer(module, loaded.labels))
 
 
-def open_session(placed: Placed, options: AuditOptions, *, draw: bool = False) -> Session:
+def open_session(
+    placed: Placed,
+    options: AuditOptions,
+    *,
+    draw: bool = False,
+    made: Callable[[Session], Session] | None = None,
+) -> Session:
     """Prepares batches and loss. The model is run for it: call inside `untouched`.
 
     Args:
         placed: the model.
         options: data, labels, loss and seed.
         draw: whether labels may be drawn from the model where there are none.
+        made: what makes other batches of those that fit the model, before anything is run for a loss.
+
+    Args:
+        placed: the model.
+        options: data, labels, loss and seed.
+        made: what makes other batches of those that fit the model, before anything is run for a loss.
 
     Raises:
         UsageError, DataError: options or data do not fit the model.
         RunError: the model cannot be run at its exported batch size.
     """
     session = _with_batches(placed, options)
+    if made is not None:
+        session = made(session)
     found = Settled(session.execution, session.placed.namer, session.batches)
     found = settled(found, options, draw=draw)
     return replace(session, execution=found.execution, batches=found.batches)

@@ -27,6 +27,9 @@ Key = tuple[str, int]
 
 _MADE_UP = {
     "synthetic": Skipped("synthetic batches say nothing about drift (pass --data)"),
+    "matched": Skipped(
+        "batches matched to the running statistics say nothing about drift (pass data)"
+    ),
     "example": Skipped("the example inputs of a file say nothing about drift (pass --data)"),
 }
 

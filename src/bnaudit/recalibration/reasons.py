@@ -27,7 +27,7 @@ _LEAST_VALUES = 2
 
 def made_up(data: DataInfo) -> Refusal | None:
     """Synthetic batches and a file's example are not what the network gets."""
-    if data.source not in {"synthetic", "example"}:
+    if not data.made_up:
         return None
     what = "synthetic batches" if data.source == "synthetic" else "the example inputs of a file"
     return Refusal(

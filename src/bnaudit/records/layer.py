@@ -8,6 +8,7 @@ from typing import Annotated
 from bnaudit.records.curvature import SecondOrder
 from bnaudit.records.deployment import LayerGap
 from bnaudit.records.drift import Channels
+from bnaudit.records.matching import Mismatch
 from bnaudit.records.values import (
     NOT_REQUESTED,
     STATISTICS,
@@ -191,6 +192,7 @@ class LayerReport:
         leak: eps / sigma^2 over the channels: 0 where eps does not matter, 1 where the channel is
             constant and eps is all there is.
         statistics: conspicuous channels, and drift against the stored statistics.
+        mismatch: how far matched batches are from what the layer stores.
         gap: its part in the gap between running and batch statistics, where there is one.
         channel_values: per-channel arrays, where they were asked for (--channels).
         reads: labels of the calls whose outputs reach this one with no other call between, () where only
@@ -216,6 +218,7 @@ class LayerReport:
     leak: Extent | Skipped
     statistics: Channels | Skipped = NOT_REQUESTED
     gap: LayerGap | Skipped = NOT_REQUESTED
+    mismatch: Mismatch | Skipped = NOT_REQUESTED
     channel_values: ChannelValues | Skipped = NO_CHANNEL_VALUES
     reads: tuple[str, ...] | None = None
 

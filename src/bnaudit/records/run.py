@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from bnaudit.records.matching import Matching
 from bnaudit.records.values import NOT_REQUESTED, STATISTICS, Count, Limits, Metric, Skipped
 from bnaudit.records.verification import Verification
 
@@ -17,19 +18,24 @@ class DataInfo:
     Attributes:
         source: where they came from: file, function (of the user's own), tensor (given from Python),
             synthetic, which is random data made from the input signature and says nothing about real
-            data, or example, the inputs that a torch.export file brings along, which do not either.
+            data, example, the inputs that a torch.export file brings along, which do not either, or
+            matched, which are optimised until they have the model's running statistics.
         paths: as the user typed them; of a function its file and name.
         batches: how many were run.
         batch_size: rows in each.
         available: rows in the data, None for synthetic data.
-        distribution: what synthetic values were drawn from, None for real data.
+        distribution: what synthetic values were drawn from, and what the optimisation of matched ones
+            began with; None for real data.
         sorted_by_label: whether each batch holds labels of its own.
         digest: SHA-256 of the inputs and labels of all batches that were run, with their names, types and
             shapes: two runs with the same one have read the same. None for made-up data, and where a
             recalibration goes through more than fits into memory.
+        matching: how matched batches were made, None of others.
     """
 
-    source: Annotated[str, Limits(among=("file", "function", "tensor", "synthetic", "example"))]
+    source: Annotated[
+        str, Limits(among=("file", "function", "tensor", "synthetic", "example", "matched"))
+    ]
     paths: tuple[str, ...]
     batches: Count
     batch_size: Count
@@ -37,11 +43,12 @@ class DataInfo:
     distribution: str | None = None
     sorted_by_label: bool = False
     digest: str | None = None
+    matching: Matching | None = None
 
     @property
     def made_up(self) -> bool:
         """Whether nothing follows about data that the model has seen."""
-        return self.source in {"synthetic", "example"}
+        return self.source in {"synthetic", "example", "matched"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from bnaudit.records.initialisation import (
 from bnaudit.records.inspection import BatchNormStatics, Inspection, InspectionReport
 from bnaudit.records.landscape import Agreement, Landscape
 from bnaudit.records.layer import ChannelValues, Extent, Gain, LayerReport
+from bnaudit.records.matching import Mismatch
 from bnaudit.records.recalibration import (
     LayerChange,
     Offset,
@@ -101,6 +102,7 @@ FORMS: dict[type, Form] = {
         },
         channels=("per_channel",),
     ),
+    Mismatch: Form(hidden=("per_channel",)),
     CurvatureRow: Form(rows=True),
     ChannelValues: Form(whole=True),
     LayerReport: Form(

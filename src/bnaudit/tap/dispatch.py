@@ -27,7 +27,7 @@ from bnaudit.tap.call import DECOMPOSED, BatchNormCall, as_called
 from bnaudit.tap.naming import INSTANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
@@ -248,6 +248,7 @@ def tapped(
     namer: Namer,
     handler: Callable[[BatchNormCall], Tensor],
     replay: Callable[[BatchNormCall], Tensor] | None = None,
+    others: Mapping[str, Callable[..., Tensor]] | None = None,
 ) -> Iterator[Tap]:
     """Hands every BatchNorm call of the model to `handler` until the context ends.
 
@@ -256,6 +257,7 @@ def tapped(
         handler: carries each call out.
         replay: carries out the calls that activation checkpointing repeats during backward;
             `handler` where it is None.
+        others: further operators ("embedding") -> what stands in for them.
     """
     tap = Tap(namer, handler, replay or handler)
     # Compiled parts of a model run as they were written; else the compiler would take in the handlers.
@@ -275,6 +277,8 @@ def tapped(
                 if namer.decomposed:  # seven more operators: 0.37 ms to enter instead of 0.14
                     for name, override in _decomposed(tap).items():
                         library.impl(name, override, KEY)
+                for name, other in (others or {}).items():
+                    library.impl(name, other, KEY)
             with taking(included=True), _in_threads_of(namer.layers):
                 yield tap
         finally:

@@ -133,7 +133,7 @@ def test_values(text: str, expected: Any) -> None:
         ("severity: error", "1: severity has to be a mapping of rules to severities, not 'error'"),
         ("severity:\n  BN101: fatal", "2: severity.BN101: unknown severity 'fatal'"),
         ("severity: {BN101: off}", "severity.BN101 has to be one of error, warning, info, not the"),
-        ("severity: {BN191: info}", "1: severity: no rule 'BN191', did you mean 'BN101'?"),
+        ("severity: {BN1010: info}", "1: severity: no rule 'BN1010', did you mean 'BN101'?"),
         ("thresholds: {BN001: {x: 1}}", "1: thresholds.BN001: the rule has no thresholds"),
         (
             "thresholds:\n  BN299:\n    mean_drift: 1",

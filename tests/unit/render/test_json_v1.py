@@ -108,7 +108,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
     for group in (layer["first_order"], finite_difference, forward_mode):
         assert set(group.values()) == {None}
     reasons = {entry["metric"]: entry["reason"] for entry in layer["skipped"]}
-    further = {"second_order", "weight_space", "gap"}
+    further = {"second_order", "weight_space", "gap", "mismatch"}
     assert list(reasons) == [
         "gain.batch",
         "first_order",
@@ -122,6 +122,7 @@ def test_skipped_group_is_all_null_with_one_reason() -> None:
         "statistics.variance_drift",
         "statistics.grad_xhat_norm",
         "gap",
+        "mismatch",
     ]
     assert {reasons[path] for path in reasons if path not in further} == {
         "one value per channel (m = 1)"

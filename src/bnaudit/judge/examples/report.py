@@ -9,6 +9,7 @@ from bnaudit.judge.examples.channels import BATCHES, spread, statistics
 from bnaudit.judge.examples.deployment import deployment
 from bnaudit.judge.examples.inspection import CHANNELS, LAYERS
 from bnaudit.records.layer import Extent, FirstOrder, Gain, LayerReport
+from bnaudit.records.matching import Matching, Mismatch
 from bnaudit.records.model import ModelInfo
 from bnaudit.records.report import Report
 from bnaudit.records.run import DataInfo, LossInfo, RunInfo
@@ -103,6 +104,27 @@ def report() -> Report:
     model = ModelInfo("model.onnx", "onnx", None, {}, (), (), 10_000, LAYERS)
     layers = tuple(layer(name) for name in LAYERS)
     return Report(model, run, layers, findings=(), deployment=deployment())
+
+
+def matched(**left: dict[int, float]) -> Report:
+    """The healthy audit on batches that were matched to the running statistics.
+
+    Args:
+        left: layer, by its first name ("block2") -> channel -> what is left there.
+    """
+    healthy = report()
+    layers = []
+    for entry in healthy.layers:
+        own = left.get(entry.name.partition(".")[0], {})
+        each = tuple(own.get(c, 0.002) for c in range(CHANNELS))
+        far = max(range(CHANNELS), key=lambda c: each[c])
+        found = Mismatch(0.001, 0.001, 0.4, 1.2, each[far], far, each)
+        layers.append(replace(entry, mismatch=found))
+    matching = Matching((41,) * BATCHES, 60, 1.1, 2e-6)
+    run = healthy.run
+    assert run is not None  # noqa: S101  # what `report` makes
+    data = DataInfo("matched", (), BATCHES, 32, matching=matching)
+    return replace(healthy, run=replace(run, data=data), layers=tuple(layers))
 
 
 def changed(name: str, **values: object) -> Report:

@@ -32,6 +32,7 @@ from bnaudit.judge.rules import (
     small_projection,
     statistics_at_init,
     training_mode,
+    unmatched_statistics,
     unusual_eps,
     unusual_momentum,
     variance_drift,
@@ -75,4 +76,5 @@ RULES: tuple[Rule, ...] = (
     not_finite.RULE,
     worse_than_guessing.RULE,
     shared_statistics.RULE,
+    unmatched_statistics.RULE,
 )

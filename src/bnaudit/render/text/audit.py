@@ -154,5 +154,10 @@ def origin(data: DataInfo) -> str:
         return "the example inputs inside the file, not your data"
     if data.source == "synthetic":
         drawn = f" ({data.distribution})" if data.distribution else ""
-        return f"SYNTHETIC{drawn}, not your data"
+        return f"SYNTHETIC{drawn}, not your data (--data matched comes nearer)"
+    if data.matching is not None:
+        left, steps = significant(data.matching.end), max(data.matching.steps)
+        return (
+            f"MATCHED to the running statistics in {steps} steps (mismatch {left}), not your data"
+        )
     return ", ".join(data.paths) or f"given as {data.source}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.records.deployment import LayerGap
 from bnaudit.records.layer import FirstOrder
+from bnaudit.records.matching import Mismatch
 from bnaudit.records.values import NOT_REQUESTED, Skipped
 from bnaudit.render.columns import ALL
 from bnaudit.render.text.cells import LogAxis, axis_for, draw
@@ -219,6 +220,14 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
             "gap: its part of what running statistics add to the loss (no labels: to the outputs, squared)",
         ),
         when=lambda layers, _: any(isinstance(row.layer.gap, LayerGap) for row in layers),
+    ),
+    _gap(
+        "mismatch",
+        "layer.mismatch.largest",
+        significant,
+        8,
+        (5, 2, "; mismatch: what is left between the matched batch and the layer's statistics"),
+        when=lambda layers, _: any(isinstance(row.layer.mismatch, Mismatch) for row in layers),
     ),
     Column(
         "leak",

@@ -1,0 +1,1 @@
+"""Batches made from the model itself: optimised until they have the statistics that its layers store."""
