@@ -275,6 +275,7 @@ class Collected:
         apart: names of the calls that are no layers, and what they are.
         undecided: names of calls on a single row that may be no layers.
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
+        prepared: what `bnaudit.measure.preparation` found, None where nobody looked.
     """
 
     batches: list[list[LayerRecord]] = field(default_factory=list)
@@ -285,6 +286,7 @@ class Collected:
     apart: Mapping[str, str] = field(default_factory=dict)
     undecided: Sequence[str] = ()
     recorded: Recorded | None = None
+    prepared: Sequence[Any] | None = None
 
     @property
     def weights(self) -> list[str]:
