@@ -45,7 +45,7 @@ class AuditOptions:
         labels: a key in the data (or in the mappings of an iterable), a path, or an array; None uses
             the key "labels" if there is one.
         loss: a name of `bnaudit.data.loss.NAMES`, or a callable (output, labels) -> scalar tensor.
-        batches: how many sample batches to run.
+        batches: how many sample batches to run; None, or "auto", runs as many as the medians need.
         batch_size: rows in each.
         input_shapes: input name -> full shape for the synthetic batch; the empty name means the
             only input.

@@ -149,7 +149,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     with own_autograd(placed.device.type), untouched(placed.module):
         session = open_session(placed, options)
         with clock.stage("first_order"):
-            collected = collect_first_order(session, options, progress)
+            session, collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
             return _judged(report, _with_apart(stored, collected, absent=True), options)

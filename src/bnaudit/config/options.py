@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.config import relocate
 from bnaudit.config.kinds import (
+    Batches,
     Count,
     Flag,
     Kind,
@@ -154,7 +155,7 @@ OPTIONS: tuple[Option, ...] = (
            "batch inside a .pt2 file, else a synthetic one.", short="d", commands=_RUNNING,
            relocate=relocate.data,
            elsewhere={"recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
-                      "init": "Sample batch, as for check; its first rows are used. Default: a "
+                      "init": "Sample batch, as for check; some of its rows are used. Default: a "
                               "synthetic batch."}),
     Option("labels", DATA, Kind(metavar="KEY|PATH", wanted="a key of the data, or a path", files=True),
            "Labels: a key in --data, or a file.", unset="the key 'labels', if there",
@@ -164,8 +165,9 @@ OPTIONS: tuple[Option, ...] = (
            "auto (by the labels there are), or file.py:function(output, labels).",
            default="auto", commands=_RUNNING, relocate=relocate.function,
            elsewhere={"init": "As for check."}),
-    Option("batches", DATA, Whole(1),
-           "Batches to run.", unset="up to 8, synthetic 4",
+    Option("batches", DATA, Batches(),
+           "Batches to run. auto: 8 to 64, until the interval of every layer's median |g|/|G| is within 5 %, "
+           "or the data end.", unset="auto, synthetic 4",
            commands=_LOADING,
            elsewhere={"recalibrate": "Batches to run; all where it is left out."}),
     Option("batch-size", DATA, Whole(1),

@@ -109,16 +109,46 @@ def require_size(size: int, static_batch: int | None) -> None:
         )
 
 
+MOST_BATCHES = 1024
+"""That are ever cut: the rows of these are spread over all of the data."""
+
+
+def places(rows: int, size: int, count: int, seed: int) -> list[Tensor]:
+    """Which rows make which batch: all parts of the data alike, whatever order it is in.
+
+    The data is divided into as many equal stretches as there are rows to be taken, each gives one, drawn by
+    the seed, and they are dealt out at random. So data that is sorted by its labels gives mixed batches, and
+    the first batches are as much of a sample as all of them. Within a batch the rows keep their order.
+
+    Args:
+        rows: that there are.
+        size: of a batch.
+        count: of batches; where there are more rows, some are left out.
+        seed: of the draw.
+    """
+    draw, taken = torch.Generator().manual_seed(seed), size * count
+    starts = torch.arange(taken + 1) * rows // max(taken, 1)
+    width = starts.diff()
+    chosen = starts[:-1] + (torch.rand(taken, generator=draw, dtype=torch.float64) * width).long()
+    dealt = chosen[torch.randperm(taken, generator=draw)]
+    return [part.sort().values for part in dealt.split(size)] if taken else []
+
+
 def cut(
-    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int | None
+    samples: Samples,
+    batch_size: int | None,
+    batches: int | None,
+    static_batch: int | None,
+    seed: int = 0,
 ) -> Batches:
-    """Cuts batches of consecutive rows, in the order of the data.
+    """Cuts batches out of the rows; see `places`.
 
     Args:
         samples: the rows.
         batch_size: rows a batch; default the model's fixed size, else 32 or all there are.
         batches: how many; default 8, or as many whole batches as there are.
         static_batch: the size that the model cannot leave, if it has one.
+        seed: of which rows make which batch.
 
     Raises:
         DataError: there are fewer rows than asked for, or the inputs disagree about how many.
@@ -140,14 +170,14 @@ def cut(
     items = tuple(
         Batch(
             tuple(
-                a if a.dim() == 0 or name in samples.shared else a[i : i + size]
+                a if a.dim() == 0 or name in samples.shared else a[place]
                 for name, a in samples.arrays.items()
             ),
-            None if samples.labels is None else samples.labels[i : i + size],
+            None if samples.labels is None else samples.labels[place],
         )
-        for i in range(0, size * (count if batches else rows // size), size)
+        for place in places(rows, size, batches or min(rows // size, MOST_BATCHES), seed)
     )
-    info = DataInfo(samples.source, samples.paths, count, size, rows)
+    info = DataInfo(samples.source, samples.paths, count, size, rows, order="seed")
     return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])
 
 

@@ -56,7 +56,7 @@ def prepare(
         batches, notes = from_loader(data, model, options, static_batch)
     else:
         samples = samples_of(options, model)
-        batches = cut(samples, options.batch_size, options.batches, static_batch)
+        batches = cut(samples, options.batch_size, options.batches, static_batch, options.seed)
         notes = samples.notes
     if data is not None:
         notes = (*notes, *constant_columns(batches))

@@ -341,6 +341,41 @@ def collect(
     return collected
 
 
+def go_on(
+    collected: Collected,
+    execution: Execution,
+    namer: Namer,
+    batches: Sequence[Batch],
+    mode: str,
+    selection: Selection,
+    progress: Progress,
+) -> None:
+    """Runs further batches, and adds what they left behind.
+
+    Args:
+        collected: what the batches before them did.
+        batches: the further ones.
+        execution: as of these.
+        namer: as of these.
+        mode: as of these.
+        selection: as of these.
+        progress: told of each batch.
+
+    Raises:
+        RunError: the model cannot be run or differentiated.
+    """
+    start = len(collected.batches)
+    run = _Runner(execution, namer, mode, selection, start + len(batches), progress)
+    progress.stage("measuring further batches", len(batches))
+    for index, batch in enumerate(batches, start):
+        found = run(batch, index, record=False)
+        collected.batches.append(found.probe.records)
+        collected.losses.append(found.loss)
+        collected.outputs.append(found.output)
+        collected.executed.extend(found.probe.executed)
+        progress.advance()
+
+
 def _undecided(batch: Batch, passes: Mapping[int, _Pass], apart: Mapping[str, str]) -> list[str]:
     """Calls without trained statistics on one row, where N C channels of an instance norm are C."""
     log = next(iter(passes.values())).log

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from bnaudit.records.values import NOT_REQUESTED, STATISTICS, Count, Limits, Metric, Skipped
 from bnaudit.records.verification import Verification
 
+STOPPED = ("asked", "medians", "data", "cost", "most", "stream")
+
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:
@@ -24,6 +26,13 @@ class DataInfo:
         available: rows in the data, None for synthetic data.
         distribution: what synthetic values were drawn from, None for real data.
         sorted_by_label: whether each batch holds labels of its own.
+        order: which rows they are: seed, drawn by it from all parts of the data alike, or given, the first
+            that an iterable gives; None for made-up data.
+        stopped: why no more were run: asked, for their number was given; medians, since all are known well
+            enough; data, which has no more; cost, counted in values that they send through BatchNorm
+            layers; most, which are 64; stream, of which the first 8 are taken; None for made-up data.
+        within: how far an interval of a layer's median |g|/|G| reaches from it at most, as a share of it;
+            None for fewer than 8 batches, which have no such interval.
     """
 
     source: Annotated[str, Limits(among=("file", "tensor", "synthetic", "example"))]
@@ -33,6 +42,9 @@ class DataInfo:
     available: Count | None = None
     distribution: str | None = None
     sorted_by_label: bool = False
+    order: Annotated[str | None, Limits(among=("seed", "given"))] = None
+    stopped: Annotated[str | None, Limits(among=STOPPED)] = None
+    within: float | None = None
 
     @property
     def made_up(self) -> bool:
