@@ -175,7 +175,8 @@ def cut(
             ),
             None if samples.labels is None else samples.labels[place],
         )
-        for place in places(rows, size, batches or min(rows // size, MOST_BATCHES), seed)
+        # A batch is the same however many there are.
+        for place in places(rows, size, max(count, min(rows // size, MOST_BATCHES)), seed)[:batches]
     )
     info = DataInfo(samples.source, samples.paths, count, size, rows, order="seed")
     return Batches(items[:count], info, tuple(samples.arrays), samples.labels_from, items[count:])
