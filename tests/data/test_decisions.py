@@ -14,6 +14,8 @@ from bnaudit.data.outputs import primary
 from bnaudit.records.deployment import Deployment
 from bnaudit.records.values import Estimate, Skipped
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 SCORES = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 0.0, 2.0]])
 
 
