@@ -27,10 +27,10 @@ class DataInfo:
         distribution: what synthetic values were drawn from, None for real data.
         sorted_by_label: whether each batch holds labels of its own.
         order: which rows they are: seed, drawn by it from all parts of the data alike, or given, the first
-            that an iterable gives; None for made-up data.
+            that an iterable gives; None for made-up data, and where all rows are used.
         stopped: why no more were run: asked, for their number was given; medians, since all are known well
             enough; data, which has no more; cost, counted in values that they send through BatchNorm
-            layers; most, which are 64; stream, of which the first 8 are taken; None for made-up data.
+            layers; most, which are 64; stream, of which the first 8 are taken; None as above.
         within: how far an interval of a layer's median |g|/|G| reaches from it at most, as a share of it;
             None for fewer than 8 batches, which have no such interval.
     """
