@@ -38,7 +38,6 @@ _FIXES = {
     "inputs-inverted": "give the deployed network inputs of the sign of training",
     "inputs-not-standardised": "standardise the inputs of the deployed network with the mean and std of the "
     "training data",
-    "inputs-standardised": "give the deployed network the inputs as they were measured",
     "inputs-not-normalised": "normalise the inputs of the deployed network as in training (mean and std of "
     "ImageNet{})",
     "inputs-normalised": "leave the normalisation of the inputs out, as in training{}",

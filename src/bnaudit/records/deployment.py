@@ -29,7 +29,6 @@ CAUSES = {
     "inputs-in-other-range": "these inputs are in another range than those of training",
     "inputs-inverted": "these inputs are the negative of those of training",
     "inputs-not-standardised": "the inputs of training had mean 0 and variance 1 in every channel",
-    "inputs-standardised": "the inputs of training were not standardised, and these are",
     "inputs-not-normalised": "the mean and std of ImageNet are missing on these inputs{}",
     "inputs-normalised": "mean and std were taken off these inputs, and not off those of training{}",
     "inputs-normalised-twice": "mean and std were taken off these inputs twice",
@@ -52,7 +51,7 @@ class Evidence:
         cause: what is supposed. inputs-scaled: they are `value` times those of training; inputs-shifted:
             `value` was added to them; inputs-in-other-range: both; inputs-inverted: their negative;
             inputs-not-standardised: those of training had mean 0 and variance 1 in every channel;
-            inputs-standardised: these have, and those of training had not; inputs-not-normalised:
+            inputs-not-normalised:
             ImageNet's mean and standard deviation are missing, after a division by `value` where there is
             one; inputs-normalised: they were taken off, and training did not, nor divided by `value`;
             inputs-normalised-twice: with the same; channels-reversed: RGB for BGR; inputs-in-other-layout:
