@@ -154,11 +154,12 @@ def alarms(changes: Iterable[Harmless] = CHANGES) -> Iterator[Alarm]:
 
 
 def audited(case: Subject, kind: str) -> Report:
-    """The audit of the case as a file of this format."""
+    """The audit of the case as a file of this format, or as the live "module"."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / ("model.onnx" if kind == "onnx" else "model.pt")
-        write(case, kind, path)
+        if kind != "module":
+            write(case, kind, path)
         options = {
             "data": case.x,
             "labels": case.labels,
@@ -166,7 +167,7 @@ def audited(case: Subject, kind: str) -> Report:
             "metrics": ("first_order", "statistics", "deployment"),
             **case.options,
         }
-        return bnaudit.audit(path, **options)
+        return bnaudit.audit(case.net if kind == "module" else path, **options)
 
 
 def contradictions(report: Report) -> list[str]:

@@ -77,6 +77,16 @@ def test_what_does_not_end_in_order_is_ended(body: str, args: tuple[str, ...]) -
     assert len(done.stderr.splitlines()) == 2
 
 
+@pytest.mark.parametrize("command", ["recalibrate", "init", "diff"])
+def test_every_command_that_takes_long_has_them(cli: Cli, command: str) -> None:
+    sleeping = "import time\ndef data():\n    time.sleep(60)\n    yield {}\n"
+    Path("slow.py").write_text(sleeping)
+    own = {"recalibrate": ("--dry-run",), "init": (MODEL,), "diff": (MODEL, "--run")}[command]
+    outcome = cli(command, MODEL, *own, "--data", "slow.py:data", "-q", "--timeout", "2")
+    assert outcome.code == 4
+    assert outcome.lines[0] == "error: not done within --timeout 2 (seconds)"
+
+
 @pytest.mark.parametrize("command", ["check", "inspect"])
 def test_a_configuration_may_set_them(
     cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch

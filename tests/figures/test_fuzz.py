@@ -55,14 +55,12 @@ def test_every_ending_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def invoke(args: list[str]) -> int:
         from bnaudit.cli import commands
-        from bnaudit.errors import BnauditError, InputError
+        from bnaudit.errors import InputError
 
         try:
             exec(Path(args[0]).read_text(), {"InputError": InputError})  # noqa: S102
-        except BnauditError as error:
-            return error.exit_code
         except Exception as error:
-            code, message, _ = commands._last(error)
+            code, message, _ = commands._told(error)
             sys.stderr.write(message)
             commands._trace(args)
             return code

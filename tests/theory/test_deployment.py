@@ -74,19 +74,29 @@ def radau() -> tuple[Any, Any]:
     return nodes, (1 - nodes) / (4 * before(nodes)) ** 2
 
 
-def shares(net: nn.Module, x: Tensor, y: Tensor, points: int) -> dict[tuple[str, int], float]:
+def apart(out: Tensor, own: Tensor) -> Tensor:
+    """What stands for the loss where there are no labels."""
+    spread = torch.stack([(row - own.mean(0)).square().sum() for row in own]).sum()
+    return (
+        torch.stack([(a - b).square().sum() for a, b in zip(out, own, strict=True)]).sum() / spread
+    )
+
+
+def shares(
+    net: nn.Module, x: Tensor, y: Tensor | None, points: int
+) -> dict[tuple[str, int], float]:
     """The integral along the path by a rule with so many points."""
     twin, given = written(net)
     for layer in given.values():
         layer.at = None
     with torch.no_grad():
-        twin(x)
+        own_outputs = twin(x)
     nodes, weights = radau() if points == 4 else np.polynomial.legendre.leggauss(points)
     found: dict[tuple[str, int], float] = {}
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         for layer in given.values():
             layer.at, layer.calls = float(node), []
-        loss = cross_entropy(twin(x), y)
+        loss = apart(twin(x), own_outputs) if y is None else cross_entropy(twin(x), y)
         for name, layer in given.items():
             for place, ((mean, log), own) in enumerate(zip(layer.calls, layer.own, strict=True)):
                 slopes = torch.autograd.grad(loss, (mean, log), retain_graph=True)
@@ -184,13 +194,15 @@ def test_losses_and_decisions(cls: Callable[[], nn.Module], mode: str) -> None:
     assert found.distance.mean == pytest.approx(np.mean(apart), rel=1e-10)
 
 
+@pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_shares_are_the_path_integral(cls: Callable[[], nn.Module]) -> None:
+def test_shares_are_the_path_integral(cls: Callable[[], nn.Module], labelled: bool) -> None:
     net, x, y = drifted(cls)
-    report = audited(net, x, y)
+    report = audited(net, x, y if labelled else None)
     where = located(report)
     part = slice((where.batch - 1) * BATCH, where.batch * BATCH)
-    same, exact = (shares(net, x[part], y[part], points) for points in (4, 40))
+    given = y[part] if labelled else None
+    same, exact = (shares(net, x[part], given, points) for points in (4, 40))
     measured = {
         (layer.name, layer.call): layer.gap.share
         for layer in report.layers
@@ -203,6 +215,8 @@ def test_shares_are_the_path_integral(cls: Callable[[], nn.Module]) -> None:
     gap = (
         losses(net, x, y, train=False)[where.batch - 1]
         - losses(net, x, y, train=True)[where.batch - 1]
+        if labelled
+        else float(apart(copy.deepcopy(net)(x[part]), copy.deepcopy(net).train()(x[part])))
     )
     assert where.gap == pytest.approx(gap, rel=1e-10)
     assert sum(exact.values()) == pytest.approx(gap, rel=5e-3)  # ReLU has kinks
@@ -303,7 +317,18 @@ def test_no_labels_compare_outputs() -> None:
     assert found.distance.mean > 0.1
     assert isinstance(found.changed, Estimate)
     assert isinstance(found.running.accuracy, Skipped)
-    assert isinstance(found.located, Skipped)  # noise has no gap to explain
+    assert isinstance(found.located, Located)  # by the outputs
+
+
+def test_no_labels_and_next_to_no_difference() -> None:
+    net, x, _ = drifted(nets.PreActivation)
+    with torch.no_grad():
+        for _ in range(60):
+            net.train()(x)
+    found = deployment(audited(net.eval(), x, None))
+    assert isinstance(found.distance, Estimate)
+    assert found.distance.mean < 0.5
+    assert isinstance(found.located, Skipped)
 
 
 def test_statistics_that_fit_leave_no_gap() -> None:

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from bnaudit._version import __version__
-from bnaudit.cli.interrupt import EXIT_INTERRUPTED
+from bnaudit.cli.interrupt import EXIT_INTERRUPTED, Interrupt
 from bnaudit.cli.streams import Helpful, say_error, write_stdout
 from bnaudit.errors import BnauditError, first_line
 from bnaudit.files import remembered
@@ -107,32 +107,39 @@ def cli() -> None:
     """
 
 
-def invoke(args: list[str]) -> int:
-    """Runs the command line and returns its exit code."""
+def invoke(args: list[str], interrupt: Interrupt | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    Args:
+        args: the command line.
+        interrupt: knows of a Ctrl-C that came out of somebody's code as another exception.
+    """
     try:
         with remembered():
             outcome: Any = cli.main(args, prog_name="bnaudit", standalone_mode=False)
-    except BnauditError as error:
-        say_error(error.message, error.hint)
-        _trace(args)
-        return error.exit_code
     except click.ClickException as error:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
-    except (
-        Exception
-    ) as error:  # the outermost boundary: whatever is left is the machine's, or a bug
-        code, message, hint = _last(error)
+        return _interrupted()
+    except Exception as error:  # the outermost boundary
+        if interrupt is not None and interrupt.asked:
+            return _interrupted()
+        code, message, hint = _told(error)
         say_error(message, hint)
         _trace(args)
         return code
     return outcome if isinstance(outcome, int) else 0
 
 
-def _last(error: Exception) -> tuple[int, str, str]:
-    """Exit code, fact and remedy of an exception that nobody has explained."""
+def _interrupted() -> int:
+    click.echo("interrupted", err=True)
+    return EXIT_INTERRUPTED
+
+
+def _told(error: Exception) -> tuple[int, str, str | None]:
+    """Exit code, fact and remedy; what nobody has explained is the machine's, or a bug."""
+    if isinstance(error, BnauditError):
+        return error.exit_code, error.message, error.hint
     text = first_line(error)
     if isinstance(error, MemoryError) or any(mark in str(error) for mark in _NO_MEMORY):
         hint = "pass a smaller --batch-size or --input-shape, or run it where there is more memory"

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from bnaudit.cli.check import audit_options
 from bnaudit.cli.configured import config_options, configuration, settled, tell_notes
+from bnaudit.cli.limits import limited
 from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.streams import stdout_reserved
@@ -67,7 +68,8 @@ def command(old: Path, new: Path, **given: Any) -> int:
     tell_notes(quiet=given["quiet"])
     given = settled(given)
     presentation = presentation_of("diff", given, (old, new))
-    diff = _compared(old, new, given)
+    with limited(given):
+        diff = _compared(old, new, given)
     present(diff, presentation)
     return diff.exit_code
 

@@ -10,6 +10,7 @@ import click
 
 from bnaudit.cli.check import audit_options
 from bnaudit.cli.configured import tell_notes
+from bnaudit.cli.limits import limited
 from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.progress import shown
@@ -50,7 +51,7 @@ def command(start: Path, trained: Path, **given: Any) -> int:
     """
     tell_notes(quiet=given["quiet"])
     presentation = presentation_of("init", given, (start, trained))
-    with stdout_reserved(), warnings.catch_warnings():
+    with limited(given), stdout_reserved(), warnings.catch_warnings():
         if given["verbose"] < 2:
             warnings.simplefilter("ignore")
         from bnaudit.load.sniff import sniff

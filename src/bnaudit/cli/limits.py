@@ -51,7 +51,9 @@ def limited(given: dict[str, Any]) -> Iterator[None]:
     size = None if most is None else BY_PARAMETER["max_memory"].accept(most)
     over = RunError(
         f"not done within --timeout {timeout} (seconds)",
-        hint="raise it, or ask for less: --batches, --batch-size, --metrics, --layers",
+        hint=f"raise it, or ask for less: {', '.join(_less(given))}"
+        if _less(given)
+        else "raise it",
     )
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(done, timeout, over, size, most), daemon=True)
@@ -63,6 +65,12 @@ def limited(given: dict[str, Any]) -> Iterator[None]:
         finally:
             done.set()
     watch.join()
+
+
+def _less(given: dict[str, Any]) -> list[str]:
+    """The command's options that make it shorter."""
+    names = ("batches", "batch_size", "metrics", "layers")
+    return [f"--{name.replace('_', '-')}" for name in names if name in given]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnaudit.cli.configured import tell_notes
+from bnaudit.cli.limits import limited
 from bnaudit.cli.options import Command, FileName, options_of
 from bnaudit.cli.present import present, presentation_of
 from bnaudit.cli.progress import shown
@@ -78,7 +79,7 @@ def command(model: str, **given: Any) -> int:
     from bnaudit.cli.check import audit_options
     from bnaudit.cli.execute import quiet_libraries
 
-    with stdout_reserved(), quiet_libraries(given["verbose"]):
+    with limited(given), stdout_reserved(), quiet_libraries(given["verbose"]):
         from bnaudit.load.reference import factory_reference
         from bnaudit.load.sniff import sniff
 

@@ -58,5 +58,12 @@ def distance(y: Tensor, reference: Tensor) -> float:
     """
     if y.shape != reference.shape:
         return nan
-    spread = (reference - reference.mean(0)).norm()
-    return float((y - reference).norm() / spread) if float(spread) > 0 else nan
+    return float(squared_distance(y, reference).sqrt())
+
+
+def squared_distance(y: Tensor, reference: Tensor) -> Tensor:
+    """Its square, differentiable, of outputs of the same shape; float64."""
+    reference = reference.double()
+    spread = (reference - reference.mean(0)).square().sum()
+    off = (y.double() - reference).square().sum()
+    return off / spread if float(spread) > 0 else off * nan

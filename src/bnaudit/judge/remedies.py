@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnaudit.records.deployment import OF_INPUTS
 from bnaudit.records.values import Skipped
 from bnaudit.summary.deployment import explained, located
 
@@ -31,7 +32,7 @@ _NOT_RECOMPUTED = (
 _MOST = 0.8
 """Of the gap, that recomputed statistics have to take off to be the remedy."""
 
-_FIXES = {
+_FIXES: dict[str, str | None] = {
     "inputs-scaled": "divide the inputs of the deployed network by {}, as training had them",
     "inputs-shifted": "subtract {} from the inputs of the deployed network, as training had them",
     "inputs-in-other-range": "give the deployed network the range of training",
@@ -48,8 +49,10 @@ _FIXES = {
     "resolution (bnaudit recalibrate)",
     "initial-statistics": RECOMPUTE,
     "single-row-statistics": RECOMPUTE + "; train with larger batches, or with GroupNorm",
+    "edited-layers": None,
+    "other-weights": None,
 }
-"""Supposition -> the remedy; {} is its number."""
+"""Supposition -> the remedy (None: recomputed statistics tell); {} is its number."""
 
 
 def remedy(report: Report, layer: str | None = None) -> str | None:
@@ -65,8 +68,9 @@ def remedy(report: Report, layer: str | None = None) -> str | None:
     evidence, found = explained(report), located(report)
     if found is None:
         return None
-    if evidence is not None:
-        return mended(evidence)
+    fix = None if evidence is None else mended(evidence)
+    if fix is not None:
+        return fix
     if isinstance(found.recomputed, Skipped):
         return RECOMPUTE
     enough = found.deployed - found.recomputed >= _MOST * found.gap
@@ -78,9 +82,12 @@ def prepared(report: Report, layer: str | None) -> Evidence | None:
     return next((e for e in report.preparation if layer in e.layers), None)
 
 
-def mended(evidence: Evidence) -> str:
-    """What to do about a supposition."""
-    fix = _FIXES[evidence.cause].format(evidence.number)
+def mended(evidence: Evidence) -> str | None:
+    """What to do about a supposition; None where recomputed statistics tell."""
+    fix = _FIXES[evidence.cause]
+    if fix is None:
+        return None
+    fix = fix.format(evidence.number)
     return fix if evidence.code is None else f"{fix}: {evidence.code}"
 
 
@@ -91,7 +98,8 @@ def supposed(evidence: Evidence, what: str | None = None) -> str:
         evidence: the supposition.
         what: of what that is a share; by default what the gap's are.
     """
+    if _FIXES[evidence.cause] is None:
+        return f"{evidence.sentence} (they make {evidence.explains:.0%} of the gap)"
     if what is None:
-        statistics = evidence.cause.endswith("-statistics")
-        what = "distance of the statistics" if statistics else "gap"
+        what = "gap" if evidence.cause in OF_INPUTS else "distance of the statistics"
     return f"{evidence.sentence} (explains {evidence.explains:.0%} of the {what})"

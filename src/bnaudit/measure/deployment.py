@@ -38,6 +38,9 @@ count and not a time, so that equal runs give equal numbers."""
 _WORTH = 0.05
 """Of the loss with batch statistics: a gap below is not located."""
 
+_MOVED = 0.5
+"""Of what the outputs differ from row to row: without labels less is not located, and BN209 is silent."""
+
 _UNTRACKED = Skipped("no layer keeps running statistics: every batch is normalised by its own")
 _NO_CLASSES = Skipped("the labels are no classes")
 
@@ -85,7 +88,7 @@ def _measured(
         compared.add(seen["batch"], seen["running"], batch)
         progress.advance()
     gap = compared.estimated(compared.gaps, "loss")
-    located, shares = _located(modes, compared.gaps[: len(items)], gap, compared.batch)
+    located, shares = _located(modes, compared, gap)
     found = Deployment(
         batches=len(compared.gaps),
         rows=sum(b.rows for b in (*items, *further)),
@@ -105,18 +108,25 @@ def _further(modes: Modes) -> tuple[Batch, ...]:
 
 
 def _located(
-    modes: Modes, gaps: Sequence[float], gap: Estimate | Skipped, batch_losses: Sequence[float]
+    modes: Modes, compared: _Compared, gap: Estimate | Skipped
 ) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
-    if modes.session.execution.loss.label_free:
-        return Skipped("a loss without labels says nothing of a gap (pass --labels)"), {}
-    if isinstance(gap, Skipped):
-        return gap, {}
-    sure = gap.mean if isinstance(gap.lower, Skipped) else gap.lower
-    scale = sum(batch_losses) / len(batch_losses)
-    if not (sure > 0 and gap.mean >= _WORTH * abs(scale)):
+    items = modes.session.batches.items
+    free = modes.session.execution.loss.label_free
+    found = compared.estimated(compared.distances, "distance of the outputs") if free else gap
+    if isinstance(found, Skipped):
+        return found, {}
+    sure = found.mean if isinstance(found.lower, Skipped) else found.lower
+    scale = sum(compared.batch) / len(compared.batch)
+    if free and sure < _MOVED:
+        return Skipped("the outputs are not moved enough to ask where from"), {}
+    if not free and not (sure > 0 and found.mean >= _WORTH * abs(scale)):
         return Skipped("there is no gap to speak of"), {}
-    index = min(range(len(gaps)), key=lambda i: abs(gaps[i] - gap.mean))
-    return Location(modes, index, gaps[index]).found()
+    gaps = (compared.distances if free else compared.gaps)[: len(items)]
+    index = min(range(len(gaps)), key=lambda i: abs(gaps[i] - found.mean))
+    if not free:
+        return Location(modes, index, gaps[index]).found()
+    seen = modes.known(index, "batch") or modes.run(items[index], index, "batch")
+    return Location(modes, index, gaps[index] ** 2, seen.output.double()).found()
 
 
 @dataclass(slots=True)

@@ -9,12 +9,18 @@ and over the layers it is weighted by their shares of the gap. What a suppositio
 1 - distance(supposed) / distance(the batch's own). Suppositions about the inputs are tried out: what they
 explain is the share of the gap that is gone with such inputs. What was done otherwise to the values comes
 from the first layers (`bnaudit.measure.preparation`); the resolution, which they may not show, is tried here.
+
+Where neither speaks, which layers are off says something. The batch's own statistics are those of a network
+that normalises what arrives at every layer, so that a layer in front whose statistics are wrong does not make
+those behind wrong too: a few layers that are off alone were changed, and inputs that are others show most
+where they are read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import isfinite
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,7 +82,45 @@ def explanations(layers: Mapping[Key, Layer], trial: Trial) -> tuple[Evidence, .
     if not (whole > 0 and isfinite(whole)):
         return ()
     found = [*_about_inputs(layers, trial, whole), *_about_statistics(layers, trial, whole)]
-    return tuple(sorted(found, key=lambda e: -e.explains))
+    return tuple(sorted(found or _by_place(layers, trial), key=lambda e: -e.explains))
+
+
+_FITS, _OFF, _FEW, _MOST, _AT_INPUTS = 0.1, 0.02, 0.25, 0.75, 3.0
+"""Distances of a layer that fits (256 rows, heavy tails: up to 0.09) and of one that is off; the share of the
+layers that are few, and that are most; how much more off the inputs' readers may be than the others. Trained
+networks after further training, or extrapolated: most layers from 0.02 to 1.4, readers at most 2.1 times the
+others' median; with other inputs 10 times and more."""
+
+
+def _by_place(layers: Mapping[Key, Layer], trial: Trial) -> Iterator[Evidence]:
+    """What it says which layers are off."""
+    off = {
+        key: _distance({key: at}, {key: 1.0}, {key: trial.own[key]}) for key, at in layers.items()
+    }
+    gap = sum(trial.shares[key] for key in layers)
+    if gap <= 0:
+        return
+
+    def evidence(cause: str, keys: list[Key]) -> Evidence:
+        return Evidence(cause, float(len(keys)), sum(trial.shares[k] for k in keys) / gap)
+
+    edited = [key for key, d in off.items() if d > max(_FITS, _FITS * max(off.values()))]
+    others = [d for key, d in off.items() if key not in edited]
+    if (
+        0 < len(edited) <= max(1, _FEW * len(off))
+        and others
+        and max(others) <= _FITS
+        and not any(layers[key].first for key in edited)
+    ):
+        yield evidence("edited-layers", edited)
+        return
+    wrong = [key for key, d in off.items() if d >= _OFF]
+    at_inputs, behind = (
+        [d for k, d in off.items() if layers[k].first is first] for first in (True, False)
+    )
+    spread = len(behind) > 1 and len(wrong) >= _MOST * len(off)
+    if spread and at_inputs and max(at_inputs) <= _AT_INPUTS * median(behind):
+        yield evidence("other-weights", wrong)
 
 
 def _about_inputs(layers: Mapping[Key, Layer], trial: Trial, whole: float) -> Iterator[Evidence]:

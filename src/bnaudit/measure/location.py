@@ -19,6 +19,9 @@ one backward pass gives all layers' derivatives, from BatchNorm's own kernels. T
 Gauss-Radau's rule with four points, t = 0 among them, exact for polynomials of degree 6 in t; what the shares
 leave of the gap is said as the rest.
 
+Without labels the loss says nothing: in its place stands the squared distance of the outputs to those with
+batch statistics, over what these differ from row to row, which is 0 at t = 1.
+
 The layer to mend is another question: a layer behind one that is wrong may take off as much, since it
 normalises what arrives. So single layers are switched to the statistics of what arrives at them: all of a
 small network, else those with the largest shares, and those for which the pass at t = 0 promises most,
@@ -33,6 +36,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnaudit.data.decisions import distance, squared_distance
+from bnaudit.data.loss import outputs_of
+from bnaudit.data.outputs import primary
 from bnaudit.measure.explained import Trial, explanations
 from bnaudit.measure.moments import channel_moments
 from bnaudit.measure.preparation import Layer, pooled, prepared_otherwise
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bnaudit.data.batch import Batch
     from bnaudit.measure.modes import Modes, Statistics
     from bnaudit.tap.call import BatchNormCall
 
@@ -61,11 +68,19 @@ _ALL, _BY_SHARE, _BY_PROMISE = 8, 2, 2
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The gap of one batch, layer by layer."""
+    """The gap of one batch, layer by layer.
+
+    Attributes:
+        modes: runs it.
+        index: which batch.
+        gap: its loss with running statistics less that with its own; without labels the squared distance.
+        reference: without labels, its outputs with its own statistics.
+    """
 
     modes: Modes
     index: int
     gap: float
+    reference: Tensor | None = None
 
     def found(self) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
         """The records of the gap and of each layer's part; the layers have none where it cannot be told."""
@@ -117,7 +132,18 @@ class Location:
 
     def _loss(self, handler: Callable[[BatchNormCall], Tensor]) -> float:
         batch = self.modes.session.batches.items[self.index]
-        return self.modes.run(batch, self.index, "running", handler).loss
+        seen = self.modes.run(batch, self.index, "running", handler)
+        if self.reference is None:
+            return seen.loss
+        return distance(seen.output.double(), self.reference) ** 2
+
+    def _with_others(self, other: Batch) -> float:
+        """The same for other inputs, whose outputs with their own statistics are others too."""
+        running = self.modes.run(other, self.index, "running")
+        if self.reference is None:
+            return running.loss
+        own = self.modes.run(other, self.index, "batch")
+        return distance(running.output.double(), own.output.double()) ** 2
 
     def _pass(self, own: Mapping[Key, Statistics], t: float) -> _Path:
         """The loss at a point of the path, with its derivatives along every layer's statistics."""
@@ -125,7 +151,10 @@ class Location:
         path = _Path(own, t)
         with tapped(session.placed.namer, path) as tap, torch.enable_grad():
             tap.start()
-            loss = session.execution.value(session.batches.items[self.index], self.index)
+            batch = session.batches.items[self.index]
+            output, loss = session.execution.both(batch, self.index)
+            if self.reference is not None:
+                loss = squared_distance(primary(outputs_of(output))[1], self.reference)
             if path.impossible is None:
                 leaves = [leaf for at in path.points for leaf in (at.gamma, at.beta)]
                 gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -164,7 +193,7 @@ class Location:
             {key: max(share, 0.0) for key, share in shares.items()},
             {key: pooled([found[key] for found in every if key in found]) for key in layers},
             (found[0].evidence, mended) if found else None,
-            lambda other: self.modes.run(other, self.index, "running").loss,
+            self._with_others,
             lambda other: {k: s for k, (_, s) in self.modes.noted(other, self.index).items()},
             lambda handler: self.modes.run(batch, self.index, "batch", handler),
         )

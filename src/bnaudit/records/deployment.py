@@ -39,8 +39,15 @@ CAUSES = {
     "with: too few batches, or a momentum that is too small",
     "single-row-statistics": "the running statistics are those of batches of a single row, which do not see "
     "how rows differ",
+    "edited-layers": "the statistics of {} fit nothing that arrives there while all others fit: changed "
+    "after training (an edit, a conversion, a merge)",
+    "other-weights": "the statistics of {} do not fit, behind the inputs no worse than elsewhere: of other "
+    "weights (an average, a soup, further training), or of inputs of another kind",
 }
 """What may be supposed where running statistics do not fit, in words; {} is its number."""
+
+OF_INPUTS = tuple(CAUSES)[: tuple(CAUSES).index("initial-statistics")]
+"""The network is right then, and gets something else than in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,14 @@ class Evidence:
             inputs-normalised-twice: with the same; channels-reversed: RGB for BGR; inputs-in-other-layout:
             axes were taken for each other; other-resolution: `value` times that of training;
             initial-statistics: the share `value` of them is still the 0 and 1 that they began with;
-            single-row-statistics: they are those of batches of one row.
+            single-row-statistics: they are those of batches of one row; edited-layers: those of `value`
+            layers, none of which reads the inputs, were changed after training, since all others fit;
+            other-weights: those of `value` layers, most of all, do not fit, and no better behind the inputs
+            than elsewhere.
         value: its number, None where it has none.
         explains: share of what is to be explained that goes with such inputs or statistics (at most 1): of
-            the gap; of the distance between the running and the batch's statistics; of that distance
-            at the first layers.
+            the gap, or what these layers make of it; of the distance between the running and the batch's
+            statistics; of that distance at the first layers.
         code: Python that prepares the batch `x` as in training; None where no other inputs were tried.
         inputs: their names, where the network has several.
         layers: labels of the first layers that are reached by them.
@@ -79,6 +89,8 @@ class Evidence:
         """The value in words."""
         if self.value is None:
             return ""
+        if self.cause in {"edited-layers", "other-weights"}:
+            return f"{self.value:.0f} layer{'' if self.value == 1 else 's'}"
         if self.cause == "initial-statistics":
             return f"{self.value:.0%}"
         if self.cause == "inputs-not-normalised":
@@ -97,6 +109,9 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Located:
     """Where the gap comes from, on one batch; each layer's part is in its `gap`.
+
+    Without labels all is in units of the squared distance of the outputs to those with batch statistics, over
+    what these differ from row to row.
 
     Attributes:
         batch: which one, from 1: of the audited batches the one whose gap is nearest to the mean gap.
@@ -146,8 +161,9 @@ class LayerGap:
     """One layer's part in the gap between running and batch statistics, on one batch.
 
     Attributes:
-        share: of the gap, in units of the loss: the integral of the loss's derivative along this layer's
-            statistics, on the path on which all layers go from the running to the batch's together.
+        share: of the gap, in units of the loss (without labels of the squared distance): the integral of the
+            loss's derivative along this layer's statistics, on the path on which all layers go from the
+            running to the batch's together.
         alone: what the batch's own statistics at this layer alone take off the deployed loss; measured at
             the layers with the largest shares.
     """

@@ -103,7 +103,7 @@ def _some(
         severity = Severity.ERROR
     counted = f"{channels_text(dead)}: {len(dead)} of {layer.channels} channels"
     fact = (
-        f"nothing reads {counted} get no gradient although no activation switches them off"
+        f"no gradient arrives at {counted} have values around 0, which no ReLU on them alone would switch off"
         if unread
         else f"no gradient arrives at {counted} train no more"
     )
@@ -116,7 +116,9 @@ def _some(
             "statistics of the layers behind and measure the accuracy again"
         )
     elif unread:
-        fact += ", as behind a slice or weights of exactly 0"
+        fact += (
+            ": nothing reads them (a slice, weights of exactly 0), or what is added to them does"
+        )
         fix = "none needed where the network leaves channels out by design; otherwise prune them"
     return Hit(layer.label, fact, severity, share, rule.limit("share"), dead, fix=fix)
 

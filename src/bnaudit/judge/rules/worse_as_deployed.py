@@ -9,6 +9,7 @@ from bnaudit.judge.examples.deployment import deployment
 from bnaudit.judge.examples.report import report
 from bnaudit.judge.remedies import RECOMPUTE, remedy, supposed
 from bnaudit.judge.rule import Needs, Rule, Threshold
+from bnaudit.records.deployment import OF_INPUTS
 from bnaudit.records.finding import NEEDS_RUN, Severity
 from bnaudit.records.report import Report
 from bnaudit.records.values import Estimate, Skipped
@@ -45,7 +46,7 @@ def _check(rule: Rule, report: Report) -> Iterator[Finding]:
             confidence=_confidence(found.batch.loss),
         )
     elif report.run is not None and report.run.loss.label_free:
-        yield from _by_outputs(rule, found)
+        yield from _by_outputs(rule, report, found)
     elif isinstance(found.gap, Estimate):
         yield from _by_loss(rule, report, found, found.gap)
 
@@ -74,27 +75,25 @@ def _by_loss(rule: Rule, report: Report, found: Deployment, gap: Estimate) -> It
     yield _with_origin(rule.finding(message, **details), report)
 
 
-_WITHOUT_LABELS = (
-    "give labels (--labels), which tell whether these answers are worse and where from; findings on drift "
-    "name the layer: inputs unlike those of training, or statistics of other weights"
-)
+_WITHOUT_LABELS = "labels (--labels) tell whether these answers are worse"
 
 
-def _by_outputs(rule: Rule, found: Deployment) -> Iterator[Finding]:
+def _by_outputs(rule: Rule, report: Report, found: Deployment) -> Iterator[Finding]:
     distance, limit = found.distance, rule.limit("distance")
     if isinstance(distance, Skipped) or distance.n < 2 or lower_end(distance) <= limit:
         return
     changed = mean_of(found.changed)
     decisions = "" if changed is None else f", and {changed:.0%} of the decisions are others"
-    yield rule.finding(
+    finding = rule.finding(
         f"running statistics move the outputs by {distance.mean:.2g} of what they differ from row to "
         f"row{decisions}",
-        fix=_WITHOUT_LABELS,
         observed=distance.mean,
         threshold=limit,
         interval=_interval(distance),
         confidence=_confidence(distance),
     )
+    finding = _with_origin(finding, report)
+    yield replace(finding, fix=f"{finding.fix}; {_WITHOUT_LABELS}")
 
 
 def _with_origin(finding: Finding, report: Report) -> Finding:
@@ -103,22 +102,26 @@ def _with_origin(finding: Finding, report: Report) -> Finding:
     if where is None:
         return finding
     clauses = [finding.message]
+    free = report.run is not None and report.run.loss.label_free
+    gap, brings = ("squared distance", "it") if free else ("gap", "its loss")
     if shares:
         named = ", ".join(f"{share:.3g} from {layer.label}" for layer, share in shares[:3])
         more = f" and the rest from {len(shares) - 3} more" if len(shares) > 3 else ""
-        clauses.append(f"of the gap of {where.gap:.3g} in batch {where.batch} come {named}{more}")
+        clauses.append(f"of the {gap} of {where.gap:.3g} in batch {where.batch} come {named}{more}")
     if best is not None and len(shares) > 1:
         clauses.append(f"batch statistics at {best[0].label} alone take {best[1]:.3g} off")
     evidence = explained(report)
     if evidence is not None:
         clauses.append(supposed(evidence))
-    elif not isinstance(where.recomputed, Skipped):
+    else:
+        clauses.append("no known cause explains it")
+    told = evidence is not None and evidence.cause not in {"edited-layers", "other-weights"}
+    if not told and not isinstance(where.recomputed, Skipped):
         clauses.append(
-            "no known cause explains it; statistics recomputed from these batches bring its loss to "
-            f"{where.recomputed:.3g}"
+            f"statistics recomputed from these batches bring {brings} to {where.recomputed:.3g}"
         )
     layer = None if best is None else best[0].label
-    if evidence is not None and not evidence.cause.endswith("statistics") and shares:
+    if evidence is not None and evidence.cause in OF_INPUTS and shares:
         layer = shares[0][0].label  # what is in front of it is wrong, wherever it could be mended
     return replace(
         finding, message="; ".join(clauses), fix=remedy(report) or finding.fix, layer=layer

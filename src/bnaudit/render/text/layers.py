@@ -201,7 +201,11 @@ _COLUMNS: tuple[Column[_Layer], ...] = (
         "layer.gap.share",
         significant,
         3,
-        (6, 0, "gap: its part of what the deployed loss has more than with batch statistics"),
+        (
+            6,
+            0,
+            "gap: its part of what running statistics add to the loss (no labels: to the outputs, squared)",
+        ),
         when=lambda layers, _: any(isinstance(row.layer.gap, LayerGap) for row in layers),
     ),
     Column(

@@ -122,6 +122,16 @@ def test_recomputing_is_no_remedy_where_it_does_not_reach() -> None:
         (Evidence("initial-statistics", 0.12, 0.99), "12%", "recalibrate"),
         (Evidence("inputs-not-normalised", 255.0, 0.99), "division by 255", "normalise"),
         (Evidence("single-row-statistics", None, 0.98), "single row", "larger batches"),
+        (
+            Evidence("edited-layers", 1.0, 0.98),
+            "statistics of 1 layer fit nothing",
+            "compute the running statistics again",
+        ),
+        (
+            Evidence("other-weights", 9.0, 0.96),
+            "statistics of 9 layers do not fit",
+            "compute the running statistics again",
+        ),
     ],
 )
 def test_a_cause_comes_with_its_number_and_its_remedy(
@@ -132,8 +142,8 @@ def test_a_cause_comes_with_its_number_and_its_remedy(
     assert f"{evidence.explains:.0%}" in finding.message
     assert fix in finding.fix
     assert "no known cause" not in finding.message
-    statistics = evidence.cause.endswith("statistics")
-    assert finding.layer == located().layers[2 if statistics else 1].label
+    of_inputs = evidence.cause.startswith(("inputs", "channels", "other-resolution"))
+    assert finding.layer == located().layers[1 if of_inputs else 2].label
 
 
 def test_what_is_not_there_is_said() -> None:
