@@ -40,7 +40,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "statistics": MetricInfo(
         "drift against the running statistics, dead and outlying channels",
-        "free with first_order",
+        "free with first_order; where the first layers drift, some 40 F up to these",
         True,
         "bnaudit.measure.statistics:measure_statistics",
     ),

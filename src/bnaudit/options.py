@@ -55,7 +55,7 @@ class AuditOptions:
             tensor; batch is what the iterable gave, else inputs and labels by name.
         loss_options: options of a named loss (`bnaudit.losses.SETTINGS`), or a function's keyword arguments.
         loss_output: name or number of the output that the loss is taken of.
-        batches: how many sample batches to run.
+        batches: how many sample batches to run; None, or "auto", runs as many as the medians need.
         batch_size: rows in each.
         input_shapes: input name -> full shape for the synthetic batch; the empty name means the
             only input.

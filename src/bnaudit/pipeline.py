@@ -85,7 +85,7 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     loss: str | Callable[..., Any] = "auto",
     loss_options: Mapping[str, Any] | None = None,
     loss_output: str | int | None = None,
-    batches: int | None = None,
+    batches: int | str | None = None,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     match_steps: int | None = None,
@@ -201,7 +201,7 @@ def _audited(loaded: LoadedModel, label: str, options: AuditOptions, progress: P
     with own_autograd(placed.device.type), untouched(placed.module):
         session = open_session(placed, options, draw=True, made=_matching(options, progress, clock))
         with clock.stage("first_order"):
-            collected = collect_first_order(session, options, progress)
+            session, collected = collect_first_order(session, options, progress)
         if not collected.batches:
             report = _nothing_executed(loaded, label, options, collected)
             return _judged(report, _with_apart(stored, collected, absent=True), options)

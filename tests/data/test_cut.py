@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Samples, cut
+from bnaudit.data.batch import DEFAULT_BATCH_SIZE, DEFAULT_BATCHES, Samples, cut, places
 from bnaudit.data.rows import Held, Listed
 from bnaudit.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ def samples(rows: int, labels: bool = True) -> Samples:
     batches=st.none() | st.integers(1, 12),
     static=st.none() | st.integers(1, 4),
 )
-def test_batches_are_consecutive_whole_and_as_many_as_asked(
+def test_batches_are_whole_apart_and_as_many_as_asked(
     rows: int, size: int | None, batches: int | None, static: int | None
 ) -> None:
     if static is not None and size not in (None, static):
@@ -46,7 +46,36 @@ def test_batches_are_consecutive_whole_and_as_many_as_asked(
         assert x.shape == (expected, 1)
         assert x[:, 0].tolist() == batch.labels.tolist()
         order += [int(v) for v in batch.labels]
-    assert order == list(range(count * expected))
+    assert len(set(order)) == count * expected
+    assert set(order) <= set(range(rows))
+
+
+@given(
+    rows=st.integers(1, 500),
+    size=st.integers(1, 20),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_come_from_all_parts_of_the_data_alike(
+    rows: int, size: int, share: float, seed: int
+) -> None:
+    count = int(share * (rows // size))
+    made = places(rows, size, count, seed)
+    assert [len(place) for place in made] == [size] * count
+    assert all(torch.equal(place, place.sort().values) for place in made)
+    taken = torch.cat(made).sort().values if made else torch.zeros(0)
+    n = size * count
+    for i, row in enumerate(taken.tolist()):  # one from each of n equal stretches
+        assert i * rows // n <= row < (i + 1) * rows // n
+    again = places(rows, size, count, seed)
+    assert all(torch.equal(a, b) for a, b in zip(made, again, strict=True))
+
+
+def test_sorted_rows_give_mixed_batches_and_the_first_are_a_sample_of_all() -> None:
+    made = places(10_000, 32, 100, 0)
+    for place in made[:8]:
+        assert 3_000 < float(place.double().mean()) < 7_000  # 5000 +- 4 * 2887 / sqrt(32)
+    assert not torch.equal(made[0], places(10_000, 32, 100, 1)[0])
 
 
 def test_scalars_are_shared_by_all_batches() -> None:

@@ -16,6 +16,8 @@ from bnaudit.data.outputs import primary
 from bnaudit.records.deployment import Deployment
 from bnaudit.records.values import Estimate, Skipped
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 def loss_of(labels_are: Any, **settings: Any) -> Loss:
     return Loss("any", "", False, lambda y, labels, index: y.sum(), labels_are, settings)

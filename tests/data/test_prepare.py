@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from bnaudit.data.batch import Batches
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 ROWS = torch.arange(30, dtype=torch.float32).reshape(10, 3)
 LABELS = torch.arange(10)
 PAIRS = [(ROWS[i : i + 4], LABELS[i : i + 4]) for i in (0, 4, 8)]

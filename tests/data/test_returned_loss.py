@@ -16,6 +16,8 @@ from bnaudit.records.values import Spread
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 torch.manual_seed(0)
 X, Y = torch.randn(64, 5), torch.randint(0, 3, (64, 4))
 

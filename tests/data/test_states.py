@@ -17,6 +17,8 @@ from bnaudit.records.verification import Verification
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 class Stream(nn.Module):
     """Streaming audio: a frame, a convolution's cache, and the two layers of a recurrent state."""

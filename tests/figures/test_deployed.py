@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bnaudit.records.finding import Finding
     from bnaudit.records.report import Report
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 BATCH = 32
 NETS = (
     "conv",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bnaudit.records.report import Report
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 class Leaky(nn.Module):
     """A membrane in a plain attribute, a number until the first call."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from bnaudit.records.report import Report
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 ROWS, BATCH = 96, 24
 METRICS = ("first_order", "deployment")
 

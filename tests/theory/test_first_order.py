@@ -11,6 +11,8 @@ from bnaudit.records.layer import FirstOrder, Gain, LayerReport
 from bnaudit.records.values import Skipped, Spread
 from tests import nets, reference
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 NETS = [nets.PreActivation, nets.InPlace, nets.Shared, nets.Branching, nets.Plain]
 
 

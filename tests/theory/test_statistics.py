@@ -15,6 +15,8 @@ from bnaudit.records.drift import Channels, Drift
 from bnaudit.records.values import Skipped, Spread
 from tests import nets
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 def statistics(net: nn.Module, x: Tensor, **options: Any) -> list[Channels]:
     report = bnaudit.audit(net, data=x, dtype="float64", metrics=("statistics",), **options)

@@ -272,6 +272,31 @@ class LayerCount(Whole):
         return "all" if node.value == "all" else super().read(node, context)
 
 
+class Batches(Whole):
+    """A number of batches, or "auto", which is None in a field."""
+
+    metavar = "N|auto"
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.wanted = f"{self.wanted} or 'auto'"
+        self.plain = {"anyOf": [self.plain, {"enum": ["auto"]}]}
+
+    def typed(self, text: str) -> int | str:
+        """See `Kind.typed`."""
+        if text != "auto" and not (is_count(text) and int(text) > 0):
+            raise ValueError(f"{text!r} is neither a number of batches nor 'auto'")
+        return text if text == "auto" else int(text)
+
+    def accept(self, name: str, value: Any) -> Any:
+        """See `Kind.accept`."""
+        return None if value == "auto" else super().accept(name, value)
+
+    def read(self, node: Node, context: Context) -> int | str:
+        """See `Kind.read`."""
+        return "auto" if node.value == "auto" else super().read(node, context)
+
+
 class Size(Kind):
     """A number of bytes: 500MB, 2GB or 1.5GiB."""
 

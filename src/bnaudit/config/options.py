@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.config import relocate
 from bnaudit.config.data_kinds import Images, Names
 from bnaudit.config.kinds import (
+    Batches,
     Columns,
     Count,
     Flag,
@@ -170,7 +171,7 @@ OPTIONS: tuple[Option, ...] = (
            elsewhere={"trend": "Sample batches, as for check: the checkpoints are run, with --code or as "
                                "the networks that they are.",
                       "recalibrate": "The rows to compute statistics of, as for check; all of them are used.",
-                      "init": "Sample batch, as for check; its first rows are used. Default: a "
+                      "init": "Sample batch, as for check; some of its rows are used. Default: a "
                               "synthetic batch."}),
     Option("map", DATA, Names(),
            "Which array of the data an input takes, where their names differ; others are left out. "
@@ -194,8 +195,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("loss-output", DATA, Kind(metavar="NAME|INDEX", wanted="an output's name or number"),
            "Take the loss of this output alone.", unset="the one called logits or the like, else the first",
            commands=_RUNNING, coerce=str),
-    Option("batches", DATA, Whole(1),
-           "Batches to run.", unset="up to 8, synthetic or matched 4",
+    Option("batches", DATA, Batches(),
+           "Batches to run. auto: 8 to 64, until the interval of every layer's median |g|/|G| is within 5 %, "
+           "or the data end.", unset="auto, synthetic or matched 4",
            commands=_CODE,
            elsewhere={"recalibrate": "Batches to run; all where it is left out.",
                       "landscape": "Batches to walk on, each at the cost of all steps; up to 4 where it is "

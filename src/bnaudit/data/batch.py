@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCHES = 8
-_MOST_BATCHES = 1 << 16
-"""Of data without end; places alone would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,28 +201,46 @@ def require_size(size: int, static_batch: int | None) -> None:
         )
 
 
-def places(rows: int, size: int, count: int) -> list[Tensor]:
-    """Which rows make which batch: consecutive ones, in the order of the data.
+MOST_BATCHES = 1024
+"""That are ever cut: the rows of these are spread over all of the data."""
+
+
+def places(rows: int, size: int, count: int, seed: int) -> list[Tensor]:
+    """Which rows make which batch: all parts of the data alike, whatever order it is in.
+
+    The data is divided into as many equal stretches as there are rows to be taken, each gives one, drawn by
+    the seed, and they are dealt out at random. So data that is sorted by its labels gives mixed batches, and
+    the first batches are as much of a sample as all of them. Within a batch the rows keep their order.
 
     Args:
         rows: that there are.
         size: of a batch.
-        count: of batches.
+        count: of batches; where there are more rows, some are left out.
+        seed: of the draw.
     """
-    count = min(count, rows // size, _MOST_BATCHES)
-    return list(torch.arange(size * count).split(size)) if count else []
+    draw, taken = torch.Generator().manual_seed(seed), size * count
+    starts = torch.arange(taken + 1) * rows // max(taken, 1)
+    width = starts.diff()
+    chosen = starts[:-1] + (torch.rand(taken, generator=draw, dtype=torch.float64) * width).long()
+    dealt = chosen[torch.randperm(taken, generator=draw)]
+    return [part.sort().values for part in dealt.split(size)] if taken else []
 
 
 def cut(
-    samples: Samples, batch_size: int | None, batches: int | None, static_batch: int | None
+    samples: Samples,
+    batch_size: int | None,
+    batches: int | None,
+    static_batch: int | None,
+    seed: int = 0,
 ) -> Batches:
-    """Cuts batches out of rows; those that are run are read, further ones where they are asked for.
+    """Cuts batches out of rows, see `places`; those that are run are read, others when they are asked for.
 
     Args:
         samples: the rows.
         batch_size: rows a batch; default the model's fixed size, else 32 or all there are.
         batches: how many; default 8, or as many whole batches as there are.
         static_batch: the size that the model cannot leave, if it has one.
+        seed: of which rows make which batch.
 
     Raises:
         DataError: there are fewer rows than asked for, or the inputs disagree about how many.
@@ -243,8 +259,10 @@ def cut(
             f"the data has {rows} rows, fewer than {wanted}",
             hint="give more data, or pass a smaller --batch-size or --batches",
         )
-    drawn = Drawn(samples, places(rows, size, count if batches else rows // size))
-    info = DataInfo(samples.source, samples.paths, count, size, rows)
+    # A batch is the same however many there are.
+    most = max(count, min(rows // size, MOST_BATCHES))
+    drawn = Drawn(samples, places(rows, size, most, seed)[:batches])
+    info = DataInfo(samples.source, samples.paths, count, size, rows, order="seed")
     items, further = tuple(samples.read(drawn.places[:count])), drawn[count:]
     return Batches(items, info, tuple(samples.arrays), samples.labels_from, further)
 

@@ -54,7 +54,7 @@ def from_loader(
     left_out = f"{len(found) - len(items)} of {len(found)} batches left out: they have " + (
         f"{', '.join(map(str, odd))} rows, the first has {rows[0]}"
     )
-    info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items))
+    info = DataInfo("tensor", (), len(items), rows[0], rows[0] * len(items), order="given")
     origin = labels_origin(items, options)
     return Batches(items, info, names, origin), (*notes, *((left_out,) if odd else ()))
 

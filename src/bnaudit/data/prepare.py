@@ -89,7 +89,7 @@ def _given(
             batches, notes = from_loader(options.data, model, options, static_batch)
         else:
             samples = samples_of(options, model)
-            batches = cut(samples, options.batch_size, options.batches, static_batch)
+            batches = cut(samples, options.batch_size, options.batches, static_batch, options.seed)
             notes = samples.notes
     info = replace(batches.info, digest=digest(batches.names, batches.items))
     if origin is not None:

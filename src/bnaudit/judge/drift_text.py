@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.judge.drifted import CALLS, calls_apart, causes, channel_limit, common_factor
 from bnaudit.judge.obstacles import one_class, unlike_training
-from bnaudit.judge.remedies import INPUT, RECOMPUTE, SEPARATE, remedy
+from bnaudit.judge.remedies import INPUT, RECOMPUTE, SEPARATE, prepared, remedy, supposed
 from bnaudit.records.finding import Severity
 
 if TYPE_CHECKING:
@@ -52,19 +52,22 @@ def findings(rule: Rule, report: Report, fact: Callable[[Drifting], str]) -> Ite
 
 def _origin(cause: Cause, report: Report) -> str:
     """Where the drift comes from, as far as the layers tell."""
-    root = cause.root
+    root, factor = cause.root, _scale(cause)
+    evidence = prepared(report, root.layer.label)
+    if evidence is not None:
+        return f"; {supposed(evidence, 'drift of the first layers')}"
     if root.reads_inputs and root.whole:
-        factor = _scale(cause)
         if factor is None:
             return ""
         return f"; all channels share the factor, as if inputs were {factor:.3g} times those of training"
     if root.reads_inputs:
         return "; the other channels of this first layer agree with theirs"
+    told = ""
     if cause.in_front:
-        return f"; in front of it {listed(list(cause.in_front))} drifts too, by less"
-    if cause.agreeing and unlike_training(report) is None:
-        return "; the layers in front agree with theirs, so the inputs are as in training"
-    return ""
+        told = f"; in front of it {listed(list(cause.in_front))} drifts too, by less"
+    elif cause.agreeing and unlike_training(report) is None:
+        told = "; the layers in front agree with theirs, so the inputs are as in training"
+    return told
 
 
 def _scale(cause: Cause) -> float | None:
@@ -95,7 +98,8 @@ def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, share
     unlike = unlike_training(report)
     if cause.root.reads_inputs:
         # Rows of one class are other inputs; their scale is that of all.
-        unlike = one_class(report) if _scale(cause) is None else None
+        known = _scale(cause) is not None or prepared(report, cause.root.layer.label) is not None
+        unlike = None if known else one_class(report)
     fix = SEPARATE if shared else RECOMPUTE
     if cause.root.reads_inputs and not shared:
         fix = (
@@ -104,7 +108,7 @@ def _details(rule: Rule, cause: Cause, start: Drifting, report: Report, *, share
             else f"{RECOMPUTE}; if this layer reads inputs, check their units"
         )
     if not shared:
-        fix = remedy(report) or fix
+        fix = remedy(report, cause.root.layer.label) or fix
     limits = {t.name: t.value for t in rule.thresholds}
     worst = start.channels[0] if start.channels else 0
     limit = limits["layer"] if start.whole else channel_limit(limits, start.drift.signed[worst])

@@ -32,87 +32,74 @@ _NOT_RECOMPUTED = (
 _MOST = 0.8
 """Of the gap, that recomputed statistics have to take off to be the remedy."""
 
-_CAUSES: dict[str, tuple[str, str | None]] = {
-    "inputs-scaled": (
-        "these inputs are {} times those of training",
-        "divide the inputs of the deployed network by {}, as training had them",
-    ),
-    "inputs-shifted": (
-        "{} was added to the inputs of training",
-        "subtract {} from the inputs of the deployed network, as training had them",
-    ),
-    "inputs-not-standardised": (
-        "the inputs of training had mean 0 and variance 1 in every channel",
-        "standardise the inputs of the deployed network with the mean and std of the training data",
-    ),
-    "inputs-not-normalised": (
-        "the mean and std of ImageNet are missing on these inputs{}",
-        "normalise the inputs of the deployed network as in training (mean and std of ImageNet{})",
-    ),
-    "inputs-normalised-twice": (
-        "mean and std were taken off these inputs twice",
-        "normalise the inputs once",
-    ),
-    "channels-reversed": (
-        "the channels of these inputs are in the other order (RGB, BGR)",
-        "give the channels in the order of training",
-    ),
-    "other-resolution": (
-        "these inputs have {} times the resolution of training",
-        "resize the inputs as in training, or recompute the running statistics at this resolution "
-        "(bnaudit recalibrate)",
-    ),
-    "initial-statistics": (
-        "{} of the running statistics is still the mean 0 and variance 1 that they began with: too few "
-        "batches, or a momentum that is too small",
-        RECOMPUTE,
-    ),
-    "single-row-statistics": (
-        "the running statistics are those of batches of a single row, which do not see how rows differ",
-        RECOMPUTE + "; train with larger batches, or with GroupNorm",
-    ),
-    "edited-layers": (
-        "the statistics of {} fit nothing that arrives there while all others fit: changed after training "
-        "(an edit, a conversion, a merge)",
-        None,
-    ),
-    "other-weights": (
-        "the statistics of {} do not fit, behind the inputs no worse than elsewhere: of other weights (an "
-        "average, a soup, further training), or of inputs of another kind",
-        None,
-    ),
+_FIXES: dict[str, str | None] = {
+    "inputs-scaled": "divide the inputs of the deployed network by {}, as training had them",
+    "inputs-shifted": "subtract {} from the inputs of the deployed network, as training had them",
+    "inputs-in-other-range": "give the deployed network the range of training",
+    "inputs-inverted": "give the deployed network inputs of the sign of training",
+    "inputs-not-standardised": "standardise the inputs of the deployed network with the mean and std of the "
+    "training data",
+    "inputs-not-normalised": "normalise the inputs of the deployed network as in training (mean and std of "
+    "ImageNet{})",
+    "inputs-normalised": "leave the normalisation of the inputs out, as in training{}",
+    "inputs-normalised-twice": "normalise the inputs once",
+    "channels-reversed": "give the channels in the order of training",
+    "inputs-in-other-layout": "give the axes in the order of training",
+    "other-resolution": "resize the inputs as in training, or recompute the running statistics at this "
+    "resolution (bnaudit recalibrate)",
+    "initial-statistics": RECOMPUTE,
+    "single-row-statistics": RECOMPUTE + "; train with larger batches, or with GroupNorm",
+    "edited-layers": None,
+    "other-weights": None,
 }
-"""Supposition -> how it reads, and the remedy (None: recomputed statistics tell); {} is its number."""
+"""Supposition -> the remedy (None: recomputed statistics tell); {} is its number."""
 
 
-def remedy(report: Report) -> str | None:
-    """What the gap between running and batch statistics calls for; None where it was not located."""
+def remedy(report: Report, layer: str | None = None) -> str | None:
+    """What running statistics that do not fit call for; None where nothing was located.
+
+    Args:
+        report: of an audit.
+        layer: label of the first layer that drifts, where a finding is about one.
+    """
+    inputs = prepared(report, layer)
+    if inputs is not None:
+        return mended(inputs)
     evidence, found = explained(report), located(report)
     if found is None:
         return None
-    own = None if evidence is None else _CAUSES[evidence.cause][1]
-    if evidence is not None and own is not None:
-        return own.format(_number(evidence))
+    fix = None if evidence is None else mended(evidence)
+    if fix is not None:
+        return fix
     if isinstance(found.recomputed, Skipped):
         return RECOMPUTE
     enough = found.deployed - found.recomputed >= _MOST * found.gap
     return RECOMPUTE if enough else _NOT_RECOMPUTED
 
 
-def supposed(evidence: Evidence) -> str:
-    """The supposition in words, with how much it explains."""
-    sentence = _CAUSES[evidence.cause][0].format(_number(evidence))
-    if _CAUSES[evidence.cause][1] is None:
-        return f"{sentence} (they make {evidence.explains:.0%} of the gap)"
-    of = "gap" if evidence.cause in OF_INPUTS else "distance of the statistics"
-    return f"{sentence} (explains {evidence.explains:.0%} of the {of})"
+def prepared(report: Report, layer: str | None) -> Evidence | None:
+    """What was done otherwise to the inputs that reach a first layer."""
+    return next((e for e in report.preparation if layer in e.layers), None)
 
 
-def _number(evidence: Evidence) -> str:
-    if evidence.cause in ("edited-layers", "other-weights"):
-        return f"{evidence.value:.0f} layer{'' if evidence.value == 1 else 's'}"
-    if evidence.cause == "initial-statistics":
-        return f"{evidence.value:.0%}"
-    if evidence.cause == "inputs-not-normalised":
-        return "" if evidence.value is None else f", after a division by {evidence.value:.0f}"
-    return "" if evidence.value is None else f"{evidence.value:.3g}"
+def mended(evidence: Evidence) -> str | None:
+    """What to do about a supposition; None where recomputed statistics tell."""
+    fix = _FIXES[evidence.cause]
+    if fix is None:
+        return None
+    fix = fix.format(evidence.number)
+    return fix if evidence.code is None else f"{fix}: {evidence.code}"
+
+
+def supposed(evidence: Evidence, what: str | None = None) -> str:
+    """The supposition in words, with how much it explains.
+
+    Args:
+        evidence: the supposition.
+        what: of what that is a share; by default what the gap's are.
+    """
+    if _FIXES[evidence.cause] is None:
+        return f"{evidence.sentence} (they make {evidence.explains:.0%} of the gap)"
+    if what is None:
+        what = "gap" if evidence.cause in OF_INPUTS else "distance of the statistics"
+    return f"{evidence.sentence} (explains {evidence.explains:.0%} of the {what})"

@@ -275,6 +275,7 @@ class Collected:
         apart: names of the calls that are no layers, and what they are.
         undecided: names of calls on a single row that may be no layers.
         recorded: the first batch's pass for the second order, where it was asked for and could be recorded.
+        prepared: what `bnaudit.measure.preparation` found, None where nobody looked.
     """
 
     batches: list[list[LayerRecord]] = field(default_factory=list)
@@ -285,6 +286,7 @@ class Collected:
     apart: Mapping[str, str] = field(default_factory=dict)
     undecided: Sequence[str] = ()
     recorded: Recorded | None = None
+    prepared: Sequence[Any] | None = None
 
     @property
     def weights(self) -> list[str]:
@@ -337,6 +339,41 @@ def collect(
     selection.require_one(collected.executed)
     run.require_gradient(collected, batches[0])
     return collected
+
+
+def go_on(
+    collected: Collected,
+    execution: Execution,
+    namer: Namer,
+    batches: Sequence[Batch],
+    mode: str,
+    selection: Selection,
+    progress: Progress,
+) -> None:
+    """Runs further batches, and adds what they left behind.
+
+    Args:
+        collected: what the batches before them did.
+        batches: the further ones.
+        execution: as of these.
+        namer: as of these.
+        mode: as of these.
+        selection: as of these.
+        progress: told of each batch.
+
+    Raises:
+        RunError: the model cannot be run or differentiated.
+    """
+    start = len(collected.batches)
+    run = _Runner(execution, namer, mode, selection, start + len(batches), progress)
+    progress.stage("measuring further batches", len(batches))
+    for index, batch in enumerate(batches, start):
+        found = run(batch, index, record=False)
+        collected.batches.append(found.probe.records)
+        collected.losses.append(found.loss)
+        collected.outputs.append(found.output)
+        collected.executed.extend(found.probe.executed)
+        progress.advance()
 
 
 def _undecided(batch: Batch, passes: Mapping[int, _Pass], apart: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bnaudit.data.decisions import decided, distance, right
 from bnaudit.errors import RunError
+from bnaudit.measure.enough import affordable
 from bnaudit.measure.estimate import estimate
 from bnaudit.measure.location import Location
 from bnaudit.measure.modes import Modes
@@ -103,8 +104,8 @@ def _measured(
 
 
 def _further(modes: Modes) -> Sequence[Batch]:
-    values = sum(r.m * r.channels for r in modes.records(0))
-    return modes.session.batches.further[: int(_BUDGET // max(values, 1))]
+    further = modes.session.batches.further
+    return further[: affordable(further, modes.collected, _BUDGET)]
 
 
 def _located(

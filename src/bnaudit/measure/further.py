@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnaudit.data.synthetic import ASSUMED
 from bnaudit.errors import RunError
 from bnaudit.measure.collect import Selection, collect
+from bnaudit.measure.enough import until_sure
 from bnaudit.measure.finite_difference import verify_gradients
 from bnaudit.metrics import METRICS
 from bnaudit.records.values import Skipped
@@ -45,15 +46,20 @@ class Measured:
     network: Mapping[str, Any]
 
 
-def collect_first_order(session: Session, options: AuditOptions, progress: Progress) -> Collected:
-    """The first-order pass over all batches, for the selected layers.
+def collect_first_order(
+    session: Session, options: AuditOptions, progress: Progress
+) -> tuple[Session, Collected]:
+    """The first-order pass for the selected layers, over as many batches as are asked for or needed.
+
+    Returns:
+        The session with the batches that were run, and what they left behind.
 
     Raises:
         RunError: the model cannot be run or differentiated.
         UsageError: no executed layer is selected.
     """
     try:
-        return collect(
+        collected = collect(
             session.execution,
             session.placed.namer,
             session.batches.items,
@@ -68,6 +74,7 @@ def collect_first_order(session: Session, options: AuditOptions, progress: Progr
             raise
         hint = f"{'; '.join(assumed)}: pass --input-shape, or --data"
         raise RunError(error.message, hint=hint) from error
+    return until_sure(session, collected, options, progress), collected
 
 
 def measure_all(

@@ -39,8 +39,9 @@ import torch
 from bnaudit.data.decisions import distance, squared_distance
 from bnaudit.data.loss import outputs_of
 from bnaudit.data.outputs import primary
-from bnaudit.measure.explained import Layer, Trial, explanations
+from bnaudit.measure.explained import Trial, explanations
 from bnaudit.measure.moments import channel_moments
+from bnaudit.measure.preparation import Layer, pooled, prepared_otherwise
 from bnaudit.records.deployment import Evidence, LayerGap, Located
 from bnaudit.records.values import Skipped
 from bnaudit.tap.call import as_given, normalise
@@ -172,21 +173,26 @@ class Location:
         layers = {
             key: Layer(
                 (r.running_mean, r.running_var),
-                _pooled([found[key] for found in every if key in found]),
                 r.eps,
-                max(share, 0.0),
                 first=not r.reads if r.reads is not None else key == next(iter(shares)),
             )
-            for key, share in shares.items()
+            for key in shares
             if (r := records.get(key)) is not None
             and r.running_mean is not None
             and r.running_var is not None
         }
         batch = self.modes.session.batches.items[self.index]
+        found = prepared_otherwise(self.modes.session, self.modes.collected, self.modes.options)
+        mended = batch
+        for otherwise in found:
+            mended = otherwise.mended(mended)
         trial = Trial(
             batch,
             self.gap,
             deployed,
+            {key: max(share, 0.0) for key, share in shares.items()},
+            {key: pooled([found[key] for found in every if key in found]) for key in layers},
+            (found[0].evidence, mended) if found else None,
             self._with_others,
             lambda other: {k: s for k, (_, s) in self.modes.noted(other, self.index).items()},
             lambda handler: self.modes.run(batch, self.index, "batch", handler),
@@ -199,12 +205,12 @@ class Location:
         for found in every:
             for (name, _), part in found.items():
                 values.setdefault(name, []).append(part)
-        pooled = {name: _pooled(parts) for name, parts in values.items()}
+        whole = {name: pooled(parts) for name, parts in values.items()}
 
         def mended(call: BatchNormCall) -> Tensor:
-            if call.running_var is None or call.name not in pooled:
+            if call.running_var is None or call.name not in whole:
                 return normalise(call, call.x, "running")
-            mean, var = (t.to(call.running_var) for t in pooled[call.name])
+            mean, var = (t.to(call.running_var) for t in whole[call.name])
             return normalise(replace(call, running_mean=mean, running_var=var), call.x, "running")
 
         loss = self._loss(mended)
@@ -214,17 +220,6 @@ class Location:
 def _own_at(name: str) -> Callable[[BatchNormCall], Tensor]:
     """Batch statistics at one layer, the running ones elsewhere."""
     return lambda call: normalise(call, call.x, "batch" if call.name == name else "running")
-
-
-def _pooled(parts: Sequence[tuple[int, Statistics]]) -> Statistics:
-    """Mean and unbiased variance of all values together."""
-    counts = torch.tensor([m for m, _ in parts], dtype=torch.float64)
-    total = float(counts.sum())
-    weights = (counts / total)[:, None]
-    means, variances = (torch.stack([s[k] for _, s in parts]) for k in (0, 1))
-    mean = (weights * means).sum(0)
-    var = (weights * (variances + (means - mean).square())).sum(0)
-    return mean, var * total / max(total - 1, 1)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnaudit.measure.drift import Sample, Stored, drifts
+from bnaudit.measure.preparation import prepared_otherwise
 from bnaudit.measure.rows import GROUPS, made_of
 from bnaudit.measure.spread import in_order, metric, quantile
 from bnaudit.records.drift import DEAD_GAMMA, Channels, Drift
@@ -35,21 +36,28 @@ _MADE_UP = {
 
 
 def measure_statistics(
-    session: Session, collected: Collected, _options: AuditOptions, _progress: Progress
+    session: Session, collected: Collected, options: AuditOptions, _progress: Progress
 ) -> Found:
     """The record of every call that ran, from what the first-order pass left of all batches.
+
+    Where the first layers drift, other preparations of the inputs are tried as well.
 
     Args:
         session: says where the batches came from; made-up ones say nothing of the data behind the
             running statistics.
         collected: the first-order pass.
+        options: which mode that was.
     """
     calls: dict[Key, list[LayerRecord]] = {}
     for records in collected.batches:
         for record in records:
             calls.setdefault(record.key, []).append(record)
     source = session.batches.info.source
-    return {"statistics": {key: _channels(records, source) for key, records in calls.items()}}
+    found = () if source in _MADE_UP else prepared_otherwise(session, collected, options)
+    return {
+        "statistics": {key: _channels(records, source) for key, records in calls.items()},
+        "preparation": tuple(otherwise.evidence for otherwise in found),
+    }
 
 
 def _channels(records: list[LayerRecord], source: str) -> Channels | Skipped:

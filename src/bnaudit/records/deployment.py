@@ -23,22 +23,30 @@ class Outcome:
     accuracy: Estimate | Skipped
 
 
-CAUSES = (
-    "inputs-scaled",
-    "inputs-shifted",
-    "inputs-not-standardised",
-    "inputs-not-normalised",
-    "inputs-normalised-twice",
-    "channels-reversed",
-    "other-resolution",
-    "initial-statistics",
-    "single-row-statistics",
-    "edited-layers",
-    "other-weights",
-)
-"""What may be supposed of a gap."""
+CAUSES = {
+    "inputs-scaled": "these inputs are {} times those of training",
+    "inputs-shifted": "{} was added to the inputs of training",
+    "inputs-in-other-range": "these inputs are in another range than those of training",
+    "inputs-inverted": "these inputs are the negative of those of training",
+    "inputs-not-standardised": "the inputs of training had mean 0 and variance 1 in every channel",
+    "inputs-not-normalised": "the mean and std of ImageNet are missing on these inputs{}",
+    "inputs-normalised": "mean and std were taken off these inputs, and not off those of training{}",
+    "inputs-normalised-twice": "mean and std were taken off these inputs twice",
+    "channels-reversed": "the channels of these inputs are in the other order (RGB, BGR)",
+    "inputs-in-other-layout": "the axes of these inputs were taken for each other (NHWC, NCHW)",
+    "other-resolution": "these inputs have {} times the resolution of training",
+    "initial-statistics": "{} of the running statistics is still the mean 0 and variance 1 that they began "
+    "with: too few batches, or a momentum that is too small",
+    "single-row-statistics": "the running statistics are those of batches of a single row, which do not see "
+    "how rows differ",
+    "edited-layers": "the statistics of {} fit nothing that arrives there while all others fit: changed "
+    "after training (an edit, a conversion, a merge)",
+    "other-weights": "the statistics of {} do not fit, behind the inputs no worse than elsewhere: of other "
+    "weights (an average, a soup, further training), or of inputs of another kind",
+}
+"""What may be supposed where running statistics do not fit, in words; {} is its number."""
 
-OF_INPUTS = CAUSES[:7]
+OF_INPUTS = tuple(CAUSES)[: tuple(CAUSES).index("initial-statistics")]
 """The network is right then, and gets something else than in training."""
 
 
@@ -48,23 +56,54 @@ class Evidence:
 
     Attributes:
         cause: what is supposed. inputs-scaled: they are `value` times those of training; inputs-shifted:
-            `value` was added to them; inputs-not-standardised: those of training had mean 0 and variance 1
-            in every channel; inputs-not-normalised: ImageNet's mean and standard deviation are missing,
-            after a division by `value` where there is one; inputs-normalised-twice: with the same;
-            channels-reversed: RGB for BGR; other-resolution: `value` times that of training;
+            `value` was added to them; inputs-in-other-range: both; inputs-inverted: their negative;
+            inputs-not-standardised: those of training had mean 0 and variance 1 in every channel;
+            inputs-not-normalised:
+            ImageNet's mean and standard deviation are missing, after a division by `value` where there is
+            one; inputs-normalised: they were taken off, and training did not, nor divided by `value`;
+            inputs-normalised-twice: with the same; channels-reversed: RGB for BGR; inputs-in-other-layout:
+            axes were taken for each other; other-resolution: `value` times that of training;
             initial-statistics: the share `value` of them is still the 0 and 1 that they began with;
             single-row-statistics: they are those of batches of one row; edited-layers: those of `value`
             layers, none of which reads the inputs, were changed after training, since all others fit;
             other-weights: those of `value` layers, most of all, do not fit, and no better behind the inputs
             than elsewhere.
         value: its number, None where it has none.
-        explains: share of the gap that goes with such inputs, or that these layers make; or of the distance
-            between the running and the batch's statistics that is none to the supposed ones (at most 1).
+        explains: share of what is to be explained that goes with such inputs or statistics (at most 1): of
+            the gap, or what these layers make of it; of the distance between the running and the batch's
+            statistics; of that distance at the first layers.
+        code: Python that prepares the batch `x` as in training; None where no other inputs were tried.
+        inputs: their names, where the network has several.
+        layers: labels of the first layers that are reached by them.
     """
 
-    cause: Annotated[str, Limits(among=CAUSES)]
+    cause: Annotated[str, Limits(among=tuple(CAUSES))]
     value: float | None
     explains: float
+    code: str | None = None
+    inputs: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> str:
+        """The value in words."""
+        if self.value is None:
+            return ""
+        if self.cause in {"edited-layers", "other-weights"}:
+            return f"{self.value:.0f} layer{'' if self.value == 1 else 's'}"
+        if self.cause == "initial-statistics":
+            return f"{self.value:.0%}"
+        if self.cause == "inputs-not-normalised":
+            return f", after a division by {self.value:.0f}"
+        if self.cause == "inputs-normalised":
+            return f", which went up to {self.value:.0f}"
+        return f"{self.value:.3g}"
+
+    @property
+    def sentence(self) -> str:
+        """What is supposed."""
+        named = f"{', '.join(self.inputs)}: " if self.inputs else ""
+        return named + CAUSES[self.cause].format(self.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from bnaudit.records.baseline import Baseline
-from bnaudit.records.deployment import Deployment
+from bnaudit.records.deployment import Deployment, Evidence
 from bnaudit.records.finding import Finding, RuleNotRun, Severity, Suppressed
 from bnaudit.records.inspection import Inspection
 from bnaudit.records.layer import LayerReport
@@ -28,6 +28,7 @@ class Report:
         twins: an entry for each replacement, None where twins were not measured.
         upstream: what BatchNorm does, end to end, to the gradients of the weights in front of it.
         deployment: the network with running statistics, as deployed, beside batch statistics.
+        preparation: what was done otherwise to the inputs than in training, by the first layers' drift.
         findings: what the rules found, worst first.
         suppressed: findings that the configuration silences.
         rules_not_run: rules that had nothing to judge by, and why.
@@ -47,6 +48,7 @@ class Report:
     twins: tuple[Twin, ...] | Skipped = NOT_REQUESTED
     upstream: Upstream | Skipped = NOT_REQUESTED
     deployment: Deployment | Skipped = NOT_REQUESTED
+    preparation: tuple[Evidence, ...] = ()
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...] = ()
     rules_not_run: tuple[RuleNotRun, ...] = ()

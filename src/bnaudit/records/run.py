@@ -10,6 +10,8 @@ from bnaudit.records.matching import Matching
 from bnaudit.records.values import NOT_REQUESTED, STATISTICS, Count, Limits, Metric, Skipped
 from bnaudit.records.verification import Verification
 
+STOPPED = ("asked", "medians", "data", "cost", "most", "stream")
+
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:
@@ -31,6 +33,13 @@ class DataInfo:
             shapes: two runs with the same one have read the same. None for made-up data, and where a
             recalibration goes through more than fits into memory.
         matching: how matched batches were made, None of others.
+        order: which rows they are: seed, drawn by it from all parts of the data alike, or given, the first
+            that an iterable gives; None for made-up data, and where all rows are used.
+        stopped: why no more were run: asked, for their number was given; medians, since all are known well
+            enough; data, which has no more; cost, counted in values that they send through BatchNorm
+            layers; most, which are 64; stream, of which the first 8 are taken; None as above.
+        within: how far an interval of a layer's median |g|/|G| reaches from it at most, as a share of it;
+            None for fewer than 8 batches, which have no such interval.
     """
 
     source: Annotated[
@@ -44,6 +53,9 @@ class DataInfo:
     sorted_by_label: bool = False
     digest: str | None = None
     matching: Matching | None = None
+    order: Annotated[str | None, Limits(among=("seed", "given"))] = None
+    stopped: Annotated[str | None, Limits(among=STOPPED)] = None
+    within: float | None = None
 
     @property
     def made_up(self) -> bool:

@@ -118,7 +118,7 @@ def _run(run: RunInfo) -> list[Entry]:
     data, loss = run.data, run.loss
     made_up = data.made_up
     rows = f" ({data.available} rows available)" if data.available is not None else ""
-    size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}"
+    size = f"{plural(data.batches, 'batch')} of {data.batch_size}{'' if made_up else rows}{_enough(data)}"
     labels = f"labels from {loss.labels or 'the data'}"
     if loss.label_free:
         labels = f"labels {loss.labels}" if loss.drawn else "label-free"
@@ -146,6 +146,24 @@ def _run(run: RunInfo) -> list[Entry]:
         fact = f"MISMATCH: outputs differ by {found.worst:.1e} from {found.reference}"
     text = f"{fact} (relative; tolerance {found.tolerance:.0e})"
     return [*entries, ("conversion", text, "" if found.agrees else "red")]
+
+
+_STOPPED = {
+    "asked": "",
+    "medians": "",
+    "data": "; the data have no more",
+    "cost": "; more would cost much (--batches N)",
+    "most": "; auto takes no more (--batches N)",
+    "stream": ", the first of the stream",
+}
+
+
+def _enough(data: DataInfo) -> str:
+    """Why there are no more batches, and how well they tell the medians."""
+    if data.stopped is None:
+        return ""
+    within = "" if data.within is None else f"; medians within {data.within:.1%}"
+    return ("" if data.order != "seed" else ", drawn by the seed") + _STOPPED[data.stopped] + within
 
 
 def origin(data: DataInfo) -> str:
