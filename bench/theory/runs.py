@@ -23,7 +23,9 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 BATCH = 32
 """Rows in a batch: the tool's own default."""
 
-EVERYTHING = ("first_order", "second_order", "statistics", "weight_space", "twins")
+EVERYTHING = (
+    *("first_order", "second_order", "second_order_bound", "statistics", "weight_space", "twins"),
+)
 
 
 def audit(model: str | nn.Module, net: str, **options: Any) -> Report:

@@ -193,6 +193,8 @@ class TrendReport(Document, training.Trend):
 
     __slots__ = ()
 
+    document = "trend"
+
 
 def is_document(path: Path) -> bool:
     """Whether a file is JSON rather than a model, by how it begins.

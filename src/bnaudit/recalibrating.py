@@ -17,6 +17,7 @@ from bnaudit.errors import BnauditError, NoBatchNormError, RunError, UsageError
 from bnaudit.inspection import inspect_file
 from bnaudit.load import load
 from bnaudit.load.reference import factory_reference
+from bnaudit.measure.estimate import reach_of
 from bnaudit.measure.session import open_session, place_model
 from bnaudit.options import AuditOptions, settings_of
 from bnaudit.pipeline import loading, own_autograd, read_stored
@@ -359,7 +360,8 @@ class _Results:
         work, loss = self.work, self.work.session.execution.loss
         rows = work.batches.sizes
         labelled = work.batches.labels_from is not None
-        compared = Comparison(rows, loss.label_free, labelled, self.batch)
+        reach = reach_of(loss.name)
+        compared = Comparison(rows, loss.label_free, labelled, self.batch, reach)
         before, after = (compared.performance(seen) for seen in (self.before, self.after))
         batch = compared.performance(self.batch)
         change = compared.change(self.before, self.after)

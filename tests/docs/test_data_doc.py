@@ -196,7 +196,8 @@ def test_a_row_is_run(
     assert data["source"] == ("synthetic" if have == "nothing" else data["source"])
     assert used["name"] == ("noise_mse" if loss.startswith("noise") else "cross_entropy")
     assert (used["labels"] is None) == loss.startswith("noise")
-    assert (data["digest"] is None) == (have == "nothing")
+    assert (used["labels"] or "").startswith("drawn") == loss.startswith("labels drawn")
+    assert (data["digest"] is None) == have.startswith("nothing")
 
 
 def test_there_are_rows_and_examples() -> None:

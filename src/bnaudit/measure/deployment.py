@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bnaudit.data.decisions import decided, distance, right
 from bnaudit.errors import RunError
 from bnaudit.measure.enough import affordable
-from bnaudit.measure.estimate import estimate
+from bnaudit.measure.estimate import ANY, POSITIVE, SHARE, estimate, reach_of
 from bnaudit.measure.location import Location
 from bnaudit.measure.modes import Modes
 from bnaudit.records.deployment import Deployment, LayerGap, Located, Outcome
@@ -93,10 +93,10 @@ def _measured(
     found = Deployment(
         batches=len(compared.gaps),
         rows=sum(b.rows for b in (*items, *further)),
-        batch=Outcome(compared.estimated(compared.batch, "loss"), compared.accuracy("batch")),
-        running=Outcome(compared.estimated(compared.running, "loss"), compared.accuracy("running")),
+        batch=Outcome(compared.loss(compared.batch), compared.accuracy("batch")),
+        running=Outcome(compared.loss(compared.running), compared.accuracy("running")),
         gap=gap,
-        distance=compared.estimated(compared.distances, "distance of the outputs"),
+        distance=compared.distance(),
         changed=compared.changed(),
         located=located,
     )
@@ -113,7 +113,7 @@ def _located(
 ) -> tuple[Located | Skipped, Mapping[Key, LayerGap]]:
     items = modes.session.batches.items
     free = modes.session.execution.loss.label_free
-    found = compared.estimated(compared.distances, "distance of the outputs") if free else gap
+    found = compared.distance() if free else gap
     if isinstance(found, Skipped):
         return found, {}
     sure = found.mean if isinstance(found.lower, Skipped) else found.lower
@@ -164,8 +164,16 @@ class _Compared:
             differ = decided(y, loss.labels_are) != decided(other, loss.labels_are)
             self.differing.append(float(differ.double().mean()))
 
-    def estimated(self, values: Sequence[float], what: str) -> Estimate | Skipped:
-        return estimate(values, self.rows, what)
+    def estimated(
+        self, values: Sequence[float], what: str, within: tuple[float, float] = ANY
+    ) -> Estimate | Skipped:
+        return estimate(values, self.rows, what, within)
+
+    def loss(self, values: Sequence[float]) -> Estimate | Skipped:
+        return self.estimated(values, "loss", reach_of(self.session.execution.loss.name))
+
+    def distance(self) -> Estimate | Skipped:
+        return self.estimated(self.distances, "distance of the outputs", POSITIVE)
 
     def accuracy(self, mode: str) -> Estimate | Skipped:
         return self._of_all(self.right[mode], "accuracy")
@@ -176,4 +184,4 @@ class _Compared:
     def _of_all(self, values: Sequence[float], what: str) -> Estimate | Skipped:
         if values and len(values) < len(self.rows):
             return Skipped("some batches have no classes that could be compared")
-        return self.estimated(values, what) if values else _NO_CLASSES
+        return self.estimated(values, what, SHARE) if values else _NO_CLASSES

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnaudit.data.decisions import distance
-from bnaudit.measure.estimate import estimate
+from bnaudit.measure.estimate import POSITIVE, SHARE, estimate
 from bnaudit.records.recalibration import Offset, Performance
 from bnaudit.records.values import Skipped
 
@@ -31,19 +31,21 @@ class Comparison:
         label_free: whether the loss is none of the network's task.
         labelled: whether there are labels.
         reference: the pass with batch statistics.
+        reach: what the loss can be.
     """
 
     rows: Sequence[int]
     label_free: bool
     labelled: bool
     reference: Seen
+    reach: tuple[float, float]
 
     def performance(self, seen: Seen) -> Performance:
         """What the network does in a pass."""
         accuracy: Average = _NO_CLASSES if self.labelled else _NO_LABELS
         if len(seen.right) == len(self.rows):
-            accuracy = estimate(seen.right, self.rows, "accuracy")
-        loss: Average = estimate(seen.losses, self.rows, "loss")
+            accuracy = estimate(seen.right, self.rows, "accuracy", SHARE)
+        loss: Average = estimate(seen.losses, self.rows, "loss", self.reach)
         if self.label_free:
             loss = Skipped("a loss without labels says nothing about it (pass --labels)")
         return Performance(loss, accuracy, self._distance(seen))
@@ -71,7 +73,7 @@ class Comparison:
         distances = self._distances(seen)
         if distances is None:
             return Skipped("the outputs are too large to be kept")
-        return estimate(distances, self.rows, "distance")
+        return estimate(distances, self.rows, "distance", POSITIVE)
 
     def _distances(self, seen: Seen) -> list[float] | None:
         found = []

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LISTED = {
-    "report": "layer channels m gain spread le1 gap leak mean_drift variance_drift predicted measured iqr "
-    "fd_error residual removed removed_mean removed_xhat curvature own bound bound_channels",
+    "report": "layer channels m gain spread le1 gap mismatch leak mean_drift variance_drift predicted "
+    "measured iqr fd_error residual removed removed_mean removed_xhat curvature own bound bound_channels",
     "inspect": "layer channels gain spread le1 eps momentum batches dtype flag scale behind folds",
     "init": "weight batchnorm start trained cosine k nearer ray k_min k_median k_max k_positive loss_change "
     "identity",

@@ -139,6 +139,7 @@ def test_what_nobody_asked_for_is_null_and_says_so() -> None:
             "statistics.not_finite",
             "statistics.grad_xhat_norm",
             "gap",
+            "mismatch",
         ),
         "not requested",
     )

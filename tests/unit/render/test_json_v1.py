@@ -65,6 +65,7 @@ def test_top_level_keys_and_tool() -> None:
         "twins",
         "upstream",
         "deployment",
+        "preparation",
         "findings",
         "suppressed",
         "rules_not_run",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from bnaudit.render.figures.trend import alt_text, gain_spec, measured_spec
 from bnaudit.render.json_v1 import schema_text
 from bnaudit.render.rows import COLUMNS, rows_of, trend_to_csv
 from bnaudit.render.text.cells import spark
-from bnaudit.render.trend_figures import alt_text, gain_spec, measured_spec
 from tests.golden import documents
 from tests.golden.documents import UPDATE
 

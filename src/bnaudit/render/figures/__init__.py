@@ -15,6 +15,7 @@ FIGURES = {
     "InitReport": "initialisation",
     "Landscape": "landscape",
     "Recalibration": "recalibration",
+    "Trend": "trend",
 }
 """Class of a record -> the module here whose `figures` makes them; the first is the main picture."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnaudit.escaping import printable
 from bnaudit.records.training import Course
+from bnaudit.render.figures.figure import Figure
 from bnaudit.render.text.words import plural, significant
 from bnaudit.summary.trend import course_of, place_text, summarize
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 _MOST_LINES = 12
 """Layers that are told apart by colour; of more the middle half and the ends are drawn."""
 _MOST_PLACES = 200
+
+
+def figures(record: Trend) -> list[Figure]:
+    """The main one first; the second where passes were run."""
+    return [
+        Figure("|γ|/σ over the run", alt_text(record), gain_spec(record)),
+        Figure("|g|/|G| over the run", "|g|/|G| over the run.", measured_spec(record)),
+    ]
 
 
 def gain_spec(report: Trend) -> dict[str, Any]:
