@@ -187,6 +187,8 @@ class Landscape(Document, landscape.Landscape):
 
     __slots__ = ()
 
+    document = "landscape"
+
 
 class TrendReport(Document, training.Trend):
     """One training run, of `bnaudit trend` and `bnaudit.trend`."""

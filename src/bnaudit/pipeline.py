@@ -107,11 +107,19 @@ def audit(  # noqa: PLR0913, D417  # every option, so that editors and `help` sh
     policy: Policy | None = None,
     baseline: str | Path | Snapshot | None = None,
 ) -> Report:
-    """Audits the BatchNorm layers of a model. All else are the fields of `bnaudit.AuditOptions`.
+    """Audits the BatchNorm layers of a model.
+
+    All options are keywords, of the meaning that `help(bnaudit.AuditOptions)` and `bnaudit check --help` say.
 
     Args:
         model: path of an ONNX, TorchScript or torch.export file, `package.module:factory` or
             `file.py:factory`, or a live `torch.nn.Module`, which comes back unchanged.
+        trust, weights, entry, kwargs, strict, inputs: how to load it.
+        data, map, images, labels, batches, batch_size, input_shapes, match_steps, match_cache: what to run.
+        loss, loss_options, loss_output: what to differentiate.
+        device, dtype, seed, mode, memory: how.
+        metrics, layers, twins, channels, verify, verify_gradients, verify_second_order: what to measure.
+        fail_on, allow_no_bn, policy, baseline: how to judge.
 
     Returns:
         The report; `to_table()`, `to_json()` and `to_html()` render it, `to_frame()` has a row a layer.

@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "compare": {"records", "summary"},
     "runs": {"inspection", "judge", "load", "records", "render", "summary"},
     "watching": {"measure", "records", "render", "runs", "tap"},
-    "fleet": {"config", "load", "records", "render", "summary"},
+    "fleet": {"config", "inspection", "load", "records", "render", "summary"},
     "config": {"judge", "records", "render"},
     "cli": {
         "compare",
