@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/bnaudit check fixtures/digits_resnet/model.onnx --data fixtures/digits_resnet/batch.npz
 
 test: $(VENV)/.installed-test lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Ray is large and takes long to start: its tests are a command of their own.
 test-ray: $(VENV)/.installed-ray

@@ -222,9 +222,10 @@ def _sentence(record: Landscape) -> str:
         over = (
             f"{'relative steps' if form == 'relative' else 'η'} {' to '.join(dict.fromkeys(ends))}"
         )
-        ratio = (
-            "" if isinstance(comparison.beta, Skipped) else f" ({factor(comparison.beta.median)})"
-        )
+        ratio = ""
+        if not isinstance(comparison.beta, Skipped):  # no quotient of medians
+            each = " batch by batch" if comparison.beta.n > 1 else ""
+            ratio = f" ({factor(comparison.beta.median)}{each})"
         parts.append(
             f"over {over} effective β {_number(one.beta)} with BatchNorm, {_number(two.beta)} frozen{ratio}, "
             f"the loss varies by {_number(one.variation)} and {_number(two.variation)}"
