@@ -34,10 +34,12 @@ class Document:
 
     Attributes:
         document: its name in `bnaudit.render.formats.DOCUMENTS`.
+        rows: the key of its JSON whose entries are the rows of a data frame.
     """
 
     __slots__ = ()
     document: ClassVar[str]
+    rows: ClassVar[str] = "layers"
 
     def to_json(self, *, channels: bool = False) -> str:
         """One strict JSON document of the schema that `bnaudit schema` prints.
@@ -121,18 +123,24 @@ class Document:
     def to_frame(self) -> Any:
         """A row a layer and a column a number, as a data frame of pandas, or else of polars.
 
-        The columns are the keys of the JSON's layers, joined by dots; arrays are not in it.
+        The columns are the keys of the JSON's layers (a landscape's groups), joined by dots; arrays are not
+        in it.
 
         Raises:
             UsageError: neither is installed.
         """
         from bnaudit.render.frame import frame_of
 
-        return frame_of(json.loads(self.to_json())["layers"])
+        return frame_of(json.loads(self.to_json())[self.rows])
 
     def _view(self, columns: Sequence[str], top: int | None, sort: str) -> View:
         from bnaudit.render.columns import View, column_of, order_of
 
+        if top is not None and top < 1:
+            from bnaudit.errors import UsageError
+
+            raise UsageError(f"top is {top}", hint="1 or more rows are shown, or all without it")
+        columns = columns.split(",") if isinstance(columns, str) else columns
         keys = tuple(column_of(self.document, key) for key in columns)
         return View(keys, top, order_of(self.document, sort) if sort else "")
 
@@ -188,6 +196,7 @@ class Landscape(Document, landscape.Landscape):
     __slots__ = ()
 
     document = "landscape"
+    rows = "groups"
 
 
 class TrendReport(Document, training.Trend):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnaudit.records.training import WatchRecord
+
+ROOT = Path(__file__).parents[2]
 
 
 def untouched(net: nn.Module) -> bool:
@@ -379,18 +385,33 @@ def test_a_compiled_network_has_stored_values_and_one_warning() -> None:
     torch._dynamo.reset()
 
 
+DATA_PARALLEL = """
+import os, sys
+import torch
+from tests.training.test_watch import passes, seen_in, small
+
+store = torch.distributed.FileStore(sys.argv[1], 1)
+torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+net = torch.nn.parallel.DistributedDataParallel(small())
+(record,) = seen_in(net, lambda: passes(net, 1))
+assert [layer.name for layer in record.layers] == ["1", "4"]
+assert isinstance(record.layers[0].measured, float)
+print("seen", flush=True)
+os._exit(0)  # taking a process group down can wait for a thread that waits for Python's lock
+"""
+
+
 def test_data_parallel_in_processes(tmp_path: Any) -> None:
-    store = torch.distributed.FileStore(  # type: ignore[attr-defined]
-        str(tmp_path / "store"), 1
+    done = subprocess.run(
+        [sys.executable, "-c", DATA_PARALLEL, str(tmp_path / "store")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        net = nn.parallel.DistributedDataParallel(small())
-        (record,) = seen_in(net, lambda: passes(net, 1))
-    finally:
-        torch.distributed.destroy_process_group()
-    assert [layer.name for layer in record.layers] == ["1", "4"]
-    assert isinstance(record.layers[0].measured, float)
+    assert done.stdout == "seen\n", done.stderr
 
 
 def test_other_processes_do_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -11,8 +11,8 @@ import click
 from click.core import ParameterSource
 
 from bnaudit.cli.streams import Helpful
-from bnaudit.config.kinds import Count, Flag, Kind, LayerCount, Whole, Word
-from bnaudit.config.options import HEADINGS, INHERITED, OPTIONS, RUN
+from bnaudit.config.kinds import Batches, Count, Flag, Kind, LayerCount, Whole, Word
+from bnaudit.config.options import HEADINGS, INHERITED, LOOKS, OPTIONS, RUN
 from bnaudit.render.columns import COLUMNS
 from bnaudit.render.formats import OF_COMMANDS, formats_of
 
@@ -204,7 +204,7 @@ def _settings(kind: Kind) -> dict[str, Any]:
         return {"is_flag": True}
     if isinstance(kind, Word):
         return {"type": click.Choice(kind.known)}
-    if isinstance(kind, Whole) and not isinstance(kind, LayerCount):
+    if isinstance(kind, Whole) and not isinstance(kind, (LayerCount, Batches)):
         return {"type": click.IntRange(kind.least, kind.most), "metavar": kind.metavar}
     return {"type": _Value(kind), "metavar": kind.metavar}
 
@@ -216,9 +216,10 @@ def options_of(command: str, *, typed: tuple[str, ...] = ()) -> list[click.Param
         command: its name.
         typed: those that mean nothing to it, or something else, unless they are typed.
     """
+    heir = INHERITED.get(command, command)
     return [
         TableOption(row, command, variable=row.name not in typed)
         for row in OPTIONS
         if row.parameter is not None
-        and {command, INHERITED.get(command, command)} & set(row.commands)
+        and (command in row.commands or (row.name not in LOOKS and heir in row.commands))
     ]

@@ -317,6 +317,8 @@ KEYS = {option.key_name: option for option in OPTIONS if option.key_name is not 
 """Those that a file may set, by its name for them."""
 
 INHERITED = {"fleet": "check"}
-"""Command -> the command that it has all options of."""
+"""Command -> the command that it has all options of, but for how its table is looked at."""
+
+LOOKS = ("columns", "sort", "top")
 
 BY_PARAMETER = {option.parameter: option for option in OPTIONS if option.parameter is not None}

@@ -50,6 +50,11 @@ def prepare(
     """
     made = is_matched(options.data)
     data = None if made else options.data
+    if made and options.labels is not None:
+        raise UsageError(
+            "labels do not go with --data matched, whose rows nobody has labelled",
+            hint="leave --labels out: labels are drawn from the model where its output is recognised",
+        )
     if data is None and options.labels is not None:
         raise UsageError("labels without data", hint="pass --data as well")
     if data is None and options.map and not options.input_shapes:

@@ -167,7 +167,9 @@ def _about_statistics(
 ) -> Iterator[Evidence]:
     left = {share: _distance(layers, trial.shares, _mixed(trial.own, share)) for share in _SHARES}
     share = min(left, key=lambda share: left[share])
-    if 1 - left[share] / whole >= _LEAST:
+    # What is left of the variance 1 is in every running variance, whatever the data.
+    least = min(float(layer.running[1].min()) for layer in layers.values())
+    if 1 - left[share] / whole >= _LEAST and least >= 0.9 * (1 - share):
         yield Evidence("initial-statistics", 1 - share, 1 - left[share] / whole)
     single = _single(trial)
     if single.keys() >= layers.keys():
