@@ -64,7 +64,7 @@ ARRAYS: list[tuple[dict[str, Any], list[str], str, str]] = [
     ({"x": X, "labels": Y + 1}, [], "do not fit the model's", "class indices run from 1 to 2"),
     ({"x": X, "labels": Y[:50]}, [], "50 labels", "one label a row"),
     ({"x": X, "labels": np.tile(Y, 2)}, [], "128 labels", "one label a row"),
-    ({"x": X}, ["--loss", "cross_entropy"], "needs labels", "--labels"),
+    ({"x": X}, ["--loss", "mse"], "needs labels", "--labels"),
     ({"x": X}, ["--labels", "kind"], "neither a key of", "--labels names one of them"),
     ({"x": X[:0]}, [], "the data has no rows", "the first dimension"),
     ({"x": X[:3]}, ["--batch-size", "8"], "3 rows, fewer than 1 x 8", "smaller --batch-size"),

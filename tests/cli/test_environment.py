@@ -48,7 +48,7 @@ def test_check_runs_as_if_it_had_been_typed(
     ("name", "value", "told"),
     [
         ("FAIL_ON", "fatal", "BNAUDIT_FAIL_ON: 'fatal' is not one of"),
-        ("BATCHES", "0", "BNAUDIT_BATCHES: 0 is not a whole number of 1 or more"),
+        ("BATCHES", "0", "BNAUDIT_BATCHES: '0' is neither a number of batches nor 'auto'"),
         ("SEED", "x", "BNAUDIT_SEED: 'x' is not a whole number from 0 to"),
         ("CHANNELS", "maybe", "BNAUDIT_CHANNELS: 'maybe' is neither true nor false"),
         ("MEMORY", "much", "BNAUDIT_MEMORY: 'much' is no size"),

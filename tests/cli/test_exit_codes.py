@@ -75,7 +75,7 @@ def test_findings_are_1_from_fail_on_and_nothing_measured_is_4(cli: Callable[...
         ([], "Missing argument 'MODEL...'"),
         ([MODEL, "--bogus"], "No such option '--bogus'"),
         ([MODEL, "--mode", "train"], "'train' is not one of"),
-        ([MODEL, "--batches", "0"], "0 is not a whole number of 1 or more"),
+        ([MODEL, "--batches", "0"], "'0' is neither a number of batches nor 'auto'"),
         ([MODEL, "--batch-size", "x"], "'x' is not a whole number of 1 or more"),
         ([MODEL, "--seed", "-1"], "-1 is not a whole number from 0 to 4294967295"),
         ([MODEL, "--seed", str(2**64)], "is not a whole number from 0 to"),
