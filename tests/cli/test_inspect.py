@@ -197,7 +197,7 @@ def refused(outcome: Outcome, path: Path, fact: str) -> None:
 
 def test_no_file_and_a_folder(cli: Cli, tmp_path: Path) -> None:
     refused(cli("inspect", tmp_path / "none.onnx"), tmp_path / "none.onnx", "no such file")
-    refused(cli("inspect", tmp_path), tmp_path, "is a folder")
+    refused(cli("inspect", tmp_path), tmp_path, "a folder without a model file")
 
 
 def test_no_nodes(cli: Cli, tmp_path: Path) -> None:
