@@ -75,7 +75,10 @@ def test_a_stage_says_how_it_stands(
         clock.now += 100
         shown.advance()
     err = capsys.readouterr().err
-    assert err == "matching: 1 of 9, mismatch 0.25\nmeasuring: 1 of 2\n"
+    assert err == (
+        "matching: 1 of 9, about 13 minutes left, mismatch 0.25\n"
+        "measuring: 1 of 2, about 2 minutes left\n"
+    )
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr(progress, "DELAY", 0.0)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bnaudit.cli.commands import cli
 from bnaudit.config.data_kinds import Images, Names
 from bnaudit.config.kinds import (
+    Batches,
     Flag,
     Kind,
     LayerCount,
@@ -59,6 +60,7 @@ def one_of(kind: Any) -> st.SearchStrategy[str]:
     strategies: dict[type[Kind], Any] = {
         Kind: lambda: TEXT,
         Texts: lambda: TEXT,
+        Batches: lambda: st.just("auto") | st.integers(1, 10**6).map(str),
         LayerCount: lambda: st.just("all") | st.integers(0, 10**6).map(str),
         Size: lambda: st.sampled_from(["500MB", "1.5GiB", "7", " 2 gb "]),
         Shapes: lambda: SHAPE | st.tuples(TEXT, SHAPE).map(":".join),

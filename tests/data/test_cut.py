@@ -98,6 +98,7 @@ def test_arrays_of_different_length_are_refused() -> None:
         cut(rows, None, None, None)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_labels_that_are_no_array_go_with_their_rows() -> None:
     boxes = [{"boxes": n} for n in range(6)]
     made = cut(Samples({"x": Held(torch.zeros(6, 2))}, Listed(boxes), None, "tensor"), 2, 3, None)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bnaudit.records.report import Report
     from bnaudit.records.run import LossInfo
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(96, 6, generator=GENERATOR)

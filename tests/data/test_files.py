@@ -181,7 +181,7 @@ def test_pickled_objects_are_never_executed(tmp_path: Path) -> None:
         error = refused(str(tmp_path / name))
         assert "cannot be read as " in error.message
         assert error.hint is not None
-        assert "pickled objects are not read" in error.hint
+        assert "pickled objects, which are not read" in error.hint
 
 
 def test_a_name_says_which_input_a_bare_array_is_for(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import bnaudit
 from bnaudit.judge.obstacles import one_class
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 G = torch.Generator().manual_seed(0)
 CLASSES = torch.randint(0, 3, (128,), generator=G)
 X = (3 * torch.randn(3, 6, generator=G))[CLASSES] + 0.7 * torch.randn(128, 6, generator=G)

@@ -57,7 +57,10 @@ def test_the_default_run_says_that_it_exists(capsys: Capture) -> None:
     ("command", "error"),
     [
         (("check", MODEL, "-d", "matched", "-d", "more.npz"), "beside other data"),
-        (("check", MODEL, "-d", "matched", "--labels", "y"), "labels do not go with --data matched"),
+        (
+            ("check", MODEL, "-d", "matched", "--labels", "y"),
+            "labels do not go with --data matched",
+        ),
         (("recalibrate", MODEL, "-d", "matched", "--dry-run"), "nothing new can be computed"),
         (("init", str(FIXTURES / "start.pt"), MODEL, "-d", "matched"), "init makes no matched"),
     ],

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from bnaudit.documents import Landscape
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 STEPS = [1e-3, 1e-2, 1e-1]
 

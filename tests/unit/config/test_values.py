@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bnaudit.cli.check import command as check
-from bnaudit.config.options import KEYS
+from bnaudit.config.options import KEYS, LOOKS
 from bnaudit.config.policy import policy_of
 from bnaudit.errors import ConfigError
 from bnaudit.judge.policy import LayerPolicy
@@ -30,7 +30,7 @@ def value(text: str) -> Any:
 
 
 def test_every_option_of_check_has_its_key() -> None:
-    options = {p.name for p in check.params} - PERSONAL - OF_ONE_MODEL - CONSENT
+    options = {p.name for p in check.params} - PERSONAL - OF_ONE_MODEL - CONSENT - {*LOOKS}
     assert options == {key.parameter for key in KEYS.values()} - {None}
 
 
@@ -88,8 +88,11 @@ def test_values(text: str, expected: Any) -> None:
         ("seed: 0\n\nbatchsize: 2", "3: unknown key 'batchsize', did you mean 'batch-size'?"),
         ("THRESHOLDS: {}", "1: unknown key 'THRESHOLDS', did you mean 'thresholds'?"),
         ("on: error", "1: unknown key 'on'"),
-        ("batches: many", "1: batches has to be a whole number of at least 1, not 'many'"),
-        ("batches: 0", "1: batches has to be a whole number of at least 1, not 0"),
+        (
+            "batches: many",
+            "1: batches has to be a whole number of at least 1 or 'auto', not 'many'",
+        ),
+        ("batches: 0", "1: batches has to be a whole number of at least 1 or 'auto', not 0"),
         ("batches: 2.0", "not 2.0"),
         ("batches: true", "not the boolean true"),
         ("batches: '2'", "not '2'"),

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 def report(start: Path, trained: Path, **options: Any) -> InitReport:
     return compare(start, trained, AuditOptions(**options), Silent())

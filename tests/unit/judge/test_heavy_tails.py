@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Draw = Callable[[int, Tensor, torch.Generator], Tensor]
 
+pytestmark = pytest.mark.usefixtures("in_order")
+
 
 def flags(n: int, label: Tensor, g: torch.Generator) -> Tensor:
     """24 features that are nearly always 0."""
