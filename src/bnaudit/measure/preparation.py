@@ -193,8 +193,12 @@ def pooled(parts: Sequence[tuple[int, Statistics]]) -> Statistics:
     return mean, var * total / max(total - 1, 1)
 
 
-class _EnoughError(BaseException):
-    """Ends a forward pass behind the first layers; no model catches it by accident."""
+class _EnoughError(Exception):
+    """Ends a forward pass behind the first layers. A model that catches it goes on, which does no harm.
+
+    Of an exception that is none of Exception's the modules' hooks are not told, and threads of a model's own
+    would keep what they were given.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +390,7 @@ class _Search:
             for index, batch in enumerate(self.batches):
                 found.clear()
                 tap.start()
-                with suppress(Exception, _EnoughError):  # also what other inputs make a model raise
+                with suppress(Exception):  # also what other inputs make a model raise
                     self.session.execution.both(_mended(batch, places, change), index)
                 if not found.keys() >= self.front.keys():
                     return None
